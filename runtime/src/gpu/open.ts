@@ -1,0 +1,148 @@
+// Opens a GPU device: Dawn in Node, `navigator.gpu` in browsers and Deno.
+// One place asks for features and limits, so that every other part can take the device as it is.
+
+import { KontextError } from '../errors.ts';
+import { type Backend, KontextDevice } from './device.ts';
+import { type AdapterReport, reportAdapter, USEFUL_FEATURES, USEFUL_LIMITS } from './report.ts';
+
+export interface OpenDeviceOptions {
+  /** Part of the adapter's vendor, architecture, device or description, in any case. Dawn searches all adapters for it. */
+  adapter?: string;
+  /** Defaults to `high-performance`. */
+  powerPreference?: GPUPowerPreference;
+  /** Dawn only. `null` validates everything and computes nothing. */
+  backend?: Backend;
+  /**
+   * Dawn only: drop bounds checks and the zeroing of workgroup memory. For programs of our own compiler, whose indices
+   * are proven by construction; a foreign program could then read other memory of the process.
+   */
+  unchecked?: boolean;
+  /** Dawn only: more toggles to enable, by Dawn's names. */
+  dawnToggles?: string[];
+  /** Another WebGPU entry point than the platform's. The caller keeps it alive. */
+  gpu?: GPU;
+}
+
+/**
+ * A device with every useful feature and the highest limits that the adapter offers.
+ *
+ * @throws `webgpu-unavailable` when there is no WebGPU, no adapter, or none of the wanted name; says what to install
+ */
+export async function openDevice(options: OpenDeviceOptions = {}): Promise<KontextDevice> {
+  const gpu = await entryPoint(options);
+  const adapter = await requestAdapter(gpu, options);
+  const features = USEFUL_FEATURES.filter((name) => adapter.features.has(name));
+  const requiredLimits: Record<string, number> = {};
+  for (const name of USEFUL_LIMITS) {
+    const value = adapter.limits[name];
+    if (value !== undefined) requiredLimits[name] = value;
+  }
+  let device: GPUDevice;
+  try {
+    device = await adapter.requestDevice({
+      label: 'kontext',
+      requiredFeatures: features as Iterable<GPUFeatureName>,
+      requiredLimits,
+    });
+  } catch (cause) {
+    throw new KontextError(
+      'webgpu-unavailable',
+      `The GPU adapter gave no device: ${(cause as Error).message}`,
+      {},
+      { cause },
+    );
+  }
+  return new KontextDevice(device, reportAdapter(adapter, device), options.backend, isDawn(gpu));
+}
+
+/** What the adapter that {@link openDevice} would choose offers, without keeping a device. */
+export async function describeAdapter(options: OpenDeviceOptions = {}): Promise<AdapterReport> {
+  return reportAdapter(await requestAdapter(await entryPoint(options), options));
+}
+
+// Dawn crashes or hangs when the object of create() is collected while a device lives (7 of 7 runs), and a device's
+// wrapper can outlive our last reference to it; so an instance for each set of flags is kept as long as the process.
+const dawnInstances = new Map<string, GPU>();
+
+const isDawn = (gpu: GPU): boolean => [...dawnInstances.values()].includes(gpu);
+
+async function entryPoint(options: OpenDeviceOptions): Promise<GPU> {
+  if (options.gpu) return options.gpu;
+  const platform = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
+  if (platform && !options.backend) return platform;
+  if (typeof process === 'undefined' || !process.versions?.node) {
+    throw new KontextError(
+      'webgpu-unavailable',
+      'This browser has no WebGPU. Use a current Chrome, Edge, Safari or Firefox, on a secure (https or localhost) page.',
+    );
+  }
+  const flags = dawnFlags(options);
+  const key = flags.join(' ');
+  let instance = dawnInstances.get(key);
+  if (!instance) {
+    instance = (await importDawn()).create(flags);
+    dawnInstances.set(key, instance);
+  }
+  return instance;
+}
+
+async function importDawn(): Promise<{ create(flags: string[]): GPU }> {
+  // A variable keeps bundlers for the browser from resolving the optional package.
+  const name = 'webgpu';
+  try {
+    return (await import(/* @vite-ignore */ name)) as { create(flags: string[]): GPU };
+  } catch (cause) {
+    throw new KontextError(
+      'webgpu-unavailable',
+      'WebGPU in Node needs the package "webgpu" (Dawn). Run: npm install webgpu',
+      {},
+      { cause },
+    );
+  }
+}
+
+function dawnFlags(options: OpenDeviceOptions): string[] {
+  // allow_unsafe_apis: subgroup matrices. vulkan_enable_f16_on_nvidia: Dawn hides shader-f16 there without it.
+  const enable = ['allow_unsafe_apis', 'vulkan_enable_f16_on_nvidia', ...(options.dawnToggles ?? [])];
+  if (options.unchecked) {
+    enable.push('disable_robustness', 'vulkan_use_cooperative_matrix_robust_access', 'disable_workgroup_init');
+  }
+  // Timestamps come in steps of 100 µs otherwise, longer than most dispatches.
+  const flags = [`enable-dawn-features=${enable.join(',')}`, 'disable-dawn-features=timestamp_quantization'];
+  if (options.backend) flags.push(`backend=${options.backend}`);
+  if (options.adapter) flags.push(`adapter=${options.adapter}`);
+  return flags;
+}
+
+async function requestAdapter(gpu: GPU, options: OpenDeviceOptions): Promise<GPUAdapter> {
+  let cause: unknown;
+  const adapter = await gpu
+    .requestAdapter({ powerPreference: options.powerPreference ?? 'high-performance' })
+    .catch((error: unknown) => {
+      cause = error;
+      return null;
+    });
+  if (!adapter) {
+    const wanted = options.adapter ? ` named like "${options.adapter}"` : '';
+    throw new KontextError(
+      'webgpu-unavailable',
+      `No GPU adapter${wanted} was found. On Linux install a Vulkan driver (Debian, Ubuntu: apt install mesa-vulkan-drivers; ` +
+        'NVIDIA: the proprietary driver with libvulkan1); on other systems update the graphics driver.' +
+        (cause instanceof Error ? ` The system said: ${cause.message}` : ''),
+      {},
+      { cause },
+    );
+  }
+  // Dawn has picked by a name of its own, which need not be in these fields.
+  if (!options.adapter || isDawn(gpu)) return adapter;
+  const { vendor, architecture, device, description } = adapter.info;
+  const name = [vendor, architecture, device, description].join(' ');
+  if (!name.toLowerCase().includes(options.adapter.toLowerCase())) {
+    throw new KontextError(
+      'webgpu-unavailable',
+      `No GPU adapter named like "${options.adapter}" was found; the system offers "${name.trim()}".`,
+      { found: name.trim() },
+    );
+  }
+  return adapter;
+}

@@ -1,0 +1,166 @@
+// Reads safetensors: one file, or the shards that an index lists.
+// The header is untrusted input: every offset and shape is checked before a byte of data is read.
+// Format: https://github.com/huggingface/safetensors (8 bytes of header length, JSON header, data).
+
+import { KontextError } from '../errors.ts';
+import type { ByteSource } from './bytes.ts';
+import {
+  DTYPE_BYTES,
+  elementCount,
+  type SourceDtype,
+  type SourceTensor,
+  sourceTensor,
+  type WeightSource,
+} from './source.ts';
+
+/** The reference implementation's own limit. */
+const MAX_HEADER_BYTES = 100_000_000;
+
+interface PlacedTensor extends SourceTensor {
+  /** Of its first byte in the file. */
+  offset: number;
+}
+
+/**
+ * A single file.
+ *
+ * @throws `weights-invalid` for a header that is broken or does not fit the file, naming tensor and file
+ */
+export async function openSafetensors(bytes: ByteSource, signal?: AbortSignal): Promise<WeightSource> {
+  const tensors = await readHeader(bytes, signal);
+  const source: WeightSource = {
+    label: bytes.name,
+    tensors,
+    async read(name, start, end, readSignal) {
+      const tensor = sourceTensor(source, name) as PlacedTensor;
+      if (start < 0 || end < start || end > tensor.bytes) {
+        throw invalid(bytes, `bytes ${start} to ${end} are outside tensor "${name}" of ${tensor.bytes} bytes`, name);
+      }
+      return bytes.read(tensor.offset + start, tensor.offset + end, readSignal);
+    },
+    close: () => bytes.close(),
+  };
+  return source;
+}
+
+/**
+ * The shards of an index file (`*.safetensors.index.json`); each is opened when first read, its header checked then.
+ *
+ * @param index the parsed index, untrusted
+ * @param open gives a shard's bytes by its file name in the index
+ */
+export async function openShardedSafetensors(
+  index: unknown,
+  open: (file: string) => Promise<ByteSource>,
+  label = 'the index',
+  signal?: AbortSignal,
+): Promise<WeightSource> {
+  const map = (index as { weight_map?: unknown } | null)?.weight_map;
+  if (typeof map !== 'object' || map === null || !Object.values(map).every((file) => typeof file === 'string')) {
+    throw new KontextError(
+      'weights-invalid',
+      `${label} is not a safetensors index: it has no "weight_map" of file names.`,
+      {
+        file: label,
+      },
+    );
+  }
+  const weightMap = map as Record<string, string>;
+  const shards = new Map<string, WeightSource>();
+  const tensors = new Map<string, SourceTensor>();
+  const close = async () => {
+    await Promise.all([...shards.values()].map((shard) => shard.close()));
+  };
+  try {
+    for (const file of new Set(Object.values(weightMap))) {
+      shards.set(file, await openSafetensors(await open(file), signal));
+    }
+    for (const [name, file] of Object.entries(weightMap)) tensors.set(name, sourceTensor(shards.get(file)!, name));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  const source: WeightSource = {
+    label,
+    tensors,
+    async read(name, start, end, readSignal) {
+      sourceTensor(source, name);
+      return shards.get(weightMap[name]!)!.read(name, start, end, readSignal);
+    },
+    close,
+  };
+  return source;
+}
+
+async function readHeader(bytes: ByteSource, signal: AbortSignal | undefined): Promise<Map<string, PlacedTensor>> {
+  if (bytes.size < 8) throw invalid(bytes, `it has ${bytes.size} bytes, too few for a header`);
+  const prefix = await bytes.read(0, 8, signal);
+  const length = new DataView(prefix.buffer).getBigUint64(0, true);
+  if (length > BigInt(MAX_HEADER_BYTES) || Number(length) > bytes.size - 8) {
+    throw invalid(bytes, `its header would be ${length} bytes long, the file has ${bytes.size}`);
+  }
+  const dataStart = 8 + Number(length);
+  const text = new TextDecoder().decode(await bytes.read(8, dataStart, signal));
+  let header: unknown;
+  try {
+    header = JSON.parse(text);
+  } catch (cause) {
+    throw invalid(bytes, `its header is not JSON (${(cause as Error).message})`);
+  }
+  if (typeof header !== 'object' || header === null || Array.isArray(header))
+    throw invalid(bytes, 'its header is no object');
+  const tensors = new Map<string, PlacedTensor>();
+  for (const [name, entry] of Object.entries(header)) {
+    if (name === '__metadata__') continue;
+    tensors.set(name, placeTensor(bytes, name, entry, dataStart));
+  }
+  checkLayout(bytes, tensors, dataStart);
+  return tensors;
+}
+
+function placeTensor(bytes: ByteSource, name: string, entry: unknown, dataStart: number): PlacedTensor {
+  const { dtype, shape, data_offsets: offsets } = (entry ?? {}) as Record<string, unknown>;
+  if (typeof dtype !== 'string' || !Object.hasOwn(DTYPE_BYTES, dtype)) {
+    throw invalid(bytes, `tensor "${name}" has the unknown type ${JSON.stringify(dtype)}`, name);
+  }
+  if (!isIndexArray(shape)) throw invalid(bytes, `tensor "${name}" has no valid shape`, name);
+  if (!isIndexArray(offsets) || offsets.length !== 2)
+    throw invalid(bytes, `tensor "${name}" has no valid data_offsets`, name);
+  const [start, end] = offsets as [number, number];
+  const size = elementCount(shape) * DTYPE_BYTES[dtype as SourceDtype];
+  if (end - start !== size) {
+    throw invalid(
+      bytes,
+      `tensor "${name}" (${dtype} [${shape.join(', ')}]) needs ${size} bytes, its range holds ${end - start}`,
+      name,
+    );
+  }
+  if (dataStart + end > bytes.size) {
+    throw invalid(
+      bytes,
+      `tensor "${name}" ends at byte ${dataStart + end} of ${bytes.size}: the file is truncated. Download it again`,
+      name,
+    );
+  }
+  return { dtype: dtype as SourceDtype, shape, bytes: size, offset: dataStart + start };
+}
+
+/** The format forbids overlaps and holes; either means that names and data do not belong together. */
+function checkLayout(bytes: ByteSource, tensors: Map<string, PlacedTensor>, dataStart: number): void {
+  let position = dataStart;
+  for (const [name, tensor] of [...tensors].sort((a, b) => a[1].offset - b[1].offset || a[1].bytes - b[1].bytes)) {
+    if (tensor.offset !== position) throw invalid(bytes, `tensor "${name}" overlaps another or follows a gap`, name);
+    position += tensor.bytes;
+  }
+  if (position !== bytes.size) throw invalid(bytes, `its tensors end at byte ${position} of ${bytes.size}`);
+}
+
+const isIndexArray = (value: unknown): value is number[] =>
+  Array.isArray(value) && value.every((n) => Number.isSafeInteger(n) && n >= 0);
+
+function invalid(bytes: ByteSource, problem: string, tensor?: string): KontextError {
+  return new KontextError('weights-invalid', `${bytes.name} is not a usable safetensors file: ${problem}.`, {
+    file: bytes.name,
+    ...(tensor === undefined ? {} : { tensor }),
+  });
+}

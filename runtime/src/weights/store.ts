@@ -1,0 +1,242 @@
+// Weights on the GPU: loads what a program asks for, once, and shares it between programs.
+// Range read → chunk → writeBuffer → transcode kernel; host memory stays at about two chunks whatever the model's size.
+
+import { KontextError, throwIfAborted } from '../errors.ts';
+import type { CompiledKernel, KontextDevice } from '../gpu/device.ts';
+import { BufferUsage, wholeWords } from '../gpu/flags.ts';
+import type { WeightRequest } from '../program/types.ts';
+import { Gate } from './gate.ts';
+import { type ChunkOutput, type ChunkPlan, planChunks, type WeightPlan } from './plan.ts';
+import { RowReader } from './rows.ts';
+import { sourceTensor, type WeightSource } from './source.ts';
+import { packParams, transcodeGrid, transcodeKernel } from './transcode.ts';
+
+/** Bytes of one upload. Larger ones gain nothing and cost host memory twice (ours and the driver's). */
+const CHUNK_BYTES = 16 * 2 ** 20;
+
+interface Entry {
+  label: string;
+  buffer: Promise<GPUBuffer>;
+  /** Set when loaded. */
+  loaded?: GPUBuffer;
+  users: number;
+}
+
+/** The chunk being transcoded, and its parameters. */
+interface Staging {
+  source: GPUBuffer;
+  params: GPUBuffer;
+}
+
+export interface WeightMemory {
+  /** On the GPU, used or not. */
+  bytes: number;
+  /** Part of `bytes` that no program uses and `evict` would free. */
+  idleBytes: number;
+  weights: number;
+}
+
+/**
+ * The weights of one source on one device. Every `get` is paired with a `release`; what nobody uses stays until
+ * `evict`, because the next program (another image size, say) mostly wants the same.
+ */
+export class WeightStore {
+  private readonly entries = new Map<string, Entry>();
+  /** Bytes being read or waiting for the GPU: two chunks. */
+  private readonly inFlight = new Gate(2 * CHUNK_BYTES);
+  private readonly rowReader: RowReader;
+  private staging: Promise<Staging> | undefined;
+  private stagingBytes = 0;
+
+  constructor(
+    readonly gpu: KontextDevice,
+    readonly source: WeightSource,
+  ) {
+    this.rowReader = new RowReader(source);
+  }
+
+  /**
+   * The buffer of a weight in the wanted format, loaded on first use.
+   *
+   * @throws `weights-invalid` when the source lacks the tensor or it has another shape or type; `out-of-memory`; `aborted`
+   */
+  async get(request: WeightRequest, signal?: AbortSignal): Promise<GPUBuffer> {
+    throwIfAborted(signal);
+    const key = weightKey(request);
+    let entry = this.entries.get(key);
+    if (!entry) {
+      const made: Entry = { label: weightLabel(request), buffer: this.load(request, signal), users: 0 };
+      this.entries.set(key, made);
+      made.buffer.then(
+        (buffer) => {
+          made.loaded = buffer;
+        },
+        () => this.entries.delete(key),
+      );
+      entry = made;
+    }
+    entry.users++;
+    try {
+      return await entry.buffer;
+    } catch (error) {
+      entry.users--;
+      // Another caller's cancellation is not ours: load again.
+      if (error instanceof KontextError && error.code === 'aborted' && !signal?.aborted)
+        return this.get(request, signal);
+      throw error;
+    }
+  }
+
+  /** Ends one use. `free` gives the memory back at once when it was the last use; otherwise `evict` does, later. */
+  release(request: WeightRequest, { free = false } = {}): void {
+    const key = weightKey(request);
+    const entry = this.entries.get(key);
+    if (!entry) return;
+    entry.users--;
+    if (free && entry.users === 0) this.drop(key, entry);
+  }
+
+  /** Frees the weights that nobody uses, and the upload buffers. */
+  async evict(): Promise<void> {
+    for (const [key, entry] of this.entries) {
+      if (entry.users === 0 && entry.loaded) this.drop(key, entry);
+    }
+    const staging = this.staging;
+    if (staging && this.inFlight.idle) {
+      this.staging = undefined;
+      this.stagingBytes = 0;
+      const { source, params } = await staging;
+      this.gpu.free(source);
+      this.gpu.free(params);
+    }
+  }
+
+  get memory(): WeightMemory {
+    const memory: WeightMemory = { bytes: 0, idleBytes: 0, weights: 0 };
+    for (const { loaded, users } of this.entries.values()) {
+      if (!loaded) continue;
+      memory.bytes += loaded.size;
+      memory.weights++;
+      if (users === 0) memory.idleBytes += loaded.size;
+    }
+    return memory;
+  }
+
+  /**
+   * Rows of a matrix as float32 on the CPU, `[ids.length, cols]`: token embeddings, whose tables are too large to bind.
+   *
+   * @throws `weights-invalid`, `invalid-request` when an id is outside the table
+   */
+  rows(name: string, ids: ArrayLike<number>, signal?: AbortSignal): Promise<Float32Array<ArrayBuffer>> {
+    return this.rowReader.rows(name, ids, signal);
+  }
+
+  private drop(key: string, entry: Entry): void {
+    this.entries.delete(key);
+    if (entry.loaded) this.gpu.free(entry.loaded);
+  }
+
+  private async load(request: WeightRequest, signal: AbortSignal | undefined): Promise<GPUBuffer> {
+    const plan = planChunks(request, sourceTensor(this.source, request.name), this.source.label, CHUNK_BYTES);
+    const usage = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
+    const buffer = await this.gpu.allocate(weightLabel(request), request.bytes, usage);
+    try {
+      await Promise.all(plan.chunks.map((chunk) => this.upload(request, plan, chunk, buffer, signal)));
+      return buffer;
+    } catch (error) {
+      this.gpu.free(buffer);
+      throw error;
+    }
+  }
+
+  private async upload(
+    request: WeightRequest,
+    plan: WeightPlan,
+    chunk: ChunkPlan,
+    buffer: GPUBuffer,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const bytes = chunk.end - chunk.start;
+    const leave = await this.inFlight.enter(bytes);
+    try {
+      throwIfAborted(signal);
+      const data = await this.source.read(request.name, chunk.start, chunk.end, signal);
+      const kernels = await Promise.all(
+        chunk.outputs.map(({ kernel }) => this.gpu.kernel(transcodeKernel(plan.dtype, kernel))),
+      );
+      const staging = await this.ensureStaging(bytes);
+      throwIfAborted(signal);
+      await this.gpu.scoped(weightLabel(request), () => {
+        // Queue writes and submits keep their order, so one staging buffer serves all chunks without waiting.
+        this.gpu.queue.writeBuffer(staging.source, 0, wholeWords(data));
+        chunk.outputs.forEach((output, i) => {
+          this.transcode(staging, buffer, chunk, output, kernels[i]!, weightLabel(request));
+        });
+      });
+      await this.gpu.idle();
+    } finally {
+      leave();
+    }
+  }
+
+  private transcode(
+    staging: Staging,
+    target: GPUBuffer,
+    { params }: ChunkPlan,
+    { kernel, offset, size, dstWord }: ChunkOutput,
+    { pipeline, layout }: CompiledKernel,
+    label: string,
+  ): void {
+    const { device, queue } = this.gpu;
+    const [x, y] = transcodeGrid(params.count, kernel);
+    queue.writeBuffer(staging.params, 0, packParams({ ...params, dstWord, groupsX: x }));
+    const group = device.createBindGroup({
+      label,
+      layout,
+      entries: [
+        { binding: 0, resource: { buffer: staging.params } },
+        { binding: 1, resource: { buffer: staging.source } },
+        { binding: 2, resource: { buffer: target, offset, size } },
+      ],
+    });
+    const encoder = device.createCommandEncoder({ label });
+    const pass = encoder.beginComputePass({ label });
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(x, y);
+    pass.end();
+    queue.submit([encoder.finish()]);
+  }
+
+  /** One row of a matrix may be larger than a chunk, so the buffer can have to grow. */
+  private ensureStaging(bytes: number): Promise<Staging> {
+    if (this.staging && bytes <= this.stagingBytes) return this.staging;
+    const previous = this.staging;
+    this.stagingBytes = Math.max(CHUNK_BYTES, bytes);
+    const size = this.stagingBytes;
+    this.staging = (async () => {
+      const old = await previous;
+      if (old) {
+        this.gpu.free(old.source);
+        this.gpu.free(old.params);
+      }
+      const source = await this.gpu.allocate('weight upload', size, BufferUsage.STORAGE | BufferUsage.COPY_DST);
+      const params = await this.gpu.allocate(
+        'weight upload parameters',
+        48,
+        BufferUsage.UNIFORM | BufferUsage.COPY_DST,
+      );
+      return { source, params };
+    })();
+    this.staging.catch(() => {
+      this.staging = undefined;
+      this.stagingBytes = 0;
+    });
+    return this.staging;
+  }
+}
+
+const weightKey = (r: WeightRequest): string => JSON.stringify([r.name, r.rows, r.cols, r.format, r.layout, r.padIn]);
+
+const weightLabel = (r: WeightRequest): string =>
+  `weight ${r.name}${r.rows ? ` rows ${r.rows.join('…')}` : ''}${r.cols ? ` cols ${r.cols.join('…')}` : ''} ${r.format}`;
