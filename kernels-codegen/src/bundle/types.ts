@@ -1,0 +1,65 @@
+// What a bundle of ahead-of-time programs is on disk: types only, shared by the writer and by readers without the compiler.
+// Every file is JSON as `JSON.stringify` writes it, so a hash of the text can be checked on the parsed value too.
+
+import type { BindingAccess, Program, Requirements } from '../../../runtime/src/program/types.ts';
+import type { Component } from '../compile.ts';
+import type { Quantization } from '../plan/lower.ts';
+import type { TargetProfile } from '../targets/types.ts';
+
+/** Of the network specs a bundle was compiled for; a checkpoint of other sizes is refused. */
+export interface BundleSpecs {
+  clip: Extract<Component, { component: 'clip' }>['spec'];
+  t5: Extract<Component, { component: 't5' }>['spec'];
+  transformer: Extract<Component, { component: 'denoise' }>['spec'];
+  vae: Extract<Component, { component: 'vae-decode' }>['spec'];
+}
+
+/** A component without the model's own numbers: what a program is looked up by. */
+export type BundleShape = Component extends infer C ? (C extends Component ? Omit<C, 'spec'> : never) : never;
+
+/** One program of the bundle, with all that is needed to choose or refuse it before its file is read. */
+export interface BundleEntry {
+  shape: BundleShape;
+  /** Name of one of the manifest's targets. */
+  target: string;
+  quantization: Quantization;
+  label: string;
+  facts: Record<string, unknown>;
+  requires: Requirements;
+  /** SHA-256 of the file under `programs/`; programs that differ only in label and facts share one. */
+  body: string;
+  kernels: number;
+  dispatches: number;
+  flops: number;
+  /** Bytes; `slabs` are shared with other programs, `ports` and `weights` are its own. */
+  memory: { slabs: number[]; ports: number; weights: number };
+}
+
+/** `manifest.json`. */
+export interface BundleManifest {
+  schema: number;
+  /** SHA-256 of this manifest with an empty digest. */
+  digest: string;
+  model: string;
+  specs: BundleSpecs;
+  targets: TargetProfile[];
+  programs: BundleEntry[];
+  /** SHA-256 of each WGSL module; `modules.json` maps them to their texts. */
+  modules: string[];
+}
+
+/** `programs/HASH.json`: a program whose kernels name their WGSL module by hash. */
+export type BundleBody = Omit<Program, 'kernels' | 'label' | 'facts' | 'requires'> & {
+  kernels: { label: string; module: string; bindings: BindingAccess[] }[];
+};
+
+/** `modules.json`. */
+export type BundleModules = Record<string, string>;
+
+/** Reads a bundle's files by their path in it. */
+export interface BundleSource {
+  /** For messages: where it is. */
+  label: string;
+  /** The parsed JSON of a file. @throws when it is not there or not JSON */
+  read(path: string): Promise<unknown>;
+}

@@ -1,0 +1,163 @@
+// Compiles a list of programs into the files of a bundle. Pure: the same requests give the same bytes on every machine.
+// WGSL modules and program bodies are stored once under the hash of their text.
+
+import { KontextError } from '../../../runtime/src/errors.ts';
+import type { Program } from '../../../runtime/src/program/types.ts';
+import { type CompileRequest, type Component, compile } from '../compile.ts';
+import type { Quantization } from '../plan/lower.ts';
+import type { TargetProfile } from '../targets/types.ts';
+import type { BundleBody, BundleEntry, BundleManifest, BundleModules, BundleShape, BundleSpecs } from './types.ts';
+
+/** Raised whenever a bundle written by an older version could be misread; `sdk/src/programs/bundle.ts` holds its twin. */
+export const BUNDLE_SCHEMA = 1;
+
+export interface BundleRequest {
+  /** For people: which model. */
+  model: string;
+  specs: BundleSpecs;
+  shapes: readonly BundleShape[];
+  targets: readonly TargetProfile[];
+  quantizations: readonly Quantization[];
+}
+
+/**
+ * @returns file contents by path: `manifest.json`, `modules.json`, `programs/*.json`, `index.js`, `index.d.ts`
+ * @throws KontextError `invalid-request` for a shape the model cannot have, `limit-too-small` when a program exceeds a target
+ */
+export async function writeBundle(
+  request: BundleRequest,
+  onProgram?: (done: number, total: number) => void,
+): Promise<Map<string, string>> {
+  const modules = new Map<string, string>();
+  const bodies = new Map<string, string>();
+  const entries: BundleEntry[] = [];
+  const hashes = new Map<string, Promise<string>>();
+  const hashOf = (text: string): Promise<string> => {
+    const known = hashes.get(text) ?? sha256(text);
+    hashes.set(text, known);
+    return known;
+  };
+  const wanted = jobs(request);
+  for (const [i, { shape, target, quantization }] of wanted.entries()) {
+    const program = compile({ ...withSpec(shape, request.specs), target, quantization } as CompileRequest);
+    checkFits(program, target);
+    const kernels: BundleBody['kernels'] = [];
+    for (const { label, wgsl, bindings } of program.kernels) {
+      const module = await hashOf(wgsl);
+      modules.set(module, wgsl);
+      kernels.push({ label, module, bindings });
+    }
+    const { label, facts, requires, ...rest } = program;
+    const text = JSON.stringify({ ...rest, kernels } satisfies BundleBody);
+    const body = await sha256(text);
+    bodies.set(body, text);
+    entries.push({
+      shape,
+      target: target.name,
+      quantization,
+      label,
+      facts,
+      requires,
+      body,
+      kernels: kernels.length,
+      dispatches: program.dispatches.length,
+      flops: sum(program.dispatches.map(({ flops }) => flops)),
+      memory: {
+        slabs: program.slabs,
+        ports: sum(program.ports.map(({ bytes }) => bytes)),
+        weights: sum(program.weights.map(({ bytes }) => bytes)),
+      },
+    });
+    onProgram?.(i + 1, wanted.length);
+  }
+  const byHash = [...modules].sort(([a], [b]) => (a < b ? -1 : 1));
+  const manifest: BundleManifest = {
+    schema: BUNDLE_SCHEMA,
+    digest: '',
+    model: request.model,
+    specs: request.specs,
+    targets: [...request.targets],
+    programs: entries,
+    modules: byHash.map(([hash]) => hash),
+  };
+  manifest.digest = await sha256(JSON.stringify(manifest));
+  const files = new Map<string, string>();
+  files.set('manifest.json', JSON.stringify(manifest));
+  files.set('modules.json', JSON.stringify(Object.fromEntries(byHash) satisfies BundleModules));
+  const sorted = [...bodies].sort(([a], [b]) => (a < b ? -1 : 1));
+  for (const [hash, text] of sorted) files.set(`programs/${hash}.json`, text);
+  files.set('index.js', entryPoint(request.model, [...files.keys()]));
+  files.set('index.d.ts', ENTRY_TYPES);
+  return files;
+}
+
+/** Quantisation changes only what reads the large matrices; the other programs are compiled once. */
+function jobs({ shapes, targets, quantizations }: BundleRequest) {
+  return targets.flatMap((target) =>
+    shapes.flatMap((shape) => {
+      const kinds: readonly Quantization[] = QUANTIZED.includes(shape.component) ? quantizations : ['none'];
+      return kinds.map((quantization) => ({ shape, target, quantization }));
+    }),
+  );
+}
+
+const QUANTIZED: readonly Component['component'][] = ['t5', 'modulation', 'denoise'];
+
+function withSpec(shape: BundleShape, specs: BundleSpecs): Component {
+  switch (shape.component) {
+    case 'clip':
+      return { ...shape, spec: specs.clip };
+    case 't5':
+      return { ...shape, spec: specs.t5 };
+    case 'modulation':
+    case 'denoise':
+      return { ...shape, spec: specs.transformer };
+    case 'vae-encode':
+    case 'vae-decode':
+      return { ...shape, spec: specs.vae };
+    default:
+      return shape;
+  }
+}
+
+/** A program that its own target refuses must not be shipped. */
+function checkFits({ label, requires }: Program, target: TargetProfile): void {
+  for (const [limit, needed] of Object.entries(requires.limits)) {
+    const available = target.limits[limit as keyof TargetProfile['limits']];
+    if (needed <= available) continue;
+    throw new KontextError(
+      'limit-too-small',
+      `"${label}" needs ${limit} of ${needed}; the target offers ${available}. Leave the target out, or choose a smaller size.`,
+      { limit, needed, available, target: target.name },
+    );
+  }
+}
+
+/** Imports with literal paths: bundlers follow them, and each file is loaded when first asked for. */
+function entryPoint(model: string, paths: string[]): string {
+  const lines = paths.map((path) => `  '${path}': () => import('./${path}', { with: { type: 'json' } }),`);
+  return `// Programs of ${JSON.stringify(model)}, compiled ahead of time. Generated: do not edit.
+const files = {
+${lines.join('\n')}
+};
+export default {
+  label: ${JSON.stringify(`bundle of ${model}`)},
+  async read(path) {
+    const load = files[path];
+    if (!load) throw new Error(\`no file \${path}\`);
+    return (await load()).default;
+  },
+};
+`;
+}
+
+const ENTRY_TYPES = `declare const bundle: { label: string; read(path: string): Promise<unknown> };
+export default bundle;
+`;
+
+async function sha256(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+const sum = (values: number[]): number => values.reduce((total, value) => total + value, 0);

@@ -1,0 +1,168 @@
+// compile(): a component of the model, at one shape, for one target, as a Program.
+// Pure and deterministic: no device, no I/O, no globals; equal requests give equal bytes.
+
+import { KontextError } from '../../runtime/src/errors.ts';
+import type { Program } from '../../runtime/src/program/types.ts';
+import { Builder } from './graph/builder.ts';
+import { type Graph, verifyGraph } from './graph/graph.ts';
+import { tap } from './graph/tap.ts';
+import {
+  buildVaeDecode,
+  buildVaeEncode,
+  type VaeDecodeOptions,
+  type VaeEncodeOptions,
+  type VaeSpec,
+  vaeFactor,
+} from './models/autoencoder.ts';
+import { buildClip, type ClipSpec } from './models/clip.ts';
+import { buildDenoise, buildModulation, type FluxSpec, type PatchGrid, tokensOf } from './models/flux.ts';
+import { buildCfgVelocity, buildEuler } from './models/sampler.ts';
+import { buildT5, type T5Spec } from './models/t5.ts';
+import { buildTileBlend, buildTileFinish, type TileShape } from './models/tiles.ts';
+import { assignTypes } from './passes/assign-types.ts';
+import { eliminateDead } from './passes/eliminate-dead.ts';
+import { foldConcat } from './passes/fold-concat.ts';
+import { fusePointwise } from './passes/fuse-pointwise.ts';
+import { lower, type Quantization } from './plan/lower.ts';
+import { hasTier, type TargetProfile } from './targets/types.ts';
+
+/** Which part of the pipeline, and its shape. Ports of each program are listed at the model that builds it. */
+export type Component =
+  /** in `embeddings` [tokens, width] (token embeddings); out `hidden` [tokens, width] */
+  | { component: 'clip'; spec: ClipSpec; tokens: number }
+  /** in `embeddings` [tokens, width]; out `hidden` [tokens, width] */
+  | { component: 't5'; spec: T5Spec; tokens: number; validTokens?: number }
+  /** in `timesteps` [steps, 256], `pooled` [1, pooledWidth], `guidance` [1, 256] if the model has it; out `modulation` */
+  | { component: 'modulation'; spec: FluxSpec; steps: number }
+  /** in `latents`, `references` if any, `text`, `modulation` [1, …], `rope`; out `velocity` */
+  | { component: 'denoise'; spec: FluxSpec; textTokens: number; image: PatchGrid; references: PatchGrid[] }
+  /** inout `latents`; in `velocity`, `step` [1, 4] = (dt, 0, 0, 0) */
+  | { component: 'euler'; tokens: number; channels: number }
+  /** inout `velocity`; in `negative`, `scale` [1, 4] = (cfgScale, 0, 0, 0) */
+  | { component: 'cfg'; tokens: number; channels: number }
+  /** in `pixels` or `tensor`, `noise` if sampling; out `latents` */
+  | ({ component: 'vae-encode'; spec: VaeSpec } & VaeEncodeOptions)
+  /** in `latents`; out `image` or `tensor` */
+  | ({ component: 'vae-decode'; spec: VaeSpec } & VaeDecodeOptions)
+  /** inout `sum` [height·width, channels + 1]; in `tile` [tileHeight·tileWidth, channels], `position` [1, 8] */
+  | ({ component: 'tile-blend' } & TileShape)
+  /** in `sum`; out `image` rgba8 words, or `latents` [height/2 · width/2, 4·channels] */
+  | { component: 'tile-finish'; height: number; width: number; channels: number; output: 'image' | 'packed' };
+
+export type CompileRequest = Component & {
+  target: TargetProfile;
+  quantization?: Quantization;
+  /** Labels of intermediates that become extra output ports, for comparing with a reference. */
+  taps?: readonly string[];
+};
+
+/**
+ * @throws KontextError `invalid-request` when a size does not fit the model (not a multiple of the patch, no tokens)
+ */
+export function compile(request: CompileRequest): Program {
+  const { target } = request;
+  const graph = optimize(tap(buildGraph(request), request.taps ?? []), target);
+  return lower(graph, {
+    component: request.component,
+    label: `${describe(request)} for ${target.name}`,
+    target,
+    quantization: request.quantization ?? 'none',
+    facts: factsOf(request),
+  });
+}
+
+/** The model's graph before any pass: what tests compare the passes with. */
+export function buildGraph(request: Component): Graph {
+  const g = new Builder();
+  switch (request.component) {
+    case 'clip':
+      return buildClip(g, request.spec, positive('tokens', request.tokens));
+    case 't5':
+      return buildT5(g, request.spec, positive('tokens', request.tokens), request.validTokens);
+    case 'modulation':
+      return buildModulation(g, request.spec, positive('steps', request.steps));
+    case 'denoise': {
+      for (const grid of [request.image, ...request.references]) {
+        positive('patch rows', grid.height);
+        positive('patch columns', grid.width);
+      }
+      positive('text tokens', request.textTokens);
+      return buildDenoise(g, request.spec, request);
+    }
+    case 'euler':
+      return buildEuler(g, positive('tokens', request.tokens), request.channels);
+    case 'cfg':
+      return buildCfgVelocity(g, positive('tokens', request.tokens), request.channels);
+    case 'vae-encode':
+      checkImage(request);
+      return buildVaeEncode(g, request.spec, request);
+    case 'vae-decode':
+      checkImage(request);
+      return buildVaeDecode(g, request.spec, request);
+    case 'tile-blend':
+      return buildTileBlend(g, request);
+    case 'tile-finish':
+      return buildTileFinish(g, request);
+    default:
+      throw request satisfies never;
+  }
+}
+
+/** The passes, in order. The list is closed: a new one needs a reason, a test and a line in docs/design. */
+export function optimize(graph: Graph, target: TargetProfile): Graph {
+  verifyGraph(graph);
+  const live = eliminateDead(graph);
+  const folded = foldConcat(live);
+  const fused = fusePointwise(folded, target.limits.maxStorageBuffersPerShaderStage);
+  const typed = assignTypes(fused, hasTier(target, 'f16'));
+  verifyGraph(typed);
+  return typed;
+}
+
+function describe(r: Component): string {
+  const grid = (g: PatchGrid): string => `${g.width * 16}×${g.height * 16}`;
+  switch (r.component) {
+    case 'clip':
+    case 't5':
+    case 'euler':
+    case 'cfg':
+      return `${r.component} ${r.tokens} tokens`;
+    case 'modulation':
+      return `modulation ${r.steps} steps`;
+    case 'denoise':
+      return `denoise ${[r.image, ...r.references].map(grid).join(' + ')}, ${r.textTokens} text tokens`;
+    default:
+      return `${r.component} ${r.width}×${r.height}`;
+  }
+}
+
+function factsOf(r: Component): Record<string, unknown> {
+  if (r.component !== 'denoise') return {};
+  return {
+    textTokens: r.textTokens,
+    image: r.image,
+    references: r.references,
+    tokens: r.textTokens + [r.image, ...r.references].reduce((sum, g) => sum + tokensOf(g), 0),
+    axes: r.spec.axes,
+    theta: r.spec.theta,
+  };
+}
+
+function positive(what: string, value: number): number {
+  if (Number.isInteger(value) && value > 0) return value;
+  throw new KontextError('invalid-request', `The number of ${what} must be a positive integer, not ${value}.`);
+}
+
+function checkImage(r: { spec: VaeSpec; height: number; width: number; packed?: boolean }): void {
+  const unit = (r.packed === false ? 1 : 2) * vaeFactor(r.spec);
+  for (const [name, value] of [
+    ['height', r.height],
+    ['width', r.width],
+  ] as const) {
+    if (Number.isInteger(value) && value > 0 && value % unit === 0) continue;
+    throw new KontextError(
+      'invalid-request',
+      `The image's ${name} must be a positive multiple of ${unit}, not ${value}.`,
+    );
+  }
+}

@@ -1,0 +1,58 @@
+// Module-scope WGSL that reads a convolution's input: four channels of one pixel, zero outside the image.
+// Padding, upsampling and the fused normalisation end here; the variants see a matrix of taps.
+
+import { acc, emit, silu } from '../../expr/expr.ts';
+import { viewLength } from '../kernel.ts';
+import type { Conv2dSpec } from './spec.ts';
+
+export interface Conv2dInput {
+  declarations: string;
+  /** Statements defining `y<name>` and `x<name>` (i32): the window's first tap for output pixel `row` (u32). */
+  window(name: string, row: string): string;
+  /** `vec4<element>`: channels `c … c + 3` of pixel (y, x), i32 in upsampled coordinates; may lie outside. */
+  load(y: string, x: string, c: string): string;
+}
+
+/**
+ * @param prologueBinding binding number of the scale and shift; the input itself is binding 0
+ */
+export function emitConv2dInput(spec: Conv2dSpec, element: 'f32' | 'f16', prologueBinding: number): Conv2dInput {
+  const { x, prologue, upsample, stride } = spec;
+  const type = `vec4<${element}>`;
+  const text = [`@group(0) @binding(0) var<storage, read> image: array<vec4<${x.type}>, ${viewLength(x) / 4}>;`];
+  let value = 'image[at]';
+  let normalise = '';
+  if (prologue) {
+    const { view } = prologue;
+    const row = (r: number): string => `affine[${(view.offset + r * view.rowStride) / 4}u + c / 4u]`;
+    text.push(
+      `@group(0) @binding(${prologueBinding}) var<storage, read> affine: array<vec4<f32>, ${viewLength(view) / 4}>;`,
+    );
+    normalise = `let v = vec4<f32>(image[at]) * ${row(0)} + ${row(1)};\n  `;
+    value = emit(silu(acc), 4, 'v', () => '');
+  }
+  const [height, width] = [spec.inHeight * upsample, spec.inWidth * upsample];
+  const guard = padded(spec) ? `if (u32(y) >= ${height}u || u32(x) >= ${width}u) { return ${type}(); }\n  ` : '';
+  const scaled = (v: string): string => (upsample === 2 ? `u32(${v}) / 2u` : `u32(${v})`);
+  text.push(`fn image_load(y: i32, x: i32, c: u32) -> ${type} {
+  ${guard}let at = ${x.offset / 4}u + (${scaled('y')} * ${spec.inWidth}u + ${scaled('x')}) * ${x.rowStride / 4}u + c / 4u;
+  ${normalise}return ${type}(${value});
+}`);
+  return {
+    declarations: text.join('\n'),
+    window: (name, row) => `let y${name} = i32((${row}) / ${spec.outWidth}u) * ${stride} - ${spec.padTop};
+let x${name} = i32((${row}) % ${spec.outWidth}u) * ${stride} - ${spec.padLeft};`,
+    load: (y, x, c) => `image_load(${y}, ${x}, ${c})`,
+  };
+}
+
+/** True when some tap of some output pixel lies outside the input. */
+function padded(spec: Conv2dSpec): boolean {
+  const reach = (out: number, pad: number): number => (out - 1) * spec.stride + spec.kernel - pad;
+  return (
+    spec.padTop > 0 ||
+    spec.padLeft > 0 ||
+    reach(spec.outHeight, spec.padTop) > spec.inHeight * spec.upsample ||
+    reach(spec.outWidth, spec.padLeft) > spec.inWidth * spec.upsample
+  );
+}

@@ -1,0 +1,106 @@
+// Chooses how a convolution is split over a GPU.
+// A schedule is data, so a measured one from a target's profile replaces the estimate without touching a kernel.
+
+import { KontextError } from '../../../../runtime/src/errors.ts';
+import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import type { MatrixSchedule } from '../matmul/matrix.ts';
+import { checkMatmulSchedule, chooseMatmulSchedule } from '../matmul/schedule.ts';
+import type { DirectConv2dSchedule } from './direct.ts';
+import { equivalentMatmul } from './matrix.ts';
+import { type Conv2dSpec, conv2dElement, describeConv2d } from './spec.ts';
+import { type TiledConv2dSchedule, tiledConv2dWorkgroupBytes } from './tiled.ts';
+
+export type Conv2dSchedule = TiledConv2dSchedule | DirectConv2dSchedule | MatrixSchedule;
+
+/** Key of a spec in `TargetProfile.tuned.conv2d`. */
+export const conv2dShapeKey = (spec: Conv2dSpec, target: TargetProfile): string =>
+  `${describeConv2d(spec)} ${conv2dElement(spec, target)}`;
+
+/** The profile's measured schedule for this shape, else the best by estimate that fits the target's limits. */
+export function chooseConv2dSchedule(spec: Conv2dSpec, target: TargetProfile): Conv2dSchedule {
+  const tuned = target.tuned?.conv2d?.[conv2dShapeKey(spec, target)];
+  if (tuned) return tuned as unknown as Conv2dSchedule;
+  if (hasTier(target, 'subgroup-matrix')) {
+    const same = chooseMatmulSchedule(equivalentMatmul(spec, target), target);
+    if (same.variant === 'matrix') return same;
+  }
+  if (target.software) return direct(spec);
+  const fitting = TILES.filter((s) => !misfit(spec, target, s));
+  if (!fitting.length) checkConv2dSchedule(spec, target, TILES.at(-1)!);
+  return fitting.reduce((best, s) => (estimate(spec, s) < estimate(spec, best) ? s : best));
+}
+
+/** Throws `limit-too-small` when `schedule` exceeds what the target offers, `program-invalid` when it makes no sense. */
+export function checkConv2dSchedule(spec: Conv2dSpec, target: TargetProfile, schedule: Conv2dSchedule): void {
+  if (schedule.variant === 'matrix') {
+    checkMatmulSchedule(equivalentMatmul(spec, target), target, schedule);
+    return;
+  }
+  const why = misfit(spec, target, schedule);
+  if (why) throw new KontextError(why.code, `conv2d ${describeConv2d(spec)} on ${target.name}: ${why.message}`);
+}
+
+const tile = (threadsM: number, threadsN: number, rows: number, cols: number, tileK: number): TiledConv2dSchedule => ({
+  variant: 'tiled',
+  threadsM,
+  threadsN,
+  rows,
+  cols,
+  tileK,
+});
+
+/** From the most reuse to the least; the narrow ones are for moments (32, 8) and images (3, 4), 12 for inputs of 4 channels. */
+const TILES: TiledConv2dSchedule[] = [
+  tile(16, 16, 8, 8, 16),
+  tile(16, 16, 8, 8, 8),
+  tile(16, 16, 8, 4, 16),
+  tile(16, 16, 8, 4, 12),
+  tile(16, 16, 4, 4, 16),
+  tile(16, 16, 4, 4, 12),
+  tile(32, 8, 4, 4, 16),
+  tile(32, 8, 4, 4, 12),
+  tile(8, 8, 4, 4, 16),
+  tile(8, 8, 4, 4, 12),
+  tile(64, 2, 4, 4, 8),
+  tile(64, 1, 4, 4, 8),
+  tile(16, 1, 4, 4, 16),
+];
+
+/** As in the matmul: four rows are as fast as eight and half the text. */
+function direct(spec: Conv2dSpec): DirectConv2dSchedule {
+  const threads = Math.min(64, 2 ** Math.ceil(Math.log2(Math.max(8, spec.cout))));
+  return { variant: 'direct', threads, rows: Math.min(4, spec.outHeight * spec.outWidth) };
+}
+
+/**
+ * Relative time: padded arithmetic along all three dimensions, plus traffic through the tiles (16 multiply-adds for
+ * one element moved is about where GPUs balance; steps that straddle taps address every vector alone), times the idle
+ * share when there are fewer workgroups than about 64 units can hold.
+ */
+function estimate(spec: Conv2dSpec, s: TiledConv2dSchedule): number {
+  const [tileM, tileN] = [s.threadsM * s.rows, s.threadsN * s.cols];
+  const [groupsM, groupsN] = [Math.ceil((spec.outHeight * spec.outWidth) / tileM), Math.ceil(spec.cout / tileN)];
+  const k = Math.ceil(spec.weight.cols / s.tileK) * s.tileK;
+  const addressing = spec.cin % s.tileK === 0 ? 16 : 24;
+  const traffic = 1 + addressing / tileN + 16 / tileM + 1 / s.tileK;
+  return groupsM * tileM * groupsN * tileN * k * traffic * Math.max(1, 64 / (groupsM * groupsN));
+}
+
+function misfit(
+  spec: Conv2dSpec,
+  target: TargetProfile,
+  s: TiledConv2dSchedule | DirectConv2dSchedule,
+): { code: 'limit-too-small' | 'program-invalid'; message: string } | undefined {
+  const { limits } = target;
+  const threads = s.variant === 'tiled' ? s.threadsM * s.threadsN : s.threads;
+  const allowed = Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
+  if (threads > allowed) return { code: 'limit-too-small', message: `${threads} invocations, the limit is ${allowed}` };
+  if (s.variant === 'direct') return undefined;
+  if (s.cols % 4 || s.tileK % 4) return { code: 'program-invalid', message: 'cols and tileK must be multiples of 4' };
+  const bytes = tiledConv2dWorkgroupBytes(s, conv2dElement(spec, target));
+  const memory = limits.maxComputeWorkgroupStorageSize;
+  if (bytes > memory) {
+    return { code: 'limit-too-small', message: `${bytes} bytes of workgroup memory, the limit is ${memory}` };
+  }
+  return undefined;
+}

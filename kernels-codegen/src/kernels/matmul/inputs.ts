@@ -1,0 +1,98 @@
+// Module-scope WGSL that reads a matmul's operands, four values along k at a time, zero beyond each segment's end.
+// All alignment and raggedness along k ends here: the variants see whole vectors only.
+
+import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import { emitWeightLoader } from '../../wgsl/weights.ts';
+import { viewLength } from '../kernel.ts';
+import type { MatmulSpec } from './spec.ts';
+
+export interface MatmulInputs {
+  declarations: string;
+  segments: SegmentInput[];
+  /** Bindings used, all `read`: the segments, then the weight. */
+  count: number;
+}
+
+export interface SegmentInput {
+  cols: number;
+  /** `vec4<element>`: a[row, k … k + 3]. WGSL u32 expressions; `k` a multiple of 4, `row` inside the matrix. */
+  loadA(row: string, k: string): string;
+  /** `vec4<element>`: b[row, kOffset + k … + 3], with the segment's own `k`. */
+  loadB(row: string, k: string): string;
+}
+
+/**
+ * @param element type of the loaded values
+ * @param step the caller asks for `k` up to the next multiple of this beyond a segment's width
+ */
+export function emitInputs(
+  spec: MatmulSpec,
+  target: TargetProfile,
+  element: 'f32' | 'f16',
+  step: number,
+): MatmulInputs {
+  const type = `vec4<${element}>`;
+  const text: string[] = [];
+  const weight = emitWeightLoader({
+    ...spec.weight,
+    binding: spec.segments.length,
+    name: 'b',
+    shaderF16: hasTier(target, 'f16'),
+    element,
+  });
+  let kOffset = 0;
+  const segments = spec.segments.map(({ a }, s): SegmentInput => {
+    const guarded = a.cols % step !== 0;
+    const wide = [a.cols, a.rowStride, a.offset].every((x) => x % 4 === 0);
+    const stored = wide ? `vec4<${a.type}>` : a.type;
+    const length = wide ? Math.ceil(viewLength(a) / 4) : viewLength(a);
+    text.push(`@group(0) @binding(${s}) var<storage, read> a${s}: array<${stored}, ${length}>;`);
+    const at = (k: string): string =>
+      wide
+        ? `a${s}[${a.offset / 4}u + row * ${a.rowStride / 4}u + ${k} / 4u]`
+        : `a${s}[${a.offset}u + row * ${a.rowStride}u + ${k}]`;
+    text.push(loader(`a${s}_load`, type, wide, guarded, a.cols, at));
+
+    const aligned = kOffset % 4 === 0 && a.cols % 4 === 0;
+    const bWide = aligned && weight.width === 4;
+    const base = kOffset;
+    const bAt = (k: string): string => {
+      const column = base ? `${base}u + ${k}` : k;
+      if (bWide || weight.width === 1) return weight.load('row', column);
+      return `${weight.load('row', `(${column}) & ~3u`)}[(${column}) & 3u]`;
+    };
+    text.push(loader(`b${s}_load`, type, bWide, guarded, a.cols, bAt));
+    kOffset += a.cols;
+    return {
+      cols: a.cols,
+      loadA: (row, k) => `a${s}_load(${row}, ${k})`,
+      loadB: (row, k) => `b${s}_load(${row}, ${k})`,
+    };
+  });
+  return { declarations: [weight.declarations, ...text].join('\n'), segments, count: spec.segments.length + 1 };
+}
+
+/** A function `(row, k) → type`; `at` gives the WGSL of a vector (`wide`) or one element, at a column. */
+function loader(
+  name: string,
+  type: string,
+  wide: boolean,
+  guarded: boolean,
+  cols: number,
+  at: (k: string) => string,
+): string {
+  const lines: string[] = [];
+  if (wide) {
+    if (guarded) lines.push(`if (k >= ${cols}u) { return ${type}(); }`);
+    lines.push(`return ${type}(${at('k')});`);
+  } else {
+    const scalar = type.slice(5, -1);
+    lines.push(`var v = ${type}();`);
+    for (let i = 0; i < 4; i++) {
+      const k = i ? `(k + ${i}u)` : 'k';
+      lines.push(`${guarded ? `if (${k} < ${cols}u) ` : ''}{ v[${i}] = ${scalar}(${at(k)}); }`);
+    }
+    lines.push('return v;');
+  }
+  return `fn ${name}(row: u32, k: u32) -> ${type} {\n  ${lines.join('\n  ')}\n}`;
+}

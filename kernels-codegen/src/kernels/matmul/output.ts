@@ -1,0 +1,38 @@
+// Stores four neighbouring outputs of a matmul, or a convolution computed as one, through its epilogue.
+// Where the output's alignment allows only single elements, or the block hangs over an edge, is decided here once.
+
+import type { BindingAccess } from '../../../../runtime/src/program/types.ts';
+import { emitEpilogue, epilogueWidth } from '../epilogue.ts';
+import type { MatmulSpec } from './spec.ts';
+
+export interface MatmulOutput {
+  declarations: string;
+  bindings: BindingAccess[];
+  /**
+   * Statements that store outputs `[row, col … col + 3]`, where the WGSL names `row` and `col` (a multiple of 4) are in scope.
+   * @param value WGSL expression of type vec4<f32>, evaluated up to four times
+   */
+  store(value: string, edges: { raggedM: boolean; raggedN: boolean }): string;
+}
+
+/** @param firstBinding number of the epilogue's first binding */
+export function emitOutput(spec: Pick<MatmulSpec, 'm' | 'n' | 'epilogue' | 'out'>, firstBinding: number): MatmulOutput {
+  const width = epilogueWidth(spec.epilogue, spec.out);
+  const epilogue = emitEpilogue(spec.epilogue, spec.out, firstBinding, width);
+  const guard = (conditions: string[], body: string): string =>
+    conditions.length ? `if (${conditions.join(' && ')}) {\n${body}\n}` : body;
+  return {
+    declarations: epilogue.declarations,
+    bindings: epilogue.bindings,
+    store(value, { raggedM, raggedN }) {
+      const rowInside = raggedM ? [`row < ${spec.m}u`] : [];
+      if (width === 4) {
+        return guard(raggedN ? [...rowInside, `col < ${spec.n}u`] : rowInside, epilogue.store('row', 'col', value));
+      }
+      const single = [0, 1, 2, 3].map((i) =>
+        guard(raggedN ? [`col + ${i}u < ${spec.n}u`] : [], epilogue.store('row', `col + ${i}u`, `${value}[${i}]`)),
+      );
+      return guard(rowInside, single.join('\n'));
+    },
+  };
+}

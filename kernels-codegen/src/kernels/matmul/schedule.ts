@@ -1,0 +1,192 @@
+// Chooses how a matmul is split over a GPU: which variant, and its tile sizes.
+// A schedule is data, so a measured one from a target's profile replaces the estimate without touching a kernel.
+
+import { KontextError } from '../../../../runtime/src/errors.ts';
+import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
+import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import type { DirectSchedule } from './direct.ts';
+import { type MatrixSchedule, matrixConfig, matrixTile, matrixWorkgroupBytes } from './matrix.ts';
+import { SKINNY_ROWS, type SkinnySchedule, skinnyWorkgroupBytes } from './skinny.ts';
+import { describeMatmul, type MatmulSpec, tileElement } from './spec.ts';
+import { type TiledSchedule, tiledWorkgroupBytes } from './tiled.ts';
+
+export type MatmulSchedule = TiledSchedule | SkinnySchedule | DirectSchedule | MatrixSchedule;
+
+/** Key of a spec in `TargetProfile.tuned.matmul`. */
+export const matmulShapeKey = (spec: MatmulSpec, target: TargetProfile): string =>
+  `${describeMatmul(spec)} ${tileElement(spec, target)}`;
+
+/** The profile's measured schedule for this shape, else the best by estimate that fits the target's limits. */
+export function chooseMatmulSchedule(spec: MatmulSpec, target: TargetProfile): MatmulSchedule {
+  const tuned = target.tuned?.matmul?.[matmulShapeKey(spec, target)];
+  if (tuned) return tuned as unknown as MatmulSchedule;
+  const candidates = candidatesFor(spec, target);
+  const fitting = candidates.filter((s) => !misfit(spec, target, s));
+  if (!fitting.length) checkMatmulSchedule(spec, target, candidates[0]!);
+  return fitting.reduce((best, s) => (estimate(spec, target, s) < estimate(spec, target, best) ? s : best));
+}
+
+/** Throws `limit-too-small` when `schedule` exceeds what the target offers, `program-invalid` when it contradicts the spec. */
+export function checkMatmulSchedule(spec: MatmulSpec, target: TargetProfile, schedule: MatmulSchedule): void {
+  const why = misfit(spec, target, schedule);
+  if (why) throw new KontextError(why.code, `matmul ${describeMatmul(spec)} on ${target.name}: ${why.message}`);
+}
+
+const tile = (threadsM: number, threadsN: number, rows: number, cols: number, tileK: number): TiledSchedule => ({
+  variant: 'tiled',
+  threadsM,
+  threadsN,
+  rows,
+  cols,
+  tileK,
+});
+
+/** From the most reuse to the least; the narrow ones are for outputs of few columns (latents, RGB). */
+const TILES: TiledSchedule[] = [
+  tile(16, 16, 8, 8, 16),
+  tile(16, 16, 8, 4, 32),
+  tile(16, 16, 8, 4, 16),
+  tile(16, 16, 4, 4, 32),
+  tile(16, 16, 4, 4, 16),
+  tile(8, 16, 4, 4, 32),
+  tile(8, 16, 4, 4, 16),
+  tile(8, 8, 4, 4, 16),
+  tile(32, 4, 4, 4, 16),
+  tile(64, 1, 4, 4, 8),
+  tile(32, 1, 4, 4, 8),
+];
+
+function skinny(spec: MatmulSpec, target: TargetProfile): SkinnySchedule {
+  const subgroups = hasTier(target, 'subgroups') && target.subgroupSize !== undefined;
+  // 64 threads × 4 values along k: one step covers K = 256, the narrowest embedder.
+  const threads = spec.weight.cols <= 128 ? 32 : 64;
+  return { variant: 'skinny', threads, subgroups };
+}
+
+function candidatesFor(spec: MatmulSpec, target: TargetProfile): MatmulSchedule[] {
+  const config = matrixConfig(spec, target);
+  if (target.software && !config) return [direct(spec)];
+  if (spec.m <= SKINNY_ROWS) return [target.software ? direct(spec) : skinny(spec, target)];
+  return config ? [...matrices(config, target.subgroupSize!.max), ...TILES] : TILES;
+}
+
+/** Blocks of 64 × 64 to 16 × 16 a subgroup, as far as its threads' registers hold the results. */
+function matrices(config: SubgroupMatrixConfig, subgroupSize: number): MatrixSchedule[] {
+  const edges = [64, 32, 16];
+  const found: MatrixSchedule[] = [];
+  for (const [subgroupsM, subgroupsN] of [
+    [2, 2],
+    [1, 4],
+    [4, 1],
+  ] as const) {
+    for (const rows of edges) {
+      for (const cols of edges) {
+        // 128 of a thread's usual 256 registers for results leave room for operands and addresses.
+        if ((rows * cols) / subgroupSize > 128 || rows % config.m || cols % config.n) continue;
+        const [tilesM, tilesN] = [rows / config.m, cols / config.n];
+        const common = { variant: 'matrix', subgroupsM, subgroupsN, tilesM, tilesN, tileK: 32 } as const;
+        found.push({ ...common, storeTiles: tilesN }, { ...common, storeTiles: 1 });
+      }
+    }
+  }
+  return found;
+}
+
+/** Four rows: on lavapipe as fast as eight and half the text; sixteen spill. */
+function direct(spec: MatmulSpec): DirectSchedule {
+  const threads = Math.min(64, 2 ** Math.ceil(Math.log2(Math.max(8, spec.n))));
+  return { variant: 'direct', threads, rows: Math.min(4, spec.m) };
+}
+
+/**
+ * Relative time: padded arithmetic, plus traffic through the tiles (the reciprocal edges; 16 multiply-adds for one
+ * element moved is about where GPUs balance), times the idle share when there are fewer workgroups than about
+ * 64 units can hold. Matrix instructions do at least four times the arithmetic (2.5 to 8 in published measurements).
+ */
+function estimate(spec: MatmulSpec, target: TargetProfile, s: MatmulSchedule): number {
+  if (s.variant !== 'tiled' && s.variant !== 'matrix') return 0;
+  const matrix = s.variant === 'matrix';
+  const { tileM, tileN } = matrix
+    ? matrixTile(s, matrixConfig(spec, target)!)
+    : { tileM: s.threadsM * s.rows, tileN: s.threadsN * s.cols };
+  const [groupsM, groupsN] = [Math.ceil(spec.m / tileM), Math.ceil(spec.n / tileN)];
+  const padded = groupsM * tileM * groupsN * tileN;
+  const traffic = (matrix ? 0.25 : 1) + 16 * (1 / tileM + 1 / tileN) + 1 / s.tileK;
+  return padded * traffic * Math.max(1, 64 / (groupsM * groupsN));
+}
+
+function misfit(
+  spec: MatmulSpec,
+  target: TargetProfile,
+  s: MatmulSchedule,
+): { code: 'limit-too-small' | 'program-invalid'; message: string } | undefined {
+  const { limits } = target;
+  const config = matrixConfig(spec, target);
+  if (s.variant === 'matrix' && !config) {
+    return { code: 'program-invalid', message: 'no matrix shape of the target has f32 results for these types' };
+  }
+  const threads = invocations(target, s);
+  const allowed = Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
+  if (threads > allowed) return { code: 'limit-too-small', message: `${threads} invocations, the limit is ${allowed}` };
+  const bytes = workgroupBytes(spec, target, s);
+  const memory = limits.maxComputeWorkgroupStorageSize;
+  if (bytes > memory) {
+    return { code: 'limit-too-small', message: `${bytes} bytes of workgroup memory, the limit is ${memory}` };
+  }
+  switch (s.variant) {
+    case 'tiled':
+      if (s.cols % 4 || s.tileK % 4)
+        return { code: 'program-invalid', message: 'cols and tileK must be multiples of 4' };
+      if (Math.ceil(spec.n / (s.threadsN * s.cols)) > limits.maxComputeWorkgroupsPerDimension) {
+        return { code: 'limit-too-small', message: 'too many column blocks for one dispatch; use a wider tile' };
+      }
+      return undefined;
+    case 'skinny':
+      if (spec.m > SKINNY_ROWS) return { code: 'program-invalid', message: `at most ${SKINNY_ROWS} rows` };
+      if (s.threads & (s.threads - 1) || s.threads < spec.m) {
+        return { code: 'program-invalid', message: `threads must be a power of two, at least ${spec.m}` };
+      }
+      if (s.subgroups && !(hasTier(target, 'subgroups') && target.subgroupSize)) {
+        return { code: 'program-invalid', message: 'subgroups need a target of that tier with its subgroup sizes' };
+      }
+      return undefined;
+    case 'matrix':
+      if (s.tileK % 8 || s.tileK % config!.k || s.tilesN % s.storeTiles) {
+        return {
+          code: 'program-invalid',
+          message: `tileK must be a multiple of 8 and ${config!.k}, storeTiles divide tilesN`,
+        };
+      }
+      return undefined;
+    case 'direct':
+      return s.rows > 0 ? undefined : { code: 'program-invalid', message: 'needs at least one row' };
+    default:
+      throw s satisfies never;
+  }
+}
+
+function invocations(target: TargetProfile, s: MatmulSchedule): number {
+  switch (s.variant) {
+    case 'tiled':
+      return s.threadsM * s.threadsN;
+    case 'matrix':
+      return s.subgroupsM * s.subgroupsN * target.subgroupSize!.max;
+    default:
+      return s.threads;
+  }
+}
+
+function workgroupBytes(spec: MatmulSpec, target: TargetProfile, s: MatmulSchedule): number {
+  switch (s.variant) {
+    case 'tiled':
+      return tiledWorkgroupBytes(s, tileElement(spec, target));
+    case 'skinny':
+      return skinnyWorkgroupBytes(s, spec.m, target);
+    case 'matrix':
+      return matrixWorkgroupBytes(s, matrixConfig(spec, target)!);
+    case 'direct':
+      return 0;
+    default:
+      throw s satisfies never;
+  }
+}

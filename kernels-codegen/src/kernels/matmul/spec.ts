@@ -1,0 +1,81 @@
+// What a matmul is: shapes, formats, and what every variant of it must refuse.
+// Separate from the variants so that each of them, and the chooser, reads one definition.
+
+import { KontextError } from '../../../../runtime/src/errors.ts';
+import type { WeightFormat } from '../../../../runtime/src/program/types.ts';
+import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import { weightBytes } from '../../wgsl/weights.ts';
+import type { Epilogue, MatrixView } from '../kernel.ts';
+import { epilogueBytes, viewBytes } from '../precision.ts';
+
+/**
+ * y[m, n] = epilogue(Σ_s Σ_k a_s[m, k] · b[n, kOffset_s + k]), a linear layer with its weight as `nn.Linear` stores it.
+ *
+ * The columns of `b` are split among the segments in order, so a concatenation along channels never exists in memory.
+ */
+export interface MatmulSpec {
+  m: number;
+  n: number;
+  /** `a.rows` is `m`; the `a.cols` add up to `weight.cols`. */
+  segments: { a: MatrixView }[];
+  /** `b[n, k]`: `rows` is `n`. */
+  weight: { format: WeightFormat; rows: number; cols: number };
+  epilogue: Epilogue;
+  /** `rows` is `m`, `cols` is `n`. */
+  out: MatrixView;
+}
+
+/** Throws `program-invalid` for a specification that no variant could compute on `target`. */
+export function checkMatmulSpec(spec: MatmulSpec, target: TargetProfile): void {
+  const fail = (why: string): never => {
+    throw new KontextError('program-invalid', `matmul ${describeMatmul(spec)}: ${why}`);
+  };
+  const { m, n, segments, weight, out, epilogue } = spec;
+  if (![m, n, weight.cols].every((x) => Number.isInteger(x) && x > 0)) fail('sizes must be positive integers');
+  if (segments.length === 0) fail('needs at least one segment');
+  if (segments.some(({ a }) => a.rows !== m)) fail(`each segment must have ${m} rows`);
+  const k = segments.reduce((sum, { a }) => sum + a.cols, 0);
+  if (k !== weight.cols) fail(`the segments have ${k} columns together, the weight has ${weight.cols}`);
+  if (weight.rows !== n) fail(`the weight has ${weight.rows} rows, expected ${n}`);
+  if (out.rows !== m || out.cols !== n) fail(`the output is ${out.rows}×${out.cols}`);
+  if ((weight.format === 'q8' || weight.format === 'q4') && weight.cols % 32 !== 0) {
+    fail(`${weight.format} needs a multiple of 32 columns; store this weight as f16`);
+  }
+  const types = [...segments.map(({ a }) => a.type), ...epilogue.operands.map((o) => o.type), out.type];
+  if (types.includes('f16') && !hasTier(target, 'f16')) fail(`f16 activations need tier f16, target is ${target.tier}`);
+  const buffers = segments.length + 1 + epilogue.operands.length + (epilogue.inPlace === undefined ? 1 : 0);
+  if (buffers > target.limits.maxStorageBuffersPerShaderStage) {
+    fail(`binds ${buffers} storage buffers, the target allows ${target.limits.maxStorageBuffersPerShaderStage}`);
+  }
+}
+
+/**
+ * Type in which products are formed from tiles. f16 only when nothing is lost by it: f32 activations (embedders,
+ * modulation vectors) may exceed f16's range, and f32 weights were stored so for their precision.
+ */
+export function tileElement(spec: MatmulSpec, target: TargetProfile): 'f32' | 'f16' {
+  const half = hasTier(target, 'f16') && spec.weight.format !== 'f32' && spec.segments.every((s) => s.a.type === 'f16');
+  return half ? 'f16' : 'f32';
+}
+
+/** True when the text needs `enable f16`. */
+export function usesF16(spec: MatmulSpec, target: TargetProfile): boolean {
+  const views = [...spec.segments.map((s) => s.a), ...spec.epilogue.operands, spec.out];
+  return hasTier(target, 'f16') && (spec.weight.format === 'f16' || views.some((v) => v.type === 'f16'));
+}
+
+/** Multiply-adds count as two. */
+export const matmulFlops = (spec: MatmulSpec): number => 2 * spec.m * spec.n * spec.weight.cols;
+
+/** Bytes that must move at least once: inputs, weight, operands, output. */
+export function matmulBytes(spec: MatmulSpec): number {
+  const { weight } = spec;
+  const inputs = spec.segments.reduce((sum, { a }) => sum + viewBytes(a), 0);
+  return inputs + weightBytes(weight.format, weight.rows, weight.cols) + epilogueBytes(spec.epilogue, spec.out);
+}
+
+/** `m×n×k format`, with each segment's width when there are several. */
+export function describeMatmul(spec: MatmulSpec): string {
+  const k = spec.segments.map((s) => s.a.cols).join('+');
+  return `${spec.m}×${spec.n}×${k} ${spec.weight.format}`;
+}

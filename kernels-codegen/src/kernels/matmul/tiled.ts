@@ -1,0 +1,165 @@
+// The matmul every GPU can run: blocks of the output in registers, operands staged in workgroup memory.
+// It carries the portable and the f16 tier, and in the others the shapes their own variants do not fit.
+
+import type { TargetProfile } from '../../targets/types.ts';
+import type { KernelSource } from '../kernel.ts';
+import { emitInputs } from './inputs.ts';
+import { emitOutput } from './output.ts';
+import { describeMatmul, type MatmulSpec, matmulBytes, matmulFlops, tileElement, usesF16 } from './spec.ts';
+
+/** `threadsM × threadsN` threads compute `rows × cols` outputs each, stepping over k by `tileK`. */
+export interface TiledSchedule {
+  variant: 'tiled';
+  threadsM: number;
+  threadsN: number;
+  rows: number;
+  /** A multiple of 4. */
+  cols: number;
+  /** A multiple of 4. */
+  tileK: number;
+}
+
+/** Bytes of workgroup memory of both tiles; `b`'s rows are one vector longer, see {@link tiledMatmul}. */
+export function tiledWorkgroupBytes(s: TiledSchedule, element: 'f32' | 'f16'): number {
+  const vector = element === 'f32' ? 16 : 8;
+  const tileM = s.threadsM * s.rows;
+  const tileN = s.threadsN * s.cols;
+  return (tileM * (s.tileK / 4) + s.tileK * (tileN / 4 + 1)) * vector;
+}
+
+/**
+ * y[m, n] = epilogue(Σₖ a[m, k] · b[n, k])
+ *
+ * One workgroup computes a tileM × tileN block of y, stepping over k in tileK columns staged in workgroup memory: `a` as
+ * [m][k/4] vectors along k, `b` transposed in 4×4 blocks on the way to [k][n/4] vectors along n. A thread owns rows
+ * ty + i·threadsM and column vectors tx + j·threadsN, so neighbours read neighbouring vectors of `b` and the same of `a`.
+ * A row of `b`'s tile is padded by one vector: threads next to each other write to rows four apart, whose distance would
+ * otherwise be a multiple of the memory banks.
+ * Products and sums are f32 whatever the tile's type: f16 sums overflow in FLUX's MLPs.
+ */
+export function tiledMatmul(spec: MatmulSpec, target: TargetProfile, s: TiledSchedule): KernelSource {
+  const { m, n } = spec;
+  const element = tileElement(spec, target);
+  const tileM = s.threadsM * s.rows;
+  const tileN = s.threadsN * s.cols;
+  const threads = s.threadsM * s.threadsN;
+  const kVectors = s.tileK / 4;
+  const strideB = tileN / 4 + 1;
+  const colVectors = s.cols / 4;
+  const inputs = emitInputs(spec, target, element, s.tileK);
+  const output = emitOutput(spec, inputs.count);
+
+  const [groupsN, groupsM] = [Math.ceil(n / tileN), Math.ceil(m / tileM)];
+  const limit = target.limits.maxComputeWorkgroupsPerDimension;
+  const layers = Math.ceil(groupsM / limit);
+  const groupsY = Math.ceil(groupsM / layers);
+  const groupRow = layers > 1 ? `(group.z * ${groupsY}u + group.y)` : 'group.y';
+  const raggedM = layers * groupsY * tileM !== m;
+  const raggedN = n % tileN !== 0;
+
+  const rowOf = (r: string): string => (raggedM ? `min(rowBase + ${r}, ${m - 1}u)` : `rowBase + ${r}`);
+  const colOf = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);
+
+  const stage = (segment: (typeof inputs.segments)[number]): string =>
+    `${spread(tileM * kVectors, threads, 'i', [
+      `tileA[i] = ${segment.loadA(rowOf(`i / ${kVectors}u`), `k + (i % ${kVectors}u) * 4u`)};`,
+    ])}
+${spread((tileN / 4) * kVectors, threads, 'i', [
+  `let q = k + (i % ${kVectors}u) * 4u;`,
+  `let c = (i / ${kVectors}u) * 4u;`,
+  ...[0, 1, 2, 3].map((j) => `let w${j} = ${segment.loadB(colOf(`c + ${j}u`), 'q')};`),
+  `let to = (i % ${kVectors}u) * ${4 * strideB}u + i / ${kVectors}u;`,
+  ...['x', 'y', 'z', 'w'].map(
+    (lane, kk) => `tileB[to + ${kk * strideB}u] = vec4<${element}>(w0.${lane}, w1.${lane}, w2.${lane}, w3.${lane});`,
+  ),
+])}`;
+
+  // One loop over the tiles of all segments: the arithmetic stays in the text once.
+  let firstTile = 0;
+  const branches = inputs.segments.map((segment) => {
+    const start = firstTile;
+    firstTile += Math.ceil(segment.cols / s.tileK);
+    const k = start ? `(t - ${start}u) * ${s.tileK}u` : `t * ${s.tileK}u`;
+    return { end: firstTile, body: `let k = ${k};\n${stage(segment)}` };
+  });
+  const staging = branches
+    .map(({ end, body }, i) => {
+      const last = i === branches.length - 1;
+      return last ? `{\n${body}\n}` : `if (t < ${end}u) {\n${body}\n} else`;
+    })
+    .join(' ');
+
+  const widen = (text: string): string => (element === 'f32' ? text : `vec4<f32>(${text})`);
+  const each = <T>(count: number, f: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => f(i));
+  const lanes = ['x', 'y', 'z', 'w'];
+  const arithmetic = [
+    ...each(4, (kk) =>
+      each(
+        colVectors,
+        (j) => `let b${kk}_${j} = ${widen(`tileB[q * ${4 * strideB}u + ${kk * strideB}u + tx + ${j * s.threadsN}u]`)};`,
+      ),
+    ).flat(),
+    ...each(s.rows, (i) => [
+      `let a_${i} = ${widen(`tileA[(ty + ${i * s.threadsM}u) * ${kVectors}u + q]`)};`,
+      ...each(4, (kk) => each(colVectors, (j) => `c${i}_${j} += a_${i}.${lanes[kk]} * b${kk}_${j};`)).flat(),
+    ]).flat(),
+  ];
+
+  const storing = each(s.rows, (i) =>
+    each(colVectors, (j) => {
+      const row = `rowBase + ty + ${i * s.threadsM}u`;
+      const col = `colBase + (tx + ${j * s.threadsN}u) * 4u`;
+      return `{
+let row = ${row};
+let col = ${col};
+${output.store(`c${i}_${j}`, { raggedM, raggedN })}
+}`;
+    }),
+  ).flat();
+
+  const wgsl = `${usesF16(spec, target) ? 'enable f16;\n' : ''}${inputs.declarations}
+${output.declarations}
+var<workgroup> tileA: array<vec4<${element}>, ${tileM * kVectors}>;
+var<workgroup> tileB: array<vec4<${element}>, ${s.tileK * strideB}>;
+
+@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+let tx = thread % ${s.threadsN}u;
+let ty = thread / ${s.threadsN}u;
+let rowBase = ${groupRow} * ${tileM}u;
+let colBase = group.x * ${tileN}u;
+${each(s.rows, (i) => each(colVectors, (j) => `var c${i}_${j} = vec4<f32>();`))
+  .flat()
+  .join('\n')}
+for (var t = 0u; t < ${firstTile}u; t++) {
+${staging}
+workgroupBarrier();
+for (var q = 0u; q < ${kVectors}u; q++) {
+${arithmetic.join('\n')}
+}
+workgroupBarrier();
+}
+${storing.join('\n')}
+}
+`;
+  return {
+    label: `matmul ${element} ${tileM}×${tileN}×${s.tileK} (${describeMatmul(spec)})`,
+    wgsl,
+    bindings: [...Array.from({ length: inputs.count }, () => 'read' as const), ...output.bindings],
+    workgroups: [groupsN, groupsY, layers],
+    flops: matmulFlops(spec),
+    bytes: matmulBytes(spec),
+    needs: {
+      ...(usesF16(spec, target) ? { features: ['shader-f16'] } : {}),
+      invocations: threads,
+      workgroupBytes: tiledWorkgroupBytes(s, element),
+    },
+  };
+}
+
+/** Runs `lines` for `i` in `0 … count − 1`, spread over the workgroup's threads. */
+function spread(count: number, threads: number, name: string, lines: string[]): string {
+  const body = lines.join('\n');
+  if (count === threads) return `{\nlet ${name} = thread;\n${body}\n}`;
+  return `for (var ${name} = thread; ${name} < ${count}u; ${name} += ${threads}u) {\n${body}\n}`;
+}

@@ -1,0 +1,203 @@
+// The FLUX.1 transformer: Kontext conditioning, double- and single-stream blocks.
+// Follows Labs et al. 2025 ("FLUX.1 Kontext", arXiv:2506.15742) and the released reference; names are its checkpoint's.
+
+import * as e from '../expr/expr.ts';
+import type { Builder } from '../graph/builder.ts';
+import type { Graph, Tensor } from '../graph/graph.ts';
+
+export interface FluxSpec {
+  /** Channels of a latent token: latent channels × 2 × 2. */
+  inChannels: number;
+  outChannels: number;
+  hidden: number;
+  heads: number;
+  doubleBlocks: number;
+  singleBlocks: number;
+  /** Width of the MLPs, in multiples of `hidden`. */
+  mlpRatio: number;
+  /** Channels of the T5 states. */
+  textWidth: number;
+  /** Channels of the pooled CLIP vector. */
+  pooledWidth: number;
+  /** Rotary channels of each position axis (t, y, x); they sum to the head size. */
+  axes: number[];
+  theta: number;
+  guidance: boolean;
+  qkvBias: boolean;
+}
+
+/** Height and width in latent patches (16×16 image pixels). */
+export interface PatchGrid {
+  height: number;
+  width: number;
+}
+
+export const tokensOf = (grid: PatchGrid): number => grid.height * grid.width;
+
+/** Columns of one row of the modulation table, in order: each double block's image then text rows, single blocks, final layer. */
+export function modulationLayout(spec: FluxSpec): { name: string; first: number; count: number }[] {
+  const names: [string, number][] = [];
+  for (let i = 0; i < spec.doubleBlocks; i++) {
+    names.push([`double_blocks.${i}.img_mod.lin`, 6], [`double_blocks.${i}.txt_mod.lin`, 6]);
+  }
+  for (let i = 0; i < spec.singleBlocks; i++) names.push([`single_blocks.${i}.modulation.lin`, 3]);
+  names.push(['final_layer.adaLN_modulation.1', 2]);
+  let first = 0;
+  return names.map(([name, chunks]) => {
+    const at = first;
+    first += chunks * spec.hidden;
+    return { name, first: at, count: chunks * spec.hidden };
+  });
+}
+
+export function modulationWidth(spec: FluxSpec): number {
+  const last = modulationLayout(spec).at(-1)!;
+  return last.first + last.count;
+}
+
+/**
+ * All adaLN rows of all steps: `modulation[s] = concat over layers of W·silu(vec_s) + b`.
+ * They depend on timestep, guidance and pooled prompt only, so they are computed once, before denoising.
+ */
+export function buildModulation(g: Builder, spec: FluxSpec, steps: number): Graph {
+  const embedder = (x: Tensor, name: string): Tensor => {
+    const hidden = g.linear(x, `${name}.in_layer`, spec.hidden);
+    return g.linear(g.map([hidden], e.silu(e.operand(0)), `${name} silu`), `${name}.out_layer`, spec.hidden);
+  };
+  const time = embedder(g.input('timesteps', steps, 256), 'time_in');
+  const pooled = embedder(g.input('pooled', 1, spec.pooledWidth), 'vector_in');
+  const parts = [time, pooled];
+  if (spec.guidance) parts.push(embedder(g.input('guidance', 1, 256), 'guidance_in'));
+  const sum = parts.map((_, i) => e.operand(i)).reduce((a, b) => e.add(a, b));
+  const vec = g.map(parts, sum, 'vec');
+  const active = g.map([vec], e.silu(e.operand(0)), 'silu(vec)');
+  const rows = modulationLayout(spec).map(({ name, count }) => g.linear(active, name, count));
+  g.output('modulation', g.concatCols(rows, 'modulation'));
+  return g.finish();
+}
+
+/**
+ * One evaluation of the velocity field v(x_t, t, text, references).
+ * Token order in attention: text, target, references. Only the target's velocity is computed at the end.
+ */
+export function buildDenoise(
+  g: Builder,
+  spec: FluxSpec,
+  shape: { textTokens: number; image: PatchGrid; references: PatchGrid[] },
+): Graph {
+  const { hidden } = spec;
+  const text = shape.textTokens;
+  const target = tokensOf(shape.image);
+  const context = shape.references.reduce((sum, r) => sum + tokensOf(r), 0);
+  const tokens = text + target + context;
+  const size = hidden / spec.heads;
+
+  const latents = g.input('latents', target, spec.inChannels);
+  const references = context ? g.input('references', context, spec.inChannels) : undefined;
+  const states = g.input('text', text, spec.textWidth);
+  const row = g.input('modulation', 1, modulationWidth(spec));
+  const rope = g.input('rope', tokens, size);
+  const columns = new Map(modulationLayout(spec).map((m) => [m.name, m.first]));
+  /** (shift, scale, gate) triples of a modulation layer. */
+  const modulation = (layer: string, index: number): Modulation => {
+    const at = (chunk: number): Tensor => g.cols(row, columns.get(layer)! + (3 * index + chunk) * hidden, hidden);
+    return { shift: at(0), scale: at(1), gate: () => at(2) };
+  };
+
+  // Embedders. Target and references share img_in; their rows lie one after the other.
+  const embedded = [g.linear(latents, 'img_in', hidden)];
+  if (references) embedded.push(g.linear(references, 'img_in', hidden));
+  let img = g.concatRows(embedded, 'img_in');
+  let txt = g.linear(states, 'txt_in', hidden);
+  const ropeOf = { txt: g.rows(rope, 0, text), img: g.rows(rope, text, target + context) };
+
+  for (let i = 0; i < spec.doubleBlocks; i++) {
+    const name = `double_blocks.${i}`;
+    const streams = { txt, img };
+    const qkvOf = (s: 'txt' | 'img'): Tensor => {
+      const at = `${name}.${s}_attn`;
+      const h = modulate(g, streams[s], modulation(`${name}.${s}_mod.lin`, 0), `${name}.${s}_norm1`);
+      const qkv = g.linear(h, `${at}.qkv`, 3 * hidden, { bias: spec.qkvBias });
+      return g.headNorm(qkv, {
+        heads: spec.heads,
+        size,
+        query: g.vector(`${at}.norm.query_norm.scale`, size),
+        key: g.vector(`${at}.norm.key_norm.scale`, size),
+        rope: ropeOf[s],
+        label: `${at}.norm`,
+      });
+    };
+    const attended = attend(g, g.concatRows([qkvOf('txt'), qkvOf('img')], `${name}.qkv`), spec, `${name}.attention`);
+    const finish = (s: 'txt' | 'img', mine: Tensor): Tensor => {
+      const mod = `${name}.${s}_mod.lin`;
+      const projected = g.linear(mine, `${name}.${s}_attn.proj`, hidden);
+      const x = gated(g, streams[s], modulation(mod, 0).gate(), projected, `${name}.${s} + attention`);
+      const h = modulate(g, x, modulation(mod, 1), `${name}.${s}_norm2`);
+      const wide = g.linear(h, `${name}.${s}_mlp.0`, hidden * spec.mlpRatio);
+      const active = g.map([wide], e.geluTanh(e.operand(0)), `${name}.${s}_mlp.1`);
+      const narrow = g.linear(active, `${name}.${s}_mlp.2`, hidden);
+      return gated(g, x, modulation(mod, 1).gate(), narrow, `${name}.${s}`);
+    };
+    txt = finish('txt', g.rows(attended, 0, text));
+    img = finish('img', g.rows(attended, text, target + context));
+  }
+
+  let x = g.concatRows([txt, img], 'stream');
+  for (let i = 0; i < spec.singleBlocks; i++) {
+    const name = `single_blocks.${i}`;
+    const mod = modulation(`${name}.modulation.lin`, 0);
+    const wide = hidden * spec.mlpRatio;
+    const h = modulate(g, x, mod, `${name}.pre_norm`);
+    const qkv = g.headNorm(g.linear(h, `${name}.linear1`, 3 * hidden, { rows: [0, 3 * hidden] }), {
+      heads: spec.heads,
+      size,
+      query: g.vector(`${name}.norm.query_norm.scale`, size),
+      key: g.vector(`${name}.norm.key_norm.scale`, size),
+      rope,
+      label: `${name}.norm`,
+    });
+    const attended = attend(g, qkv, spec, `${name}.attention`);
+    const mlp = g.linear(h, `${name}.linear1`, wide, { rows: [3 * hidden, 3 * hidden + wide] });
+    const active = g.map([mlp], e.geluTanh(e.operand(0)), `${name}.mlp_act`);
+    const y = g.linear([attended, active], `${name}.linear2`, hidden);
+    x = gated(g, x, mod.gate(), y, name);
+  }
+
+  const last = columns.get('final_layer.adaLN_modulation.1')!;
+  const final: Modulation = {
+    shift: g.cols(row, last, hidden),
+    scale: g.cols(row, last + hidden, hidden),
+    gate: noGate,
+  };
+  const h = modulate(g, g.rows(x, text, target), final, 'final_layer.norm');
+  g.output('velocity', g.linear(h, 'final_layer.linear', spec.outChannels));
+  return g.finish();
+}
+
+interface Modulation {
+  shift: Tensor;
+  scale: Tensor;
+  gate: () => Tensor;
+}
+
+const noGate = (): never => {
+  throw new Error('flux: the final layer has no gate');
+};
+
+/** (1 + scale) · LayerNorm(x) + shift; the norm has no parameters of its own. */
+function modulate(g: Builder, x: Tensor, m: Modulation, label: string): Tensor {
+  const normed = g.layerNorm(x, 1e-6, `${label} unmodulated`);
+  const expr = e.add(e.mul(e.add(1, e.operand(1)), e.operand(0)), e.operand(2));
+  return g.map([normed, m.scale, m.shift], expr, label);
+}
+
+/** x + gate · y */
+function gated(g: Builder, x: Tensor, gate: Tensor, y: Tensor, label: string): Tensor {
+  return g.map([x, gate, y], e.add(e.operand(0), e.mul(e.operand(1), e.operand(2))), label);
+}
+
+/** Joint attention over all tokens of a `[tokens, 3·hidden]` matrix of normalised q, k and v. */
+function attend(g: Builder, qkv: Tensor, spec: FluxSpec, label: string): Tensor {
+  const [q, k, v] = [0, 1, 2].map((i) => g.cols(qkv, i * spec.hidden, spec.hidden)) as [Tensor, Tensor, Tensor];
+  return g.attention(q, k, v, { heads: spec.heads, scale: 1 / Math.sqrt(spec.hidden / spec.heads), label });
+}

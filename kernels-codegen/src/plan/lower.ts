@@ -1,0 +1,406 @@
+// Turns placed graph nodes into kernels, buffer ranges and dispatches: the last step before a Program.
+// The only file that knows both the graph's operations and the kernel families' specs.
+
+import { KontextError } from '../../../runtime/src/errors.ts';
+import type {
+  BufferRange,
+  Constant,
+  Dispatch,
+  Kernel,
+  Port,
+  Program,
+  Requirements,
+  WeightFormat,
+  WeightRequest,
+} from '../../../runtime/src/program/types.ts';
+import { PROGRAM_SCHEMA } from '../../../runtime/src/program/types.ts';
+import type { Graph, Node, Tensor } from '../graph/graph.ts';
+import { reads } from '../graph/graph.ts';
+import { attention } from '../kernels/attention.ts';
+import { blendTile } from '../kernels/blend-tile.ts';
+import { conv2d } from '../kernels/conv2d/index.ts';
+import { gather } from '../kernels/gather.ts';
+import { groupNormFinish, groupNormPartial, groupNormPartialShape } from '../kernels/group-norm.ts';
+import { headNorm } from '../kernels/head-norm.ts';
+import { bytesOf, type Epilogue, type KernelSource, type MatrixView, type OperandView } from '../kernels/kernel.ts';
+import { matmul } from '../kernels/matmul/index.ts';
+import { pointwise } from '../kernels/pointwise.ts';
+import { rearrange } from '../kernels/rearrange.ts';
+import { rowNorm } from '../kernels/row-norm.ts';
+import { hasTier, type TargetProfile } from '../targets/types.ts';
+import { weightBytes } from '../wgsl/weights.ts';
+import { place, type Storage } from './place.ts';
+import { ALIGNMENT, packSlabs, roundUp } from './slabs.ts';
+
+/** How matrix weights are stored; `none` keeps the tier's own precision (f32 in tier f32, else f16). */
+export type Quantization = 'none' | 'f16' | 'q8' | 'q4';
+
+export interface LowerOptions {
+  component: string;
+  label: string;
+  target: TargetProfile;
+  quantization: Quantization;
+  facts: Record<string, unknown>;
+}
+
+/** Bindings end on a multiple of this, so that vectors of four can be bound whatever the shape; bytes. */
+const BINDING_UNIT = 16;
+
+export function lower(graph: Graph, o: LowerOptions): Program {
+  const placement = place(graph, scratchShape);
+  const slabs = packSlabs(
+    storagesOf(placement),
+    conflictsOf(placement),
+    Math.min(o.target.limits.maxBufferSize, o.target.limits.maxStorageBufferBindingSize * 2),
+  );
+  const ports: Port[] = graph.ports.map((p) => {
+    const t = (p.final ?? p.initial)!;
+    const bytes = roundUp(t.rows * t.cols * 4, BINDING_UNIT);
+    return { name: p.name, direction: p.direction, type: t.type, shape: [t.rows, t.cols], bytes };
+  });
+  const kernels = new Unique<Kernel>((k) => `${k.bindings.join()}\n${k.wgsl}`);
+  const weights = new Unique<WeightRequest>((w) => JSON.stringify(w));
+  const constants = new Unique<Constant>((c) => c.data);
+  const dispatches: Dispatch[] = [];
+  const requires = new RequirementSum();
+
+  const storageRange = (s: Storage, byteStart: number, bytes: number): BufferRange => {
+    if (s.port !== undefined) return ['port', ports.findIndex((p) => p.name === s.port), byteStart, bytes];
+    const { slab, offset } = slabs.at.get(s)!;
+    return ['slab', slab, offset + byteStart, bytes];
+  };
+  /** Where a tensor is: the aligned range to bind, and the view of it inside that range. */
+  const locate = (t: Tensor): { view: MatrixView; range: BufferRange } => {
+    const { storage, row, col } = placement.homes.get(t)!;
+    return locateIn(storage, row, col, t.rows, t.cols);
+  };
+  const locateIn = (storage: Storage, row: number, col: number, rows: number, cols: number) => {
+    const type = storage.type === 'f16' ? 'f16' : 'f32';
+    const size = bytesOf(type);
+    const start = (row * storage.cols + col) * size;
+    const aligned = Math.floor(start / ALIGNMENT) * ALIGNMENT;
+    const view: MatrixView = { type, rows, cols, rowStride: storage.cols, offset: (start - aligned) / size };
+    const bytes = roundUp((view.offset + (rows - 1) * view.rowStride + cols) * size, BINDING_UNIT);
+    return { view, range: storageRange(storage, aligned, bytes) };
+  };
+  const weight = (t: Tensor): { format: WeightFormat; range: BufferRange } => {
+    const request = weightRequest(t, o);
+    return { format: request.format, range: ['weight', weights.index(request), 0, request.bytes] };
+  };
+  const constant = (t: Tensor): BufferRange => {
+    const { data } = t.origin as { kind: 'constant'; data: Uint32Array };
+    const bytes = roundUp(data.byteLength, BINDING_UNIT);
+    const padded = new Uint8Array(bytes);
+    padded.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    return ['constant', constants.index({ type: 'u32', data: base64(padded), bytes }), 0, bytes];
+  };
+  /** Any tensor as a matrix: activations, ports, and f32 weights (biases, norm scales, tables). */
+  const matrix = (t: Tensor): { view: MatrixView; range: BufferRange } => {
+    if (t.origin.kind !== 'weight') return locate(t);
+    return { view: { type: 'f32', rows: t.rows, cols: t.cols, rowStride: t.cols, offset: 0 }, range: weight(t).range };
+  };
+  // FLUX repeats one block dozens of times: equal specs give equal kernels, so each text is generated once.
+  const generated = new Map<string, KernelSource>();
+  const generate = <S>(family: (spec: S, target: TargetProfile) => KernelSource, spec: S): KernelSource => {
+    const key = `${family.name} ${JSON.stringify(spec)}`;
+    const known = generated.get(key) ?? family(spec, o.target);
+    generated.set(key, known);
+    return known;
+  };
+  const emit = (node: Node, kernel: KernelSource, bindings: BufferRange[], label = node.label): void => {
+    const index = kernels.index({ label: kernel.label, wgsl: kernel.wgsl, bindings: kernel.bindings });
+    const { workgroups, flops, bytes } = kernel;
+    dispatches.push({ label, kernel: index, bindings, workgroups, flops, bytes });
+    requires.add(kernel, bindings);
+  };
+  const epilogue = (node: Node): { epilogue: Epilogue; ranges: BufferRange[]; out: MatrixView } => {
+    const result = locate(node.output);
+    const inPlace = placement.inPlace.get(node);
+    const operands = node.operands.map((t) => {
+      const { view, range } = matrix(t);
+      const operand: OperandView = {
+        type: view.type,
+        offset: view.offset,
+        strideRow: t.rows === 1 && node.output.rows > 1 ? 0 : view.rowStride,
+        strideCol: t.cols === 1 && node.output.cols > 1 ? 0 : 1,
+        length: view.offset + (view.rows - 1) * view.rowStride + view.cols,
+      };
+      return { operand, range };
+    });
+    const ranges = operands.filter((_, i) => i !== inPlace).map(({ range }) => range);
+    return {
+      epilogue: {
+        expr: node.expr,
+        operands: operands.map(({ operand }) => operand),
+        ...(typeof inPlace === 'number' ? { inPlace } : {}),
+      },
+      ranges: [...ranges, result.range],
+      out: result.view,
+    };
+  };
+
+  for (const node of placement.steps) {
+    const { op, inputs } = node;
+    switch (op.kind) {
+      case 'matmul': {
+        const a = inputs.map(matrix);
+        const b = weight(op.weight);
+        const { epilogue: finish, ranges, out } = epilogue(node);
+        const shape = { m: node.output.rows, n: node.output.cols };
+        const stored = { format: b.format, rows: op.weight.rows, cols: op.weight.cols };
+        const spec = { ...shape, segments: a.map(({ view }) => ({ a: view })), weight: stored, epilogue: finish, out };
+        emit(node, generate(matmul, spec), [...a.map(({ range }) => range), b.range, ...ranges]);
+        break;
+      }
+      case 'conv2d': {
+        const x = matrix(inputs[0]!);
+        const b = weight(op.weight);
+        const { epilogue: finish, ranges, out } = epilogue(node);
+        const stored = { format: b.format, rows: op.weight.rows, cols: op.weight.cols };
+        const shape = { ...op.geometry, cin: inputs[0]!.cols, cout: node.output.cols };
+        const spec = { ...shape, x: x.view, weight: stored, epilogue: finish, out };
+        emit(node, generate(conv2d, spec), [x.range, b.range, ...ranges]);
+        break;
+      }
+      case 'rowNorm': {
+        const x = matrix(inputs[0]!);
+        const { epilogue: finish, ranges, out } = epilogue(node);
+        const spec = { kind: op.norm, eps: op.eps, x: x.view, epilogue: finish, out };
+        emit(node, generate(rowNorm, spec), [x.range, ...ranges]);
+        break;
+      }
+      case 'headNorm': {
+        const { storage, row, col } = placement.homes.get(node.output)!;
+        const rope = inputs[3] && matrix(inputs[3]);
+        const width = op.heads * op.size;
+        (['query', 'key'] as const).forEach((part, i) => {
+          const { view, range } = locateIn(storage, row, col + i * width, node.output.rows, width);
+          const spec = {
+            heads: op.heads,
+            size: op.size,
+            eps: op.eps,
+            x: view,
+            out: view,
+            inPlace: true,
+            scaleType: 'f32' as const,
+            ...(rope ? { rope: { ...rope.view, length: lengthOf(rope.view) } } : {}),
+          };
+          const bindings = [matrix(inputs[1 + i]!).range, ...(rope ? [rope.range] : []), range];
+          emit(node, generate(headNorm, spec), bindings, `${node.label} ${part}`);
+        });
+        break;
+      }
+      case 'attention': {
+        const [q, k, v, bias] = inputs.map(matrix);
+        const out = locate(node.output);
+        const spec = {
+          heads: op.heads,
+          size: op.size,
+          q: q!.view,
+          k: k!.view,
+          v: v!.view,
+          out: out.view,
+          scale: op.scale,
+          causal: op.causal,
+          ...(op.validKeys === undefined ? {} : { validKeys: op.validKeys }),
+          ...(bias ? { bias: { ...bias.view, length: lengthOf(bias.view), queries: node.output.rows } } : {}),
+        };
+        const ranges = [q!, k!, v!, ...(bias ? [bias] : []), out].map(({ range }) => range);
+        emit(node, generate(attention, spec), ranges);
+        break;
+      }
+      case 'groupNorm': {
+        const [x, gamma, beta] = inputs.map(matrix);
+        const out = locate(node.output);
+        const scratch = placement.scratch.get(node)!;
+        const partial = locateIn(scratch, 0, 0, scratch.rows, scratch.cols);
+        const spec = { x: x!.view, groups: op.groups, eps: op.eps, out: out.view, partial: partial.view };
+        emit(node, generate(groupNormPartial, spec), [x!.range, partial.range], `${node.label} statistics`);
+        emit(node, generate(groupNormFinish, spec), [partial.range, gamma!.range, beta!.range, out.range]);
+        break;
+      }
+      case 'pointwise': {
+        const { epilogue: finish, ranges, out } = epilogue(node);
+        emit(node, generate(pointwise, { epilogue: finish, out }), ranges);
+        break;
+      }
+      case 'gather': {
+        const table = matrix(inputs[0]!);
+        const out = locate(node.output);
+        const spec = { table: table.view, indices: inputs[1]!.cols, out: out.view };
+        emit(node, generate(gather, spec), [table.range, constant(inputs[1]!), out.range]);
+        break;
+      }
+      case 'blendTile': {
+        const [tile, position] = [matrix(inputs[1]!), matrix(inputs[2]!)];
+        const sum = locate(node.output);
+        const { height, width, tileHeight, tileWidth } = op;
+        const shape = { height, width, tileHeight, tileWidth };
+        const spec = { ...shape, tile: tile.view, position: position.view, sum: sum.view };
+        emit(node, generate(blendTile, spec), [tile.range, position.range, sum.range]);
+        break;
+      }
+      case 'pack':
+      case 'unpack': {
+        const [x, out] = [matrix(inputs[0]!), locate(node.output)];
+        const spec = { ...op, x: x.view, out: out.view };
+        emit(node, generate(rearrange, spec), [x.range, out.range]);
+        break;
+      }
+      case 'imageToTensor': {
+        const [x, out] = [locate(inputs[0]!), locate(node.output)];
+        const spec = { kind: 'image-to-tensor' as const, height: op.height, width: op.width, out: out.view };
+        emit(node, generate(rearrange, spec), [x.range, out.range]);
+        break;
+      }
+      case 'tensorToImage': {
+        const [x, out] = [matrix(inputs[0]!), locate(node.output)];
+        const spec = { kind: 'tensor-to-image' as const, height: op.height, width: op.width, x: x.view };
+        emit(node, generate(rearrange, spec), [x.range, out.range]);
+        break;
+      }
+      default:
+        throw new KontextError('program-invalid', `${node.label}: ${op.kind} cannot be a dispatch.`);
+    }
+  }
+  return {
+    schema: PROGRAM_SCHEMA,
+    component: o.component,
+    label: o.label,
+    requires: requires.finish(ports, slabs.slabs, weights.items),
+    ports,
+    slabs: slabs.slabs,
+    weights: weights.items,
+    constants: constants.items,
+    kernels: kernels.items,
+    dispatches,
+    facts: o.facts,
+  };
+}
+
+/** A list without repeats that answers where an item is. */
+class Unique<T> {
+  readonly items: T[] = [];
+  private readonly known = new Map<string, number>();
+
+  constructor(private readonly key: (item: T) => string) {}
+
+  index(item: T): number {
+    const key = this.key(item);
+    const at = this.known.get(key);
+    if (at !== undefined) return at;
+    this.known.set(key, this.items.length);
+    return this.items.push(item) - 1;
+  }
+}
+
+/** Collects what all kernels and buffers of a program need together. */
+class RequirementSum {
+  private readonly features = new Set<string>();
+  private readonly limits = new Map<string, number>();
+  private subgroupSize: Requirements['subgroupSize'];
+  private subgroupMatrix: Requirements['subgroupMatrix'];
+
+  add(kernel: KernelSource, bindings: BufferRange[]): void {
+    const { needs, workgroups } = kernel;
+    for (const feature of needs.features ?? []) this.features.add(feature);
+    this.atLeast('maxComputeInvocationsPerWorkgroup', needs.invocations);
+    this.atLeast('maxComputeWorkgroupSizeX', needs.invocations);
+    this.atLeast('maxComputeWorkgroupStorageSize', needs.workgroupBytes);
+    this.atLeast('maxStorageBuffersPerShaderStage', bindings.length);
+    this.atLeast('maxComputeWorkgroupsPerDimension', Math.max(...workgroups));
+    this.atLeast('maxStorageBufferBindingSize', Math.max(...bindings.map(([, , , size]) => size)));
+    if (needs.subgroupSize) {
+      const { min, max } = this.subgroupSize ?? { min: 1, max: 128 };
+      this.subgroupSize = { min: Math.max(min, needs.subgroupSize.min), max: Math.min(max, needs.subgroupSize.max) };
+    }
+    this.subgroupMatrix ??= needs.subgroupMatrix;
+  }
+
+  finish(ports: Port[], slabs: number[], weights: WeightRequest[]): Requirements {
+    this.atLeast('maxBufferSize', Math.max(0, ...slabs, ...[...ports, ...weights].map((b) => b.bytes)));
+    return {
+      features: [...this.features].sort(),
+      limits: Object.fromEntries([...this.limits].sort(([a], [b]) => (a < b ? -1 : 1))),
+      ...(this.subgroupSize ? { subgroupSize: this.subgroupSize } : {}),
+      ...(this.subgroupMatrix ? { subgroupMatrix: this.subgroupMatrix } : {}),
+    };
+  }
+
+  private atLeast(limit: string, value: number): void {
+    this.limits.set(limit, Math.max(value, this.limits.get(limit) ?? 0));
+  }
+}
+
+function scratchShape(node: Node): { rows: number; cols: number } | undefined {
+  if (node.op.kind !== 'groupNorm') return undefined;
+  const x = node.inputs[0]!;
+  const view: MatrixView = { type: 'f32', rows: x.rows, cols: x.cols, rowStride: x.cols, offset: 0 };
+  return groupNormPartialShape({ x: view, groups: node.op.groups });
+}
+
+function storagesOf(placement: ReturnType<typeof place>): Storage[] {
+  const all = new Set(placement.scratch.values());
+  for (const { storage } of placement.homes.values()) if (storage.port === undefined) all.add(storage);
+  return [...all];
+}
+
+/** Pairs of storages that one dispatch reads and writes. */
+function conflictsOf(placement: ReturnType<typeof place>): Map<Storage, Set<Storage>> {
+  const conflicts = new Map<Storage, Set<Storage>>();
+  const add = (a: Storage, b: Storage): void => {
+    for (const [x, y] of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      const list = conflicts.get(x);
+      if (list) list.add(y);
+      else conflicts.set(x, new Set([y]));
+    }
+  };
+  for (const node of placement.steps) {
+    const written = placement.homes.get(node.output)!.storage;
+    const scratch = placement.scratch.get(node);
+    if (scratch) add(scratch, written);
+    for (const t of reads(node)) {
+      const read = placement.homes.get(t)?.storage;
+      if (read && read !== written) add(read, written);
+      if (read && scratch) add(read, scratch);
+    }
+  }
+  return conflicts;
+}
+
+/** Matrices below this many elements keep f16 when others are quantised: they are embedders, and 2 MB saves nothing. */
+const QUANTIZE_FROM = 2 ** 20;
+
+function weightRequest(t: Tensor, o: LowerOptions): WeightRequest {
+  const { weight } = t.origin as { kind: 'weight'; weight: import('../graph/graph.ts').WeightOrigin };
+  const format = weightFormat(t, weight.role, o);
+  return {
+    name: weight.name,
+    ...(weight.rows ? { rows: weight.rows } : {}),
+    format,
+    shape: [t.rows, t.cols],
+    layout: weight.role === 'convolution' ? 'ohwi' : 'matrix',
+    ...(weight.channels && weight.channels.padded !== weight.channels.stored ? { padIn: weight.channels.padded } : {}),
+    bytes: roundUp(weightBytes(format, t.rows, t.cols), BINDING_UNIT),
+  };
+}
+
+function weightFormat(t: Tensor, role: 'matrix' | 'vector' | 'convolution', o: LowerOptions): WeightFormat {
+  if (role === 'vector') return 'f32';
+  const { quantization } = o;
+  const large = t.rows * t.cols >= QUANTIZE_FROM && t.cols % 32 === 0;
+  if (role === 'matrix' && large && (quantization === 'q8' || quantization === 'q4')) return quantization;
+  const half = quantization !== 'none' || hasTier(o.target, 'f16');
+  return half && t.cols % 2 === 0 ? 'f16' : 'f32';
+}
+
+const lengthOf = (v: MatrixView): number => v.offset + (v.rows - 1) * v.rowStride + v.cols;
+
+function base64(bytes: Uint8Array): string {
+  let text = '';
+  for (const byte of bytes) text += String.fromCharCode(byte);
+  return btoa(text);
+}

@@ -1,0 +1,53 @@
+// A target profile: everything a kernel chooser may know about a GPU.
+// Choosers take a profile, never a device: the same text is generated here, in the page and on a build server.
+
+import type { SubgroupMatrixConfig } from '../../../runtime/src/program/types.ts';
+
+/**
+ * Kernel variants by what the device offers, each a superset of the one before:
+ * `f32` WebGPU's baseline; `f16` f16 storage of matmul operands, f32 accumulation; `subgroups` adds subgroup
+ * operations; `subgroup-matrix` adds the device's matrix instructions.
+ */
+export type Tier = 'f32' | 'f16' | 'subgroups' | 'subgroup-matrix';
+
+/** The limits the generator reads; names and units are WebGPU's. */
+export interface TargetLimits {
+  maxStorageBufferBindingSize: number;
+  maxBufferSize: number;
+  maxStorageBuffersPerShaderStage: number;
+  maxComputeWorkgroupStorageSize: number;
+  maxComputeInvocationsPerWorkgroup: number;
+  maxComputeWorkgroupSizeX: number;
+  maxComputeWorkgroupsPerDimension: number;
+}
+
+export interface TargetProfile {
+  name: string;
+  tier: Tier;
+  limits: TargetLimits;
+  /** The adapter runs on the CPU: compiling a shader costs more than running it, workgroup memory saves nothing. */
+  software?: true;
+  /** Range of `subgroup_size`; present when the tier uses subgroups. */
+  subgroupSize?: { min: number; max: number };
+  /** Matrix shapes of the device; present when the tier is `subgroup-matrix`. */
+  subgroupMatrix?: SubgroupMatrixConfig[];
+  /** Schedules measured best on this device: family name, then a shape key, then the schedule record. */
+  tuned?: Record<string, Record<string, Record<string, number | string | boolean>>>;
+}
+
+/** True when `target` may use what `tier` adds. */
+export function hasTier(target: TargetProfile, tier: Tier): boolean {
+  const order: Tier[] = ['f32', 'f16', 'subgroups', 'subgroup-matrix'];
+  return order.indexOf(target.tier) >= order.indexOf(tier);
+}
+
+/** WebGPU's default limits: what every conforming device has. */
+export const BASELINE_LIMITS: TargetLimits = {
+  maxStorageBufferBindingSize: 128 * 2 ** 20,
+  maxBufferSize: 256 * 2 ** 20,
+  maxStorageBuffersPerShaderStage: 8,
+  maxComputeWorkgroupStorageSize: 16384,
+  maxComputeInvocationsPerWorkgroup: 256,
+  maxComputeWorkgroupSizeX: 256,
+  maxComputeWorkgroupsPerDimension: 65535,
+};
