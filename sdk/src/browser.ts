@@ -1,0 +1,60 @@
+// The package's entry in pages and workers: the engine with pictures from whatever a browser can show.
+// It runs in the thread that imports it; `worker/client.ts` offers the same behind a worker.
+import { cachedFiles } from './cache/model-cache.ts';
+import { decodeImage } from './image/browser.ts';
+import { Engine, type LoadOptions as EngineOptions } from './kontext/kontext.ts';
+import type { ModelSource } from './model/open.ts';
+import { pageUrl } from './worker/page-url.ts';
+
+/** A loaded FLUX.1 Kontext model in this thread. */
+export type Kontext = Engine;
+
+/** Options of `Kontext.load`; defaults are in `LOAD_OPTIONS`. */
+export interface LoadOptions extends EngineOptions {
+  /** Keep the files of a URL in this browser, so that the next visit starts without a download. Default true. */
+  cache?: boolean;
+}
+
+export const Kontext = {
+  /**
+   * @param source URL of a folder in diffusers' or BFL's layout, single files (URLs, Files, bytes), or an own {@link ModelFiles}
+   * @throws KontextError `webgpu-unavailable`, `weights-invalid`, `tokenizer-invalid`, `download-failed`, `feature-missing`,
+   *   `invalid-request`
+   */
+  load(source: ModelSource, { cache = true, ...options }: LoadOptions = {}): Promise<Kontext> {
+    if (typeof source !== 'string' && !(source instanceof URL)) return Engine.open({ decodeImage }, source, options);
+    const url = pageUrl(source);
+    return Engine.open({ decodeImage }, cache ? cachedFiles(url) : url, options);
+  },
+};
+
+export { KontextError, type KontextErrorCode, type KontextErrorJSON } from '../../runtime/src/errors.ts';
+export type { OpenDeviceOptions } from '../../runtime/src/gpu/open.ts';
+export type { AdapterReport } from '../../runtime/src/gpu/report.ts';
+export type { ByteSource } from '../../runtime/src/weights/bytes.ts';
+export { type CacheOptions, cachedFiles, clearCache } from './cache/model-cache.ts';
+export type { PieceStore } from './cache/store.ts';
+export {
+  type BlobOptions,
+  decodeImage,
+  type ImageFormat,
+  toBlob,
+  toCanvas,
+  toImageBitmap,
+  toImageData,
+} from './image/browser.ts';
+export type { PixelImage } from './image/pixels.ts';
+export {
+  type Conditioning,
+  LOAD_OPTIONS,
+  type MemoryMode,
+  type ModelDefaults,
+  type Precision,
+  type Quantization,
+  REQUEST_OPTIONS,
+} from './kontext/options.ts';
+export type { ProgramProvider, ProgramRequest } from './kontext/programs.ts';
+export type { Session, Turn, TurnOptions } from './kontext/session.ts';
+export type * from './kontext/types.ts';
+export { type FileInput, type ModelFiles, urlFiles } from './model/files.ts';
+export type { BflFiles, ModelSource } from './model/open.ts';

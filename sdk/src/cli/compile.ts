@@ -1,0 +1,215 @@
+// `kontext compile`: programs for known GPUs and sizes, ahead of time, without a GPU and without weights.
+// Written beside the target folder and renamed at the end, so a stopped run leaves no half bundle.
+import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { gzipSync } from 'node:zlib';
+import type { BundleManifest, BundleShape, BundleSpecs } from '../../../kernels-codegen/src/bundle/types.ts';
+import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
+import { PREFERRED_KONTEXT_SIZES } from '../host/sizes.ts';
+import { patches, TOKEN_CHANNELS, tokenCount } from '../kontext/latents.ts';
+import { type ModelDefaults, REQUEST_OPTIONS } from '../kontext/options.ts';
+import { justInTime } from '../kontext/programs.ts';
+import type { ImageSize } from '../kontext/types.ts';
+import { demoModel } from '../model/demo.ts';
+import { openModel } from '../model/open.ts';
+import { readManifest } from '../programs/bundle.ts';
+import { bundleFolder } from '../programs/sources.ts';
+import { usage } from './arguments.ts';
+import { resolveTarget } from './targets.ts';
+
+const OPTIONS = {
+  model: { type: 'string', default: 'flux1-kontext-dev' },
+  size: { type: 'string', multiple: true },
+  preferred: { type: 'boolean' },
+  reference: { type: 'string', multiple: true },
+  target: { type: 'string', multiple: true },
+  quantization: { type: 'string', default: 'f16' },
+  steps: { type: 'string' },
+  'max-sequence-length': { type: 'string' },
+  wgsl: { type: 'boolean' },
+  diff: { type: 'boolean' },
+  output: { type: 'string', short: 'o' },
+} as const;
+
+const QUANTIZATIONS = ['none', 'f16', 'q8', 'q4'] as const;
+const CLIP_TOKENS = 77;
+
+/** @throws KontextError `invalid-request`, `limit-too-small` when a program exceeds a target */
+export async function compileCommand(args: readonly string[]): Promise<void> {
+  const { values, positionals } = parse(args);
+  if (values.diff) {
+    const [a, b] = positionals;
+    if (positionals.length !== 2) throw usage('kontext compile --diff takes two bundles: A B.');
+    const bundles = [await readManifest(bundleFolder(a!)), await readManifest(bundleFolder(b!))] as const;
+    console.log(diffBundles(...bundles).join('\n') || 'No difference.');
+    return;
+  }
+  if (positionals.length > 0) throw usage(`kontext compile takes no words, but got "${positionals[0]}".`);
+  if (values.output === undefined) throw usage('Where should the bundle go? Give -o DIR.');
+  const started = performance.now();
+  const quantizations = values.quantization.split(',').map((name) => {
+    const known = QUANTIZATIONS.find((q) => q === name);
+    if (known) return known;
+    throw usage(`--quantization is "${name}"; it must be of ${QUANTIZATIONS.join(', ')}.`);
+  });
+  const names = (values.target ?? []).flatMap((list) => list.split(','));
+  if (names.length === 0) throw usage('For which GPUs? Give --target NAME[,NAME…]; kontext targets lists them.');
+  const targets: TargetProfile[] = [];
+  for (const name of names) targets.push(await resolveTarget(name));
+  const { specs, defaults, label } = await specsOf(values.model);
+  const preferred = values.preferred ? (defaults.preferredSizes ?? PREFERRED_KONTEXT_SIZES) : [];
+  const sizes = [
+    ...(values.size ?? []).map(sizeFrom),
+    ...preferred.map(([width, height]): ImageSize => ({ width, height })),
+  ];
+  if (sizes.length === 0) throw usage('Which sizes? Give --size 1024x1024, once for each, or --preferred.');
+  const shapes = shapesFor({
+    sizes,
+    references: values.reference?.map(sizeFrom),
+    steps: whole(values.steps, 'steps') ?? defaults.steps ?? REQUEST_OPTIONS.steps.default!,
+    textTokens:
+      whole(values['max-sequence-length'], 'max-sequence-length') ??
+      defaults.maxSequenceLength ??
+      REQUEST_OPTIONS.maxSequenceLength.default!,
+  });
+  const { writeBundle } = await import('../../../kernels-codegen/src/bundle/write.ts');
+  const files = await writeBundle({ model: label, specs, shapes, targets, quantizations });
+  if (values.wgsl) {
+    const modules = JSON.parse(files.get('modules.json')!) as Record<string, string>;
+    for (const [hash, text] of Object.entries(modules)) files.set(`wgsl/${hash.slice(0, 16)}.wgsl`, text);
+  }
+  await save(resolve(values.output), files);
+  const manifest = JSON.parse(files.get('manifest.json')!) as BundleManifest;
+  let [bytes, gzipped] = [0, 0];
+  for (const text of files.values()) {
+    bytes += Buffer.byteLength(text);
+    gzipped += gzipSync(text).length;
+  }
+  console.log(
+    `${values.output}: ${manifest.programs.length} programs for ${targets.map(({ name }) => name).join(', ')}; ` +
+      `${manifest.modules.length} kernels, ${files.size} files, ${kib(bytes)} (${kib(gzipped)} gzipped), ` +
+      `${((performance.now() - started) / 1000).toFixed(1)} s`,
+  );
+}
+
+/** Every program that edits and generations of these sizes ask for; a reference defaults to the picture's own size. */
+export function shapesFor(wanted: {
+  sizes: readonly ImageSize[];
+  references: readonly ImageSize[] | undefined;
+  steps: number;
+  textTokens: number;
+}): BundleShape[] {
+  const { textTokens, steps, sizes } = wanted;
+  const shapes: BundleShape[] = [
+    { component: 'clip', tokens: CLIP_TOKENS },
+    { component: 't5', tokens: textTokens },
+    { component: 'modulation', steps },
+  ];
+  for (const size of sizes) {
+    const image = patches(size);
+    const tokens = tokenCount(size);
+    const { width, height } = size;
+    const references = wanted.references ?? [size];
+    shapes.push({ component: 'denoise', textTokens, image, references: [] });
+    for (const reference of references) {
+      shapes.push({ component: 'denoise', textTokens, image, references: [patches(reference)] });
+      shapes.push({ component: 'vae-encode', width: reference.width, height: reference.height });
+    }
+    shapes.push({ component: 'euler', tokens, channels: TOKEN_CHANNELS });
+    shapes.push({ component: 'cfg', tokens, channels: TOKEN_CHANNELS });
+    shapes.push({ component: 'vae-decode', width, height });
+  }
+  const unique = new Map(shapes.map((shape) => [JSON.stringify(shape), shape]));
+  return [...unique.values()];
+}
+
+/** What changed from `a` to `b`, a line each: for reviews and release notes. */
+export function diffBundles(a: BundleManifest, b: BundleManifest): string[] {
+  const index = ({ programs }: BundleManifest) =>
+    new Map(programs.map((p) => [`${p.target} ${p.quantization} ${JSON.stringify(p.shape)}`, p]));
+  const [before, after] = [index(a), index(b)];
+  const lines: string[] = [];
+  if (JSON.stringify(a.specs) !== JSON.stringify(b.specs)) lines.push(`model: ${a.model} → ${b.model}, other specs`);
+  for (const [key, { label, quantization }] of before) if (!after.has(key)) lines.push(`- ${label} (${quantization})`);
+  for (const [key, entry] of after) {
+    const old = before.get(key);
+    const name = `${entry.label} (${entry.quantization})`;
+    if (!old) {
+      lines.push(`+ ${name}`);
+      continue;
+    }
+    const slabs = (e: typeof entry) => e.memory.slabs.reduce((sum, bytes) => sum + bytes, 0);
+    const changes = (
+      [
+        ['kernels', old.kernels, entry.kernels],
+        ['dispatches', old.dispatches, entry.dispatches],
+        ['GFLOP', old.flops / 1e9, entry.flops / 1e9],
+        ['slabs MiB', slabs(old) / 2 ** 20, slabs(entry) / 2 ** 20],
+        ['weights MiB', old.memory.weights / 2 ** 20, entry.memory.weights / 2 ** 20],
+      ] as const
+    ).flatMap(([what, x, y]) => (x === y ? [] : [`${what} ${Number(x.toFixed(2))} → ${Number(y.toFixed(2))}`]));
+    if (JSON.stringify(old.requires) !== JSON.stringify(entry.requires)) changes.push('other requirements');
+    if (changes.length > 0 || old.body !== entry.body) lines.push(`~ ${name}: ${changes.join(', ') || 'other code'}`);
+  }
+  const modules = new Set(a.modules);
+  const fresh = b.modules.filter((hash) => !modules.delete(hash)).length;
+  if (fresh > 0 || modules.size > 0) lines.push(`WGSL modules: ${fresh} new, ${modules.size} gone`);
+  return lines;
+}
+
+async function specsOf(model: string): Promise<{ specs: BundleSpecs; defaults: ModelDefaults; label: string }> {
+  if (model === 'flux1-kontext-dev') {
+    const { FLUX1_KONTEXT_DEV: specs } = await import('../../../kernels-codegen/src/models/specs.ts');
+    return { specs, defaults: {}, label: 'FLUX.1 Kontext [dev]' };
+  }
+  const opened = await openModel(model === 'demo' ? demoModel() : model);
+  try {
+    // The folder's name, not its path: the same bundle comes out wherever the model lies.
+    const label = model.replace(/[\\/]+$/, '').replace(/^.*[\\/]/, '');
+    return { specs: await justInTime().specs(opened), defaults: opened.defaults, label };
+  } finally {
+    await opened.close();
+  }
+}
+
+async function save(folder: string, files: Map<string, string>): Promise<void> {
+  const old = await stat(folder).catch(() => undefined);
+  if (old && !(await stat(join(folder, 'manifest.json')).catch(() => undefined))) {
+    throw usage(`${folder} exists and is no bundle; it will not be replaced. Give another -o DIR.`);
+  }
+  const fresh = `${folder}.${process.pid}.tmp`;
+  try {
+    for (const [path, text] of files) {
+      await mkdir(dirname(join(fresh, path)), { recursive: true });
+      await writeFile(join(fresh, path), text);
+    }
+    if (old) await rm(folder, { recursive: true });
+    await rename(fresh, folder);
+  } finally {
+    await rm(fresh, { recursive: true, force: true });
+  }
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
+  } catch (cause) {
+    throw usage(`${(cause as Error).message.split('\n')[0]} See kontext --help.`);
+  }
+}
+
+function sizeFrom(text: string): ImageSize {
+  const match = /^(\d+)x(\d+)$/.exec(text);
+  const [width, height] = [Number(match?.[1]), Number(match?.[2])];
+  if (match && width > 0 && height > 0 && width % 16 === 0 && height % 16 === 0) return { width, height };
+  throw usage(`"${text}" is no size; write WIDTHxHEIGHT in pixels, multiples of 16, as 1024x1024.`);
+}
+
+function whole(text: string | undefined, name: string): number | undefined {
+  if (text === undefined) return undefined;
+  if (/^[1-9]\d*$/.test(text)) return Number(text);
+  throw usage(`--${name} is "${text}"; it must be a whole number from 1.`);
+}
+
+const kib = (bytes: number): string => `${(bytes / 1024).toFixed(0)} KiB`;

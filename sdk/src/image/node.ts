@@ -1,0 +1,185 @@
+// Pictures in Node: files, URLs and bytes to pixels and back, through sharp.
+// sharp is an optional peer: apps that hand over raw pixels do not need it.
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { extname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Sharp, SharpOptions } from 'sharp';
+import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
+import { MAX_INPUT_SIDE } from '../kontext/options.ts';
+import type { ImageInput } from '../kontext/types.ts';
+import { checkImageSize, checkPixels, type PixelImage, toRgb } from './pixels.ts';
+import { writePngText } from './png-text.ts';
+
+/** File formats {@link encodeImage} writes. */
+export type ImageFormat = 'png' | 'jpeg' | 'webp';
+
+export interface EncodeOptions {
+  /** 1 to 100, for JPEG and WebP; default 92. WebP at 100 is lossless. */
+  quality?: number;
+  /** Text kept in the file, PNG only; the command line writes prompt, seed and options as JSON. */
+  metadata?: string;
+}
+
+/**
+ * Opens a picture as opaque 8-bit sRGB.
+ *
+ * EXIF orientation is applied. Transparency is laid over white. 16-bit, grey, palette and CMYK files become 8-bit RGB; an
+ * embedded colour profile is converted to sRGB, files without one are taken as sRGB (CMYK without one by libvips' default).
+ * Of an animation the first frame is taken. SVG and PDF are refused: they can pull in other files.
+ *
+ * @param role what the picture is for, named in errors
+ * @throws KontextError `image-invalid`, `download-failed`
+ */
+export async function decodeImage(input: ImageInput, role: string, signal?: AbortSignal): Promise<PixelImage> {
+  if (typeof input === 'object' && 'data' in input) return checkPixels(input, role);
+  const bytes = await readBytes(input, role, signal);
+  const sharp = await loadSharp();
+  try {
+    const options: SharpOptions = { autoOrient: true, failOn: 'error', limitInputPixels: MAX_INPUT_SIDE ** 2 };
+    const { format, width, height } = await sharp(bytes, options).metadata();
+    if (format === undefined || !RASTER_FORMATS.includes(format)) {
+      throw new Error(`${format ?? 'this format'} is not supported; use PNG, JPEG or WebP`);
+    }
+    checkImageSize(width, height, role);
+    const { data, info } = await sharp(bytes, options)
+      .flatten({ background: '#ffffff' })
+      .toColourspace('srgb')
+      .ensureAlpha()
+      .raw({ depth: 'uchar' })
+      .toBuffer({ resolveWithObject: true });
+    if (info.channels !== 4) throw new Error(`it decodes to ${info.channels} channels`);
+    return { width: info.width, height: info.height, data: new Uint8ClampedArray(data) };
+  } catch (cause) {
+    if (cause instanceof KontextError) throw cause;
+    const name = describe(input);
+    throw new KontextError(
+      'image-invalid',
+      `The ${role}${name} cannot be read as a picture: ${firstLine(cause)}.`,
+      {},
+      { cause },
+    );
+  }
+}
+
+/** A picture as the bytes of a file; sRGB, without a profile. */
+export async function encodeImage(
+  image: PixelImage,
+  format: ImageFormat,
+  options: EncodeOptions = {},
+): Promise<Uint8Array<ArrayBuffer>> {
+  const sharp = await loadSharp();
+  const raw = sharp(toRgb(image), { raw: { width: image.width, height: image.height, channels: 3 } });
+  const file = new Uint8Array(await encoders[format](raw, options.quality ?? 92).toBuffer());
+  return format === 'png' && options.metadata !== undefined ? writePngText(file, options.metadata) : file;
+}
+
+/**
+ * Writes a picture; the ending of `path` picks the format. The file appears whole or not at all.
+ *
+ * @throws KontextError `invalid-request` when the ending is none of .png, .jpg, .jpeg, .webp
+ */
+export async function saveImage(path: string, image: PixelImage, options: EncodeOptions = {}): Promise<void> {
+  await writeWhole(path, await encodeImage(image, formatOf(path), options));
+}
+
+/** The format a file name asks for. */
+export function formatOf(path: string): ImageFormat {
+  const format = FORMATS[extname(path).toLowerCase()];
+  if (format) return format;
+  throw new KontextError('invalid-request', `${path} must end in ${Object.keys(FORMATS).join(', ')}.`, { path });
+}
+
+/** Writes beside `path`, then renames: a reader or a cancelled run never sees half a file. */
+export async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
+  const partial = `${path}.${process.pid}.part`;
+  try {
+    await writeFile(partial, bytes);
+    await rename(partial, path);
+  } catch (cause) {
+    await rm(partial, { force: true });
+    throw new KontextError('invalid-request', `Cannot write ${path}: ${firstLine(cause)}.`, { path }, { cause });
+  }
+}
+
+const FORMATS: Record<string, ImageFormat> = { '.png': 'png', '.jpg': 'jpeg', '.jpeg': 'jpeg', '.webp': 'webp' };
+
+const RASTER_FORMATS: readonly string[] = ['png', 'jpeg', 'webp', 'gif', 'tiff', 'heif', 'avif'];
+
+const encoders: Record<ImageFormat, (raw: Sharp, quality: number) => Sharp> = {
+  png: (raw) => raw.png(),
+  // 4:4:4, because halved colour resolution shows at the edges of edited objects.
+  jpeg: (raw, quality) => raw.jpeg({ quality, chromaSubsampling: '4:4:4' }),
+  webp: (raw, quality) => raw.webp({ quality, lossless: quality === 100 }),
+};
+
+async function readBytes(
+  input: Exclude<ImageInput, PixelImage>,
+  role: string,
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
+  if (input instanceof Uint8Array) return input;
+  if (input instanceof ArrayBuffer) return new Uint8Array(input);
+  if (input instanceof Blob) return new Uint8Array(await input.arrayBuffer());
+  if (typeof input !== 'string' && !(input instanceof URL)) {
+    throw new KontextError(
+      'image-invalid',
+      `The ${role} is no picture: give a path, a URL, the bytes of a file, or pixels.`,
+    );
+  }
+  const url = toUrl(input);
+  if (url && url.protocol !== 'file:') return download(url, role, signal);
+  const path = url ? fileURLToPath(url) : String(input);
+  try {
+    return await readFile(path, { signal });
+  } catch (cause) {
+    if (signal?.aborted) throw abortedError(signal);
+    const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+    const why = missing ? 'there is no such file' : firstLine(cause);
+    throw new KontextError('image-invalid', `The ${role} ${path} cannot be opened: ${why}.`, { path }, { cause });
+  }
+}
+
+async function download(url: URL, role: string, signal?: AbortSignal): Promise<Uint8Array> {
+  try {
+    const response = await fetch(url, { signal: signal ?? null });
+    if (!response.ok) throw new Error(`HTTP ${response.status}`);
+    return new Uint8Array(await response.arrayBuffer());
+  } catch (cause) {
+    if (signal?.aborted) throw abortedError(signal);
+    throw new KontextError(
+      'download-failed',
+      `Could not fetch the ${role} ${url}: ${firstLine(cause)}.`,
+      { url: String(url) },
+      { cause },
+    );
+  }
+}
+
+/** A URL when `input` is one; single letters before a colon are Windows drives. */
+function toUrl(input: string | URL): URL | undefined {
+  if (input instanceof URL) return input;
+  return /^(https?|file|data):/i.test(input) ? new URL(input) : undefined;
+}
+
+async function loadSharp() {
+  try {
+    return (await import('sharp')).default;
+  } catch (cause) {
+    throw new KontextError(
+      'image-invalid',
+      'Reading and writing image files in Node needs sharp: run `npm install sharp`, or hand over raw RGBA pixels.',
+      {},
+      { cause },
+    );
+  }
+}
+
+function describe(input: ImageInput): string {
+  return typeof input === 'string' || input instanceof URL ? ` ${String(input).slice(0, 200)}` : '';
+}
+
+function firstLine(error: unknown): string {
+  return String((error as Error).message ?? error)
+    .split('\n')[0]!
+    .replace(/\.$/, '');
+}

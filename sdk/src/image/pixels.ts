@@ -1,0 +1,80 @@
+// Pictures as the pipeline sees them: 8-bit RGBA, row by row, and the few operations it needs on them.
+// The type has the fields of the page's ImageData, so one can be handed to the other without a copy.
+import { KontextError } from '../../../runtime/src/errors.ts';
+import { MAX_INPUT_SIDE } from '../kontext/options.ts';
+
+/** An opaque sRGB picture: `data` holds `width · height` pixels of R, G, B, A bytes, top row first; A is 255. */
+export interface PixelImage {
+  width: number;
+  height: number;
+  data: Uint8ClampedArray<ArrayBuffer>;
+}
+
+/**
+ * Checks raw pixels from a caller and makes them opaque, flattened on white.
+ *
+ * @param image `data` with 4 bytes a pixel
+ * @param role what the picture is for, named in the error
+ * @throws KontextError `image-invalid`
+ */
+export function checkPixels(
+  image: { width: number; height: number; data: Uint8Array | Uint8ClampedArray },
+  role: string,
+): PixelImage {
+  const { width, height, data } = image;
+  checkImageSize(width, height, role);
+  if (data.length !== width * height * 4) {
+    throw new KontextError(
+      'image-invalid',
+      `The ${role} has ${data.length} bytes; ${width}×${height} RGBA pixels are ${width * height * 4}.`,
+      { width, height, bytes: data.length },
+    );
+  }
+  return { width, height, data: flattenOnWhite(data) };
+}
+
+/** @throws KontextError `image-invalid` unless both sides are whole numbers from 1 to {@link MAX_INPUT_SIDE} */
+export function checkImageSize(width: number, height: number, role: string): void {
+  const valid = (side: number) => Number.isInteger(side) && side >= 1 && side <= MAX_INPUT_SIDE;
+  if (valid(width) && valid(height)) return;
+  throw new KontextError(
+    'image-invalid',
+    `The ${role} is ${width}×${height} pixels; each side must be 1 to ${MAX_INPUT_SIDE}. Scale or crop it first.`,
+    { width, height, max: MAX_INPUT_SIDE },
+  );
+}
+
+/** RGB bytes of a picture, three a pixel. */
+export function toRgb({ width, height, data }: PixelImage): Uint8Array {
+  const rgb = new Uint8Array(width * height * 3);
+  for (let from = 0, to = 0; to < rgb.length; from += 4, to += 3) {
+    rgb[to] = data[from]!;
+    rgb[to + 1] = data[from + 1]!;
+    rgb[to + 2] = data[from + 2]!;
+  }
+  return rgb;
+}
+
+/** The opposite of {@link toRgb}; alpha becomes 255. */
+export function fromRgb(rgb: Uint8Array, width: number, height: number): PixelImage {
+  const data = new Uint8ClampedArray(width * height * 4);
+  for (let from = 0, to = 0; from < rgb.length; from += 3, to += 4) {
+    data[to] = rgb[from]!;
+    data[to + 1] = rgb[from + 1]!;
+    data[to + 2] = rgb[from + 2]!;
+    data[to + 3] = 255;
+  }
+  return { width, height, data };
+}
+
+/** A copy with transparent pixels laid over white, as paper would show them. */
+function flattenOnWhite(rgba: Uint8Array | Uint8ClampedArray): Uint8ClampedArray<ArrayBuffer> {
+  const out = new Uint8ClampedArray(rgba);
+  for (let i = 3; i < out.length; i += 4) {
+    const alpha = out[i]!;
+    if (alpha === 255) continue;
+    for (let c = i - 3; c < i; c++) out[c] = Math.round((out[c]! * alpha + 255 * (255 - alpha)) / 255);
+    out[i] = 255;
+  }
+  return out;
+}

@@ -1,0 +1,286 @@
+// The engine: a loaded model that edits and generates, one request at a time, in this process.
+// It owns the device and gets over its loss; what differs between Node and a page comes in as a Platform.
+import { KontextError } from '../../../runtime/src/errors.ts';
+import { type OpenDeviceOptions, openDevice } from '../../../runtime/src/gpu/open.ts';
+import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
+import { type HostOptions, loadHost } from '../host/module.ts';
+import type { PixelImage } from '../image/pixels.ts';
+import { type Model, type ModelSource, openModel } from '../model/open.ts';
+import { patches } from './latents.ts';
+import {
+  type ChoiceOption,
+  type Conditioning,
+  LOAD_OPTIONS,
+  type MemoryMode,
+  type Precision,
+  type Quantization,
+} from './options.ts';
+import { Parts, type Work } from './parts.ts';
+import { type PipelineContext, runPipeline } from './pipeline.ts';
+import { justInTime, type ProgramProvider } from './programs.ts';
+import { ProgressTracker } from './progress.ts';
+import { Queue } from './queue.ts';
+import { ReferenceEncoder } from './references.ts';
+import { type CheckedRequest, checkRequest } from './request.ts';
+import { Session } from './session.ts';
+import { chooseSizes } from './sizes.ts';
+import { eventStream } from './stream.ts';
+import { TextEncoders } from './text.ts';
+import type {
+  EditRequest,
+  EditResult,
+  GenerateRequest,
+  ImageInput,
+  KontextEngine,
+  LatentsOnly,
+  LatentsResult,
+  PrepareRequest,
+  StreamEvent,
+} from './types.ts';
+
+/** What an environment provides. */
+export interface Platform {
+  /** @param role what the picture is for, named in errors */
+  decodeImage(input: ImageInput, role: string, signal?: AbortSignal): Promise<PixelImage>;
+}
+
+/** Options of `Kontext.load`; defaults are in `LOAD_OPTIONS`. */
+export interface LoadOptions {
+  precision?: Precision;
+  conditioning?: Conditioning;
+  quantization?: Quantization;
+  memory?: MemoryMode;
+  /** Which GPU, and how to open it. */
+  device?: OpenDeviceOptions;
+  /** Where the WASM module comes from, for pages with a strict content policy. */
+  host?: HostOptions;
+  /** Where programs come from; compiled in this process when left out. */
+  programs?: ProgramProvider;
+  signal?: AbortSignal;
+}
+
+/** {@link KontextEngine} in this process. Made by `Kontext.load`. */
+export class Engine implements KontextEngine {
+  readonly #queue = new Queue();
+  readonly #text: TextEncoders;
+  readonly #references: ReferenceEncoder;
+  /** Absent after a loss, until the next request opens a device again. */
+  #context: PipelineContext | undefined;
+
+  private constructor(
+    private readonly platform: Platform,
+    private readonly model: Model,
+    private readonly options: Required<Pick<LoadOptions, keyof typeof LOAD_OPTIONS>> & LoadOptions,
+    private readonly host: Awaited<ReturnType<typeof loadHost>>,
+  ) {
+    this.#text = new TextEncoders(host, model);
+    this.#references = new ReferenceEncoder(host);
+  }
+
+  /**
+   * Opens model and device. Weights are loaded by the requests that need them, or by `prepare()`.
+   *
+   * @throws KontextError `webgpu-unavailable`, `weights-invalid`, `tokenizer-invalid`, `download-failed`, `feature-missing`,
+   *   `invalid-request`
+   */
+  static async open(platform: Platform, source: ModelSource, options: LoadOptions = {}): Promise<Engine> {
+    const checked = { ...options, ...checkChoices(options) };
+    const model = await openModel(source, options.signal);
+    try {
+      const engine = new Engine(platform, model, checked, await loadHost(options.host));
+      await engine.#ready();
+      return engine;
+    } catch (error) {
+      await model.close();
+      throw error;
+    }
+  }
+
+  /** What the GPU is and offers; undefined while a lost device has not been replaced. */
+  get adapter(): AdapterReport | undefined {
+    return this.#context?.parts.gpu.report;
+  }
+
+  edit(request: EditRequest & LatentsOnly): Promise<LatentsResult>;
+  edit(request: EditRequest): Promise<EditResult>;
+  edit(request: EditRequest): Promise<EditResult> {
+    if (typeof request === 'object' && request !== null && !('image' in request)) {
+      return Promise.reject(new KontextError('invalid-request', 'edit() needs an image; generate() works without.'));
+    }
+    return this.#submit(request);
+  }
+
+  generate(request: GenerateRequest & LatentsOnly): Promise<LatentsResult>;
+  generate(request: GenerateRequest): Promise<EditResult>;
+  generate(request: GenerateRequest): Promise<EditResult> {
+    if (typeof request === 'object' && request !== null && 'image' in request) {
+      return Promise.reject(new KontextError('invalid-request', 'generate() takes no image; use edit().'));
+    }
+    return this.#submit(request);
+  }
+
+  stream(request: EditRequest | GenerateRequest): AsyncIterable<StreamEvent> {
+    return eventStream(request, (observed) => this.#submit(observed));
+  }
+
+  session(image: ImageInput): Session {
+    return new Session(this, image);
+  }
+
+  prepare(request: PrepareRequest = {}): Promise<void> {
+    const { signal, onProgress } = request;
+    const tracker = new ProgressTracker(onProgress);
+    return this.#queue.run(
+      async (joined) => {
+        const work: Work = { signal: joined, tracker, loadMs: 0 };
+        await this.#guarded((context) => prepareShapes(context, request, work));
+        tracker.send({ type: 'done' });
+      },
+      signal,
+      (ahead) => tracker.send({ type: 'queued', ahead }),
+    );
+  }
+
+  async close(): Promise<void> {
+    if (this.#queue.closed.aborted) return;
+    await this.#queue.close();
+    this.#text.dispose();
+    this.#context?.parts.gpu.destroy();
+    this.#context = undefined;
+    await this.model.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #submit(request: EditRequest | GenerateRequest): Promise<EditResult> {
+    const checked = checkRequest(request, this.model.defaults);
+    const tracker = new ProgressTracker(request.onProgress);
+    return this.#queue.run(
+      (signal) => this.#process(checked, tracker, signal),
+      request.signal,
+      (ahead) => tracker.send({ type: 'queued', ahead }),
+    );
+  }
+
+  async #process(request: CheckedRequest, tracker: ProgressTracker, signal: AbortSignal): Promise<EditResult> {
+    const started = performance.now();
+    const pictures: PixelImage[] = [];
+    for (const [i, input] of request.references.entries()) {
+      const role = i === 0 ? 'input image' : `reference image ${i}`;
+      pictures.push(await this.platform.decodeImage(input, role, signal));
+    }
+    const work: Work = { signal, tracker, loadMs: 0 };
+    return this.#guarded(async (context) => {
+      const conditioning = this.#conditioning(context);
+      const result = await runPipeline(context, { ...request, conditioning, pictures }, work);
+      const { target, references } = result.sizes;
+      tracker.send({ type: 'done' });
+      return {
+        image: result.images[0]!,
+        images: result.images,
+        latents: result.latents,
+        seed: request.seed <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(request.seed) : request.seed,
+        options: {
+          ...target,
+          prompt: request.prompt,
+          ...(request.negativePrompt !== undefined && { negativePrompt: request.negativePrompt }),
+          trueCfgScale: request.trueCfgScale,
+          steps: request.steps,
+          guidance: request.guidance,
+          maxSequenceLength: request.maxSequenceLength,
+          conditioning,
+          precision: context.parts.precision,
+          references,
+        },
+        truncated: result.truncated,
+        timings: { ...result.timings, totalMs: performance.now() - started },
+        memory: context.parts.memory,
+      };
+    });
+  }
+
+  /** Runs `task`; after the loss of the device everything on it is forgotten, and the next request starts anew. */
+  async #guarded<T>(task: (context: PipelineContext) => Promise<T>): Promise<T> {
+    const context = await this.#ready();
+    try {
+      return await task(context);
+    } catch (error) {
+      if (error instanceof KontextError && error.code === 'device-lost') this.#context = undefined;
+      throw error;
+    }
+  }
+
+  async #ready(): Promise<PipelineContext> {
+    if (this.#context) return this.#context;
+    const { precision, quantization, memory } = this.options;
+    const gpu = await openDevice({ unchecked: true, ...this.options.device });
+    try {
+      const provider = this.options.programs ?? justInTime();
+      const parts = await Parts.create(gpu, this.model, provider, { precision, quantization, memory });
+      this.#context = {
+        host: this.host,
+        model: this.model,
+        parts,
+        text: this.#text,
+        references: this.#references,
+      };
+    } catch (error) {
+      gpu.destroy();
+      throw error;
+    }
+    // A loss between requests must not fail the next one.
+    const context = this.#context;
+    void gpu.lost.then(() => {
+      if (this.#context === context) this.#context = undefined;
+    });
+    return context;
+  }
+
+  #conditioning({ parts }: PipelineContext): 'exact' | 'bfloat16' {
+    const { conditioning } = this.options;
+    if (conditioning !== 'auto') return conditioning;
+    return parts.precision === 'f32' ? 'exact' : 'bfloat16';
+  }
+}
+
+/** Binds what the memory mode will keep: the transformer, and with `resident` everything. */
+async function prepareShapes({ model, parts }: PipelineContext, request: PrepareRequest, work: Work): Promise<void> {
+  const { maxSequenceLength, steps } = checkRequest(
+    {
+      prompt: 'prepare',
+      ...(request.steps !== undefined && { steps: request.steps }),
+      ...(request.maxSequenceLength !== undefined && { maxSequenceLength: request.maxSequenceLength }),
+    },
+    model.defaults,
+  );
+  const wanted = request.width !== undefined && request.height !== undefined;
+  const size = wanted ? { width: request.width!, height: request.height! } : ('auto' as const);
+  checkRequest({ prompt: 'prepare', size });
+  const { target } = chooseSizes({ size, maxArea: undefined, autoResize: true }, [], model.defaults);
+  const references = request.references ?? [target];
+  const image = patches(target);
+  await parts.bind(
+    { component: 'denoise', textTokens: maxSequenceLength, image, references: references.map(patches) },
+    work,
+  );
+  if (parts.options.memory !== 'resident') return;
+  await parts.bind({ component: 'clip', tokens: 77 }, work);
+  await parts.bind({ component: 't5', tokens: maxSequenceLength }, work);
+  await parts.bind({ component: 'modulation', steps }, work);
+  for (const reference of references) await parts.bind({ component: 'vae-encode', ...reference }, work);
+  await parts.bind({ component: 'vae-decode', ...target }, work);
+}
+
+type Choices = { [K in keyof typeof LOAD_OPTIONS]: (typeof LOAD_OPTIONS)[K]['choices'][number] };
+
+function checkChoices(options: LoadOptions): Choices {
+  const chosen = Object.entries(LOAD_OPTIONS).map(([name, option]: [string, ChoiceOption]) => {
+    const value = options[name as keyof Choices] ?? option.default;
+    if (option.choices.includes(value)) return [name, value];
+    const known = option.choices.map((choice) => `"${choice}"`).join(', ');
+    throw new KontextError('invalid-request', `${name} is ${JSON.stringify(value)}; it must be one of ${known}.`);
+  });
+  return Object.fromEntries(chosen) as Choices;
+}

@@ -1,0 +1,212 @@
+// The model's networks on the GPU: binds programs to weights when a stage needs them and frees them when it is over.
+// All programs share one set of slabs, so memory is that of the largest, not of the sum.
+import type { Component } from '../../../kernels-codegen/src/compile.ts';
+import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
+import { Executable } from '../../../runtime/src/execute/executable.ts';
+import { SlabPool } from '../../../runtime/src/execute/slabs.ts';
+import type { KontextDevice } from '../../../runtime/src/gpu/device.ts';
+import type { Program } from '../../../runtime/src/program/types.ts';
+import { WeightStore } from '../../../runtime/src/weights/store.ts';
+import type { Model, PartName } from '../model/open.ts';
+import type { MemoryMode, Precision, Quantization } from './options.ts';
+import type { ModelSpecs, ProgramProvider } from './programs.ts';
+import type { ProgressTracker } from './progress.ts';
+import type { MemoryUse } from './types.ts';
+
+export interface PartsOptions {
+  precision: Precision;
+  quantization: Quantization;
+  memory: MemoryMode;
+}
+
+/** A request's signal and progress, handed down to whatever loads or runs for it. */
+export interface Work {
+  signal: AbortSignal;
+  tracker: ProgressTracker;
+  /** Milliseconds spent compiling and loading so far. */
+  loadMs: number;
+}
+
+/** A component without the model's own numbers, which {@link Parts} adds. */
+export type ShapeRequest = Component extends infer C ? (C extends Component ? Omit<C, 'spec'> : never) : never;
+
+/** Programs are kept as data beyond their binding: compiling FLUX takes half a second, an app has a few sizes. */
+const PROGRAMS_KEPT = 24;
+
+/** The networks of one model on one device. Not for use by two requests at once. */
+export class Parts {
+  readonly #programs = new Map<string, Program>();
+  readonly #bound = new Map<Component['component'], { key: string; executable: Executable }>();
+  readonly #stores: Record<PartName, WeightStore>;
+  readonly #slabs: SlabPool;
+  #peakBytes = 0;
+
+  private constructor(
+    readonly gpu: KontextDevice,
+    readonly specs: ModelSpecs,
+    readonly target: TargetProfile,
+    readonly options: PartsOptions,
+    private readonly provider: ProgramProvider,
+    model: Model,
+  ) {
+    this.#slabs = new SlabPool(gpu);
+    const store = (part: PartName) => new WeightStore(gpu, model.parts[part].weights);
+    this.#stores = { clip: store('clip'), t5: store('t5'), transformer: store('transformer'), vae: store('vae') };
+  }
+
+  /** @throws KontextError `weights-invalid` when the model is not of FLUX's kind, `feature-missing` */
+  static async create(
+    gpu: KontextDevice,
+    model: Model,
+    provider: ProgramProvider,
+    options: PartsOptions,
+  ): Promise<Parts> {
+    const specs = await provider.specs(model);
+    const target = await provider.target(gpu.report, options.precision);
+    return new Parts(gpu, specs, target, options, provider, model);
+  }
+
+  /** Precision of matmul operands. */
+  get precision(): 'f32' | 'f16' {
+    return this.target.tier === 'f32' ? 'f32' : 'f16';
+  }
+
+  /** The program of a component at a shape, and whether it is bound already. */
+  async program(request: ShapeRequest): Promise<{ program: Program; bound: boolean }> {
+    const key = JSON.stringify(request);
+    const program = this.#programs.get(key) ?? (await this.provider.program(this.#complete(request)));
+    this.#programs.delete(key);
+    this.#programs.set(key, program);
+    for (const oldest of this.#programs.keys()) {
+      if (this.#programs.size <= PROGRAMS_KEPT) break;
+      this.#programs.delete(oldest);
+    }
+    return { program, bound: this.#bound.get(request.component)?.key === key };
+  }
+
+  /**
+   * Makes a program ready to run: kernels compiled, weights loaded. The last one of each component stays bound.
+   *
+   * @param ports buffers shared with other programs; such a binding is not reused
+   */
+  async bind(request: ShapeRequest, work: Work, ports?: Record<string, GPUBuffer>): Promise<Executable> {
+    const { component } = request;
+    const { program, bound } = await this.program(request);
+    if (bound && !ports) return this.#bound.get(component)!.executable;
+    await this.unbind(component);
+    const started = performance.now();
+    const weights = this.#stores[PART_OF[component]];
+    let loaded = 0;
+    let last = started;
+    const executable = await Executable.create(this.gpu, program, {
+      weights,
+      slabs: this.#slabs,
+      residency: this.#streamed(component) ? 'streamed' : 'resident',
+      ...(ports && { ports }),
+      signal: work.signal,
+      onProgress: ({ phase, done, total }) => {
+        this.#measure();
+        if (phase === 'kernels') return work.tracker.send({ type: 'compile', component, done, total });
+        const now = performance.now();
+        work.tracker.finish(`load ${component}`, done - loaded, now - last);
+        [loaded, last] = [done, now];
+        work.tracker.send({ type: 'load', component, loadedBytes: done, totalBytes: total });
+      },
+    });
+    this.#measure();
+    work.loadMs += performance.now() - started;
+    this.#bound.set(component, { key: JSON.stringify(request), executable });
+    return executable;
+  }
+
+  /** Runs a bound program once, counted in the request's progress. @returns milliseconds */
+  async run(
+    executable: Executable,
+    work: Work,
+    options: Omit<Parameters<Executable['run']>[0] & object, 'signal'> = {},
+  ): Promise<number> {
+    const { milliseconds } = await executable.run({ ...options, signal: work.signal });
+    work.tracker.finish(`run ${executable.program.component}`, programFlops(executable.program), milliseconds);
+    this.#measure();
+    return milliseconds;
+  }
+
+  /** Token embeddings: rows of a table that never goes to the GPU. `[ids.length, width]` */
+  embeddings(part: 'clip' | 't5', ids: ArrayLike<number>, signal: AbortSignal): Promise<Float32Array<ArrayBuffer>> {
+    const store = this.#stores[part];
+    const name = EMBEDDING_NAMES[part].find((known) => store.source.tensors.has(known)) ?? EMBEDDING_NAMES[part][0]!;
+    return store.rows(name, ids, signal);
+  }
+
+  /** A buffer of its own, counted in the memory; give it back with {@link free}. */
+  async allocate(label: string, bytes: number, usage: GPUBufferUsageFlags): Promise<GPUBuffer> {
+    const buffer = await this.gpu.allocate(label, bytes, usage);
+    this.#measure();
+    return buffer;
+  }
+
+  free(buffer: GPUBuffer): void {
+    this.gpu.free(buffer);
+  }
+
+  /** Frees a component's ports; its weights stay in the store until {@link release}. */
+  async unbind(component: Component['component']): Promise<void> {
+    const entry = this.#bound.get(component);
+    this.#bound.delete(component);
+    await entry?.executable.dispose();
+  }
+
+  /** Frees programs and weights of a part. */
+  async release(part: PartName): Promise<void> {
+    for (const component of [...this.#bound.keys()]) if (PART_OF[component] === part) await this.unbind(component);
+    await this.#stores[part].evict();
+  }
+
+  get memory(): MemoryUse {
+    const weightBytes = Object.values(this.#stores).reduce((sum, store) => sum + store.memory.bytes, 0);
+    const { bytes } = this.gpu.memory;
+    return { weightBytes, activationBytes: bytes - weightBytes, peakBytes: Math.max(this.#peakBytes, bytes) };
+  }
+
+  /** Adaptive-norm linears run once a request: never worth holding, unless everything is held. */
+  #streamed(component: Component['component']): boolean {
+    const { memory } = this.options;
+    return (component === 'modulation' && memory !== 'resident') || (component === 'denoise' && memory === 'streamed');
+  }
+
+  #complete(request: ShapeRequest): Parameters<ProgramProvider['program']>[0] {
+    const part = PART_OF[request.component];
+    const quantization = part === 'transformer' || part === 't5' ? this.options.quantization : 'none';
+    return { ...request, spec: this.specs[part], target: this.target, quantization } as Parameters<
+      ProgramProvider['program']
+    >[0];
+  }
+
+  #measure(): void {
+    this.#peakBytes = Math.max(this.#peakBytes, this.gpu.memory.bytes);
+  }
+}
+
+/** Floating-point operations of one run. */
+export function programFlops(program: Program): number {
+  return program.dispatches.reduce((sum, dispatch) => sum + dispatch.flops, 0);
+}
+
+const PART_OF: Record<Component['component'], PartName> = {
+  clip: 'clip',
+  t5: 't5',
+  modulation: 'transformer',
+  denoise: 'transformer',
+  euler: 'transformer',
+  cfg: 'transformer',
+  'vae-encode': 'vae',
+  'vae-decode': 'vae',
+  'tile-blend': 'vae',
+  'tile-finish': 'vae',
+};
+
+/** Checkpoints store T5's one table under either name. */
+const EMBEDDING_NAMES: Record<'clip' | 't5', string[]> = {
+  clip: ['text_model.embeddings.token_embedding.weight'],
+  t5: ['shared.weight', 'encoder.embed_tokens.weight'],
+};

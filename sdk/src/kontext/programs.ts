@@ -1,0 +1,94 @@
+// Where programs come from: compiled in the process by default, or out of a bundle made ahead of time.
+// The compiler is imported only when first needed, so an app that ships bundles never loads it.
+import type { CompileRequest } from '../../../kernels-codegen/src/compile.ts';
+import type { VaeSpec } from '../../../kernels-codegen/src/models/autoencoder.ts';
+import type { ClipSpec } from '../../../kernels-codegen/src/models/clip.ts';
+import type { FluxSpec } from '../../../kernels-codegen/src/models/flux.ts';
+import type { T5Spec } from '../../../kernels-codegen/src/models/t5.ts';
+import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
+import { KontextError } from '../../../runtime/src/errors.ts';
+import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
+import type { Program } from '../../../runtime/src/program/types.ts';
+import type { Model, ModelPart } from '../model/open.ts';
+import { LATENT_CHANNELS, TOKEN_CHANNELS } from './latents.ts';
+import type { Precision } from './options.ts';
+
+/** What a model's networks are. */
+export interface ModelSpecs {
+  clip: ClipSpec;
+  t5: T5Spec;
+  transformer: FluxSpec;
+  vae: VaeSpec;
+}
+
+/** A component at one shape for one target. */
+export type ProgramRequest = CompileRequest;
+
+/** Gives the engine its programs. */
+export interface ProgramProvider {
+  /** @throws KontextError `weights-invalid` when the model is not of FLUX's kind */
+  specs(model: Model): Promise<ModelSpecs>;
+  /** @throws KontextError `feature-missing` when the device lacks what `precision` needs */
+  target(device: AdapterReport, precision: Precision): Promise<TargetProfile>;
+  /** @throws KontextError `program-mismatch` when there is none for this request */
+  program(request: ProgramRequest): Promise<Program>;
+}
+
+/** Compiles in this process when asked: a few milliseconds for small models, half a second for FLUX. */
+export function justInTime(): ProgramProvider {
+  return {
+    async specs(model) {
+      const read = await import('../../../kernels-codegen/src/models/specs.ts');
+      const shapeOf = (part: ModelPart) => (name: string) => part.weights.tensors.get(name)?.shape;
+      const { clip, t5, transformer, vae } = model.parts;
+      return checkSpecs(model, {
+        clip: clip.config ? read.clipSpecFromConfig(clip.config) : read.clipSpecFromShapes(shapeOf(clip)),
+        t5: t5.config ? read.t5SpecFromConfig(t5.config) : read.t5SpecFromShapes(shapeOf(t5)),
+        transformer: transformer.config
+          ? read.fluxSpecFromConfig(transformer.config)
+          : read.fluxSpecFromShapes(shapeOf(transformer)),
+        vae: vae.config ? read.vaeSpecFromConfig(vae.config) : read.vaeSpecFromShapes(shapeOf(vae)),
+      });
+    },
+    async target(device, precision) {
+      const { targetFor } = await import('../../../kernels-codegen/src/targets/profiles.ts');
+      return targetFor(device, precision);
+    },
+    async program(request) {
+      const { compile } = await import('../../../kernels-codegen/src/compile.ts');
+      return compile(request);
+    },
+  };
+}
+
+/** The four networks must fit together; a folder mixed from two models fails here, not in the middle of an edit. */
+function checkSpecs(model: Model, specs: ModelSpecs): ModelSpecs {
+  const { clip, t5, transformer, vae } = specs;
+  const headSize = transformer.hidden / transformer.heads;
+  const rules: [fits: boolean, problem: string][] = [
+    [
+      transformer.pooledWidth === clip.width,
+      `the transformer wants a pooled text of ${transformer.pooledWidth}, CLIP gives ${clip.width}`,
+    ],
+    [
+      transformer.textWidth === t5.width,
+      `the transformer wants text of width ${transformer.textWidth}, T5 gives ${t5.width}`,
+    ],
+    [
+      vae.latentChannels === LATENT_CHANNELS,
+      `the autoencoder has ${vae.latentChannels} latent channels, not ${LATENT_CHANNELS}`,
+    ],
+    [vae.channels.length === 4, `the autoencoder halves ${vae.channels.length - 1} times, not 3`],
+    [
+      transformer.inChannels === TOKEN_CHANNELS && transformer.outChannels === TOKEN_CHANNELS,
+      `the transformer has ${transformer.inChannels} input channels, not ${TOKEN_CHANNELS} (fill and depth variants are not supported)`,
+    ],
+    [
+      transformer.axes.reduce((sum, axis) => sum + axis, 0) === headSize,
+      `the rotary axes ${transformer.axes.join(' + ')} do not add up to the head size ${headSize}`,
+    ],
+  ];
+  const broken = rules.find(([fits]) => !fits);
+  if (broken) throw new KontextError('weights-invalid', `${model.label}: ${broken[1]}.`, { model: model.label });
+  return specs;
+}

@@ -1,0 +1,54 @@
+// References: pictures resized and encoded to the latent tokens that the transformer attends to.
+// Kept by picture and size, so that undoing a turn and editing again does not encode twice; the numbers are the same.
+import type { Host } from '../host/module.ts';
+import { resize } from '../host/resize.ts';
+import { fromRgb, type PixelImage, toRgb } from '../image/pixels.ts';
+import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
+import type { Parts, Work } from './parts.ts';
+import { DEFAULT_TILING, encodeTiled, isTooLarge } from './tiling.ts';
+import type { ImageSize } from './types.ts';
+
+export class ReferenceEncoder {
+  /** Lives as long as the picture object does. */
+  readonly #cache = new WeakMap<PixelImage, Map<string, Float32Array<ArrayBuffer>>>();
+
+  constructor(private readonly host: Host) {}
+
+  has(image: PixelImage, size: ImageSize): boolean {
+    return this.#cache.get(image)?.has(keyOf(size)) ?? false;
+  }
+
+  /** Packed latents `[tokens, 64]`, (mean − shift) · scale. Resized as Pillow's LANCZOS does. */
+  async encode(parts: Parts, image: PixelImage, size: ImageSize, work: Work): Promise<Float32Array<ArrayBuffer>> {
+    const known = this.#cache.get(image)?.get(keyOf(size));
+    if (known) return known;
+    const latents = await encode(parts, this.#fit(image, size), work);
+    const sizes = this.#cache.get(image) ?? new Map<string, Float32Array<ArrayBuffer>>();
+    sizes.set(keyOf(size), latents);
+    this.#cache.set(image, sizes);
+    return latents;
+  }
+
+  #fit(image: PixelImage, { width, height }: ImageSize): PixelImage {
+    if (image.width === width && image.height === height) return image;
+    const rgb = { data: toRgb(image), width: image.width, height: image.height, channels: 3 as const };
+    return fromRgb(resize(this.host, rgb, width, height, 'lanczos').data, width, height);
+  }
+}
+
+async function encode(parts: Parts, image: PixelImage, work: Work): Promise<Float32Array<ArrayBuffer>> {
+  const { width, height } = image;
+  try {
+    const executable = await parts.bind({ component: 'vae-encode', width, height }, work);
+    executable.write('pixels', image.data);
+    await parts.run(executable, work);
+    return (await executable.read('latents')).slice(0, tokenCount(image) * TOKEN_CHANNELS);
+  } catch (error) {
+    if (!isTooLarge(error)) throw error;
+    return encodeTiled(parts, image, DEFAULT_TILING, work);
+  }
+}
+
+function keyOf({ width, height }: ImageSize): string {
+  return `${width}×${height}`;
+}

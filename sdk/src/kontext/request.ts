@@ -1,0 +1,155 @@
+// Turns what a caller asked for into numbers that are known to be right, before any work starts.
+// Every refusal names the option, its value and its bounds: this is where most mistakes of a new user end.
+import { KontextError } from '../../../runtime/src/errors.ts';
+import { MAX_OUTPUT_SIDE, type ModelDefaults, type NumberOption, REQUEST_OPTIONS } from './options.ts';
+import type { EditRequest, GenerateRequest, ImageInput, LatentsOnly, RequestOptions } from './types.ts';
+
+/** A request with every default filled in; sizes are chosen later, when the pictures are open. */
+export interface CheckedRequest {
+  kind: 'edit' | 'generate';
+  prompt: string;
+  negativePrompt: string | undefined;
+  trueCfgScale: number;
+  steps: number;
+  guidance: number;
+  maxSequenceLength: number;
+  /** In [0, 2⁶⁴). */
+  seed: bigint;
+  images: number;
+  size: 'auto' | 'input' | { width: number; height: number };
+  maxArea: number | undefined;
+  autoResize: boolean;
+  references: readonly ImageInput[];
+  latents: Float32Array | undefined;
+  output: 'image' | 'latents';
+  previewEvery: number | undefined;
+}
+
+/**
+ * @param model defaults of the model's `kontext.json`
+ * @throws KontextError `invalid-request` naming the first option that is wrong
+ */
+export function checkRequest(request: EditRequest | GenerateRequest, model: ModelDefaults = {}): CheckedRequest {
+  if (typeof request !== 'object' || request === null) throw invalid('The request must be an object with a prompt.');
+  const edit = 'image' in request;
+  const known = edit ? [...COMMON_KEYS, ...EDIT_KEYS] : COMMON_KEYS;
+  for (const key of Object.keys(request)) if (!known.includes(key)) throw unknownOption(key, known);
+  if (edit && (request.image === undefined || request.image === null)) {
+    throw invalid('image is missing. Give a picture to edit, or call generate().');
+  }
+  if (typeof request.prompt !== 'string' || request.prompt.trim() === '') {
+    throw invalid('The prompt is empty. Say in a sentence what to make or to change.');
+  }
+  if (request.negativePrompt !== undefined && typeof request.negativePrompt !== 'string') {
+    throw invalid('negativePrompt must be a string.');
+  }
+  const trueCfgScale = numeric('trueCfgScale', request.trueCfgScale);
+  if (trueCfgScale > 1 && request.negativePrompt === undefined) {
+    throw invalid(`trueCfgScale ${trueCfgScale} has no effect without a negativePrompt; "" is one.`);
+  }
+  const checked: CheckedRequest = {
+    kind: edit ? 'edit' : 'generate',
+    prompt: request.prompt,
+    negativePrompt: trueCfgScale > 1 ? request.negativePrompt : undefined,
+    trueCfgScale,
+    steps: numeric('steps', request.steps, model.steps),
+    guidance: numeric('guidance', request.guidance),
+    maxSequenceLength: numeric('maxSequenceLength', request.maxSequenceLength, model.maxSequenceLength),
+    seed: checkSeed(request.seed),
+    images: numeric('images', request.images),
+    size: checkSize(request),
+    maxArea: request.maxArea === undefined ? undefined : numeric('maxArea', request.maxArea),
+    autoResize: edit ? (request.autoResize ?? true) : true,
+    references: edit ? [request.image, ...(request.references ?? [])] : [],
+    latents: request.latents,
+    output: (request as Partial<LatentsOnly>).output ?? 'image',
+    previewEvery: checkPreview(request),
+  };
+  if (checked.output !== 'image' && checked.output !== 'latents') {
+    throw invalid(`output is ${show(checked.output)}; it must be "image" or "latents".`);
+  }
+  if (typeof checked.autoResize !== 'boolean') throw invalid('autoResize must be true or false.');
+  if (checked.latents !== undefined && !(checked.latents instanceof Float32Array)) {
+    throw invalid('latents must be a Float32Array of packed tokens.');
+  }
+  return checked;
+}
+
+const COMMON_KEYS: readonly string[] = [
+  'prompt',
+  'negativePrompt',
+  'trueCfgScale',
+  'steps',
+  'guidance',
+  'seed',
+  'maxArea',
+  'maxSequenceLength',
+  'latents',
+  'images',
+  'output',
+  'preview',
+  'signal',
+  'onProgress',
+  'size',
+] satisfies (keyof GenerateRequest | keyof LatentsOnly)[];
+
+const EDIT_KEYS: readonly string[] = ['image', 'references', 'autoResize'] satisfies (keyof EditRequest)[];
+
+function numeric(name: keyof typeof REQUEST_OPTIONS, given: number | undefined, modelDefault?: number): number {
+  const option: NumberOption = REQUEST_OPTIONS[name];
+  const value = given ?? modelDefault ?? option.default;
+  const whole = option.kind === 'number' || Number.isInteger(value);
+  if (typeof value === 'number' && whole && value >= option.min && value <= option.max) return value;
+  const what = option.kind === 'integer' ? 'a whole number' : 'a number';
+  throw invalid(`${name} is ${show(value)}; it must be ${what} from ${option.min} to ${option.max}.`, { option: name });
+}
+
+/** PyTorch's range: −2⁶³ to 2⁶⁴ − 1, negative seeds counted from the top. */
+function checkSeed(seed: number | bigint | undefined): bigint {
+  if (seed === undefined) return BigInt(crypto.getRandomValues(new Uint32Array(1))[0]!);
+  if (typeof seed === 'bigint' ? seed >= -(2n ** 63n) && seed < 2n ** 64n : Number.isSafeInteger(seed)) {
+    return BigInt.asUintN(64, BigInt(seed));
+  }
+  throw invalid(`seed is ${show(seed)}; it must be a whole number, from 2⁵³ on as a bigint, from −2⁶³ to 2⁶⁴ − 1.`);
+}
+
+function checkSize(request: EditRequest | GenerateRequest): CheckedRequest['size'] {
+  const size = request.size ?? 'auto';
+  if (size === 'auto') return size;
+  if (size === 'input') {
+    if ('image' in request) return size;
+    throw invalid('size "input" needs an image. Give a width and a height.');
+  }
+  const { width, height } = size;
+  for (const [name, side] of Object.entries({ width, height })) {
+    if (!Number.isInteger(side) || side < 16 || side > MAX_OUTPUT_SIDE) {
+      throw invalid(`${name} is ${show(side)}; it must be a whole number from 16 to ${MAX_OUTPUT_SIDE}.`);
+    }
+    if (side % 16 !== 0 && request.maxArea === undefined) {
+      const nearest = Math.max(16, Math.round(side / 16) * 16);
+      throw invalid(`${name} is ${side}; it must be a multiple of 16, such as ${nearest}.`);
+    }
+  }
+  return { width, height };
+}
+
+function checkPreview({ preview }: RequestOptions): number | undefined {
+  if (preview === undefined) return undefined;
+  if (Number.isInteger(preview.every) && preview.every >= 1) return preview.every;
+  throw invalid(`preview.every is ${show(preview.every)}; it must be a whole number of steps, at least 1.`);
+}
+
+function unknownOption(key: string, known: readonly string[]): KontextError {
+  const near = known.find((name) => name.toLowerCase() === key.toLowerCase().replaceAll(/[_-]/g, ''));
+  const editOnly = EDIT_KEYS.includes(key) ? ' It belongs to edit().' : '';
+  const hint = near ? ` Did you mean ${near}?` : editOnly || ` Known options: ${known.join(', ')}.`;
+  return invalid(`Unknown option ${key}.${hint}`, { option: key });
+}
+
+function show(value: unknown): string {
+  return typeof value === 'string' ? JSON.stringify(value) : typeof value === 'object' ? 'an object' : String(value);
+}
+
+function invalid(message: string, details: Record<string, unknown> = {}): KontextError {
+  return new KontextError('invalid-request', message, details);
+}

@@ -1,0 +1,122 @@
+// A chain of edits on one picture: each works on the result of the one before, with undo, redo and forks.
+// Every turn keeps its seed and options, so a history can be run again to the same pictures.
+import { KontextError } from '../../../runtime/src/errors.ts';
+import type { PixelImage } from '../image/pixels.ts';
+import type { EditRequest, EditResult, ImageInput, ResolvedOptions } from './types.ts';
+
+/** Options of a turn: those of `edit()` without the picture. */
+export type TurnOptions = Omit<EditRequest, 'image' | 'prompt'>;
+
+/** One edit that was made; plain JSON apart from the picture and further references. */
+export interface Turn {
+  prompt: string;
+  /** As given, with the seed that was used; `signal` and `onProgress` left out. */
+  options: Omit<TurnOptions, 'signal' | 'onProgress' | 'preview'>;
+  resolved: ResolvedOptions;
+  image: PixelImage;
+}
+
+/** What a session needs of an engine. */
+export interface SessionEngine {
+  edit(request: EditRequest): Promise<EditResult>;
+}
+
+/**
+ * Made by `kontext.session(image)`.
+ *
+ * Between turns the engine keeps prompt embeddings by text and encoded references by picture and size: the same numbers come
+ * out as without them. The latents of a result are *not* taken as the next turn's reference, although that would save an
+ * encoding: the decoder's output rounded to 8 bits and encoded again is what the reference pipeline would see, and differs.
+ */
+export class Session {
+  readonly #engine: SessionEngine;
+  readonly #first: ImageInput;
+  #turns: Turn[];
+  #position: number;
+  #busy: Promise<unknown> = Promise.resolve();
+
+  constructor(engine: SessionEngine, first: ImageInput, turns: Turn[] = [], position: number = turns.length) {
+    this.#engine = engine;
+    this.#first = first;
+    this.#turns = turns;
+    this.#position = position;
+  }
+
+  /** The turns up to now, oldest first; undone ones are not among them. */
+  get history(): readonly Turn[] {
+    return this.#turns.slice(0, this.#position);
+  }
+
+  get canUndo(): boolean {
+    return this.#position > 0;
+  }
+
+  get canRedo(): boolean {
+    return this.#position < this.#turns.length;
+  }
+
+  /** The picture the next edit works on: the last result, or the first picture as it was given. */
+  get current(): ImageInput {
+    return this.#position === 0 ? this.#first : this.#turns[this.#position - 1]!.image;
+  }
+
+  /**
+   * Edits the current picture; the result becomes current and undone turns are dropped. Calls made at the same time run in
+   * order, each on the result of the one before. A turn that fails or is cancelled leaves the session as it was.
+   *
+   * @throws KontextError as `edit()`; `invalid-request` for `output: 'latents'` or several `images`, which leave no one picture
+   */
+  edit(prompt: string, options: TurnOptions = {}): Promise<EditResult> {
+    return this.#inOrder(async () => {
+      if ('output' in options || (options.images ?? 1) !== 1) {
+        throw new KontextError('invalid-request', 'A turn makes one picture: leave out output and images.');
+      }
+      const before = this.history;
+      const result = await this.#engine.edit({ ...options, image: this.current, prompt });
+      const { signal: _, onProgress: __, preview: ___, ...kept } = options;
+      const turn: Turn = {
+        prompt,
+        options: { ...kept, seed: result.seed },
+        resolved: result.options,
+        image: result.image,
+      };
+      this.#turns = [...before, turn];
+      this.#position = this.#turns.length;
+      return result;
+    });
+  }
+
+  /** Steps back one turn. @returns the picture that is current now; unchanged when there is nothing to undo */
+  undo(): ImageInput {
+    this.#position = Math.max(0, this.#position - 1);
+    return this.current;
+  }
+
+  /** Steps forward to a turn that was undone. @returns the picture that is current now */
+  redo(): ImageInput {
+    this.#position = Math.min(this.#turns.length, this.#position + 1);
+    return this.current;
+  }
+
+  /** A session of its own from here on, with this one's history. */
+  fork(): Session {
+    return new Session(this.#engine, this.#first, [...this.#turns], this.#position);
+  }
+
+  /**
+   * Makes every turn again from the first picture, with the same prompts, options and seeds.
+   *
+   * @returns a new session; on the same adapter its pictures equal this one's byte for byte
+   */
+  async replay({ signal }: { signal?: AbortSignal } = {}): Promise<Session> {
+    const again = new Session(this.#engine, this.#first);
+    for (const turn of this.history) await again.edit(turn.prompt, { ...turn.options, ...(signal && { signal }) });
+    return again;
+  }
+
+  #inOrder<T>(task: () => Promise<T>): Promise<T> {
+    const run = this.#busy.then(task, task);
+    this.#busy = run.catch(() => undefined);
+    return run;
+  }
+}

@@ -1,0 +1,106 @@
+// Prompt to what the transformer reads: T5 states for attention, the pooled CLIP vector for modulation.
+// Results are cached by text, because a session repeats prompts and the encoders are the slowest part to load.
+import type { Host } from '../host/module.ts';
+import { buildClipTable, buildT5Table } from '../host/tables.ts';
+import { ClipTokenizer, T5Tokenizer } from '../host/tokenizers.ts';
+import type { Model } from '../model/open.ts';
+import type { Parts, Work } from './parts.ts';
+
+export interface EncodedPrompt {
+  /** T5 states `[maxSequenceLength, textWidth]`. */
+  text: Float32Array<ArrayBuffer>;
+  /** CLIP's state at the end-of-text token `[pooledWidth]`. */
+  pooled: Float32Array<ArrayBuffer>;
+  /** The prompt had more T5 tokens than `maxSequenceLength`; its end was not read. */
+  truncated: boolean;
+}
+
+/** CLIP's context. */
+const CLIP_TOKENS = 77;
+/** FLUX's T5 states are 8 MiB a prompt. */
+const CACHED_BYTES = 64 * 2 ** 20;
+
+export class TextEncoders {
+  readonly #clip: ClipTokenizer;
+  readonly #t5: T5Tokenizer;
+  readonly #endOfText: number | undefined;
+  /** In order of last use. */
+  readonly #cache = new Map<string, EncodedPrompt>();
+
+  /** @throws KontextError `tokenizer-invalid` */
+  constructor(host: Host, model: Model) {
+    this.#clip = ClipTokenizer.create(host, buildClipTable(model.clipTokenizer));
+    this.#t5 = T5Tokenizer.create(host, buildT5Table(model.t5Tokenizer));
+    this.#endOfText = endOfTextId(model.parts.clip.config);
+  }
+
+  has(prompt: string, maxSequenceLength: number): boolean {
+    return this.#cache.has(cacheKey(prompt, maxSequenceLength));
+  }
+
+  /** FLUX passes no attention mask: padding is read like any other token. */
+  async encode(parts: Parts, prompt: string, maxSequenceLength: number, work: Work): Promise<EncodedPrompt> {
+    const key = cacheKey(prompt, maxSequenceLength);
+    const cached = this.#cache.get(key);
+    if (cached) {
+      this.#remember(key, cached);
+      return cached;
+    }
+    const clipIds = this.#clip.encode(prompt, { length: CLIP_TOKENS });
+    const clipStates = await encode(parts, 'clip', clipIds, work);
+    const width = parts.specs.clip.width;
+    const end = this.#poolingRow(clipIds);
+    const t5 = this.#t5.encodeWithCount(prompt, { length: maxSequenceLength });
+    const t5States = await encode(parts, 't5', t5.ids, work);
+    const encoded: EncodedPrompt = {
+      text: t5States.slice(0, maxSequenceLength * parts.specs.t5.width),
+      pooled: clipStates.slice(end * width, (end + 1) * width),
+      truncated: t5.truncated,
+    };
+    this.#remember(key, encoded);
+    return encoded;
+  }
+
+  /** Configs with the end id 2, which is wrong but published, mean the position of the largest id; else the first end token. */
+  #poolingRow(ids: Int32Array): number {
+    return ids.indexOf(this.#endOfText ?? ids.reduce((a, b) => Math.max(a, b)));
+  }
+
+  #remember(key: string, encoded: EncodedPrompt): void {
+    this.#cache.delete(key);
+    this.#cache.set(key, encoded);
+    let bytes = 0;
+    for (const { text } of this.#cache.values()) bytes += text.byteLength;
+    for (const [oldest, { text }] of this.#cache) {
+      if (bytes <= CACHED_BYTES || oldest === key) break;
+      this.#cache.delete(oldest);
+      bytes -= text.byteLength;
+    }
+  }
+
+  dispose(): void {
+    this.#clip.dispose();
+    this.#t5.dispose();
+  }
+}
+
+async function encode(
+  parts: Parts,
+  component: 'clip' | 't5',
+  ids: Int32Array,
+  work: Work,
+): Promise<Float32Array<ArrayBuffer>> {
+  const executable = await parts.bind({ component, tokens: ids.length }, work);
+  executable.write('embeddings', await parts.embeddings(component, ids, work.signal));
+  await parts.run(executable, work);
+  return executable.read('hidden');
+}
+
+function endOfTextId(config: Record<string, unknown> | undefined): number | undefined {
+  const id = config?.eos_token_id ?? 2;
+  return typeof id === 'number' && id !== 2 ? id : undefined;
+}
+
+function cacheKey(prompt: string, maxSequenceLength: number): string {
+  return `${maxSequenceLength}\n${prompt}`;
+}

@@ -1,0 +1,192 @@
+// The public vocabulary of the SDK: requests, results, events, and the one interface every engine implements.
+// In-process engine, worker client and test doubles share it, so an app can swap them without a change.
+import type { PixelImage } from '../image/pixels.ts';
+import type { Session } from './session.ts';
+
+/**
+ * A picture: raw RGBA pixels (an ImageData is one), encoded bytes (PNG, JPEG, WebP, …), a Blob or File, a URL, in Node a file
+ * path, in a page whatever it can draw.
+ * Transparent pixels are laid over white; EXIF orientation is honoured; embedded colour profiles become sRGB.
+ */
+export type ImageInput = PixelImage | Uint8Array | ArrayBuffer | Blob | URL | string | PagePicture;
+
+/** What pages draw with `drawImage`; there is none of it in Node. */
+export type PagePicture =
+  | ImageBitmap
+  | HTMLImageElement
+  | HTMLCanvasElement
+  | OffscreenCanvas
+  | HTMLVideoElement
+  | VideoFrame;
+
+/** Width and height in pixels, multiples of 16. */
+export interface ImageSize {
+  width: number;
+  height: number;
+}
+
+/** Options shared by {@link EditRequest} and {@link GenerateRequest}; defaults are in `REQUEST_OPTIONS`. */
+export interface RequestOptions {
+  /** What to make or to change; not empty. */
+  prompt: string;
+  /** What to steer away from; has an effect with `trueCfgScale` above 1. */
+  negativePrompt?: string;
+  /** True classifier-free guidance: velocity = negative + scale · (positive − negative). Doubles the time above 1. */
+  trueCfgScale?: number;
+  /** Denoising steps. */
+  steps?: number;
+  /** Distilled guidance, as the model was trained with; 2.5 for FLUX.1 Kontext [dev]. */
+  guidance?: number;
+  /** Of the noise, as `torch.Generator('cpu').manual_seed(seed)`; drawn at random when absent and told in the result. */
+  seed?: number | bigint;
+  /** Rescales the size to this many pixels as the reference pipeline does: aspect kept, sides floored to multiples of 16. */
+  maxArea?: number;
+  /** T5 tokens, 1 to 512; longer prompts are cut. */
+  maxSequenceLength?: number;
+  /** Initial noise instead of the seed's: packed `[tokens, 64]`, tokens = width/16 · height/16, row by row. */
+  latents?: Float32Array;
+  /** Number of pictures, with the seeds `seed`, `seed + 1`, …, each the same as when asked for alone. */
+  images?: number;
+  /** Rough pictures during denoising: what the final picture would be by now, every so many steps, at 1/8 of the size. */
+  preview?: { every: number };
+  signal?: AbortSignal;
+  onProgress?: (event: ProgressEvent) => void;
+}
+
+export interface EditRequest extends RequestOptions {
+  /** The picture to edit. */
+  image: ImageInput;
+  /** Further pictures the prompt may refer to. */
+  references?: readonly ImageInput[];
+  /** Resize references to the preferred size nearest their aspect (default), or only floor their sides to multiples of 16. */
+  autoResize?: boolean;
+  /**
+   * `auto` (default): the preferred size nearest the input's aspect ratio. `input`: the input's size, floored to multiples
+   * of 16. Nothing is ever cropped.
+   */
+  size?: 'auto' | 'input' | ImageSize;
+}
+
+export interface GenerateRequest extends RequestOptions {
+  /** `auto` (default): the model's squarest preferred size, 1024×1024 for FLUX. */
+  size?: 'auto' | ImageSize;
+}
+
+/** Added to a request: stop before the decoder. */
+export interface LatentsOnly {
+  output: 'latents';
+}
+
+/** Milliseconds of each stage, in the order they ran, without loading. */
+export interface Timings {
+  /** Resizing and encoding of references. */
+  encodeImageMs: number;
+  /** Tokenizers and text encoders; near 0 when the prompt was cached. */
+  encodeTextMs: number;
+  /** Modulation rows of all steps. */
+  modulationMs: number;
+  /** All steps of all pictures. */
+  denoiseMs: number;
+  decodeMs: number;
+  /** Compiling kernels and loading weights, of all stages. */
+  loadMs: number;
+  /** Wall time of the request without waiting in the queue. */
+  totalMs: number;
+}
+
+/** GPU memory of the model, in bytes, as allocated. */
+export interface MemoryUse {
+  /** Weights now on the GPU. */
+  weightBytes: number;
+  /** Activations and ports now on the GPU. */
+  activationBytes: number;
+  /** The largest sum of both so far. */
+  peakBytes: number;
+}
+
+/** Everything needed to make the same picture again, with every default filled in. */
+export interface ResolvedOptions extends ImageSize {
+  prompt: string;
+  negativePrompt?: string;
+  trueCfgScale: number;
+  steps: number;
+  guidance: number;
+  maxSequenceLength: number;
+  conditioning: 'exact' | 'bfloat16';
+  precision: 'f32' | 'f16';
+  /** Sizes the references were brought to. */
+  references: ImageSize[];
+}
+
+export interface LatentsResult {
+  /** Packed `[tokens, 64]` of each picture as the transformer leaves them: channels (mean − shift) · scale, tokens row by row. */
+  latents: Float32Array<ArrayBuffer>[];
+  /** Of the first picture; a bigint when above 2⁵³ − 1. */
+  seed: number | bigint;
+  options: ResolvedOptions;
+  /** The prompt had more T5 tokens than `maxSequenceLength`: its end had no influence beyond CLIP's. */
+  truncated: boolean;
+  timings: Timings;
+  memory: MemoryUse;
+}
+
+export interface EditResult extends LatentsResult {
+  /** The first picture. */
+  image: PixelImage;
+  /** All pictures. */
+  images: PixelImage[];
+}
+
+/** Stages of a request, in order. */
+export type Stage = 'encode-image' | 'encode-text' | 'modulation' | 'denoise' | 'decode';
+
+/** Fields every event has. */
+interface Progressing {
+  /** Share of the whole request's work that is done, 0 to 1, never falling. */
+  progress: number;
+  /** Estimated milliseconds until the result; absent until something has been measured. */
+  remainingMs?: number;
+}
+
+/** What happens during a request, in the order of the stages. */
+export type ProgressEvent = Progressing &
+  (
+    | { type: 'queued'; ahead: number }
+    | { type: 'stage'; stage: Stage }
+    | { type: 'compile'; component: string; done: number; total: number }
+    | { type: 'load'; component: string; loadedBytes: number; totalBytes: number }
+    | { type: 'step'; image: number; step: number; steps: number; stepMs: number }
+    | { type: 'preview'; image: number; step: number; preview: PixelImage }
+    | { type: 'done' }
+  );
+
+/** What {@link KontextEngine.stream} yields: every progress event, then the result. */
+export type StreamEvent = ProgressEvent | { type: 'result'; result: EditResult };
+
+/** Shapes to make ready ahead of the first request, so that it starts at once. */
+export interface PrepareRequest extends Partial<ImageSize> {
+  /** Sizes of the references that will come; empty for text-to-image. Default: one of the same size. */
+  references?: ImageSize[];
+  steps?: number;
+  maxSequenceLength?: number;
+  signal?: AbortSignal;
+  onProgress?: (event: ProgressEvent) => void;
+}
+
+/** A loaded model. Requests made at the same time run one after the other. */
+export interface KontextEngine extends AsyncDisposable {
+  /** Changes a picture as the prompt says. */
+  edit(request: EditRequest & LatentsOnly): Promise<LatentsResult>;
+  edit(request: EditRequest): Promise<EditResult>;
+  /** Makes a picture from the prompt alone. */
+  generate(request: GenerateRequest & LatentsOnly): Promise<LatentsResult>;
+  generate(request: GenerateRequest): Promise<EditResult>;
+  /** The same, as a sequence of events; breaking out of the loop cancels. Edits when the request has an `image`. */
+  stream(request: EditRequest | GenerateRequest): AsyncIterable<StreamEvent>;
+  /** A chain of edits, each on the result of the one before, with undo. */
+  session(image: ImageInput): Session;
+  /** Compiles programs and, with memory `resident`, loads weights for a size before it is asked for. */
+  prepare(request?: PrepareRequest): Promise<void>;
+  /** Cancels what runs and what waits, then frees the GPU. Later calls reject with `closed`. */
+  close(): Promise<void>;
+}

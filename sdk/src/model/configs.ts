@@ -1,0 +1,84 @@
+// Reads the two small files that say how a model wants to be sampled: the scheduler's config and `kontext.json`.
+// Both come from outside, so every value is checked before it steers anything.
+import { KontextError } from '../../../runtime/src/errors.ts';
+import type { ScheduleOptions } from '../host/schedule.ts';
+import { MAX_OUTPUT_SIDE, type ModelDefaults, REQUEST_OPTIONS } from '../kontext/options.ts';
+
+/**
+ * The schedule of a diffusers `FlowMatchEulerDiscreteScheduler` config.
+ *
+ * @throws KontextError `weights-invalid` for variants that FLUX does not use: sampling with Karras, exponential or beta sigmas,
+ *   inverted ones, a terminal shift, or added noise
+ */
+export function scheduleOf(
+  config: Readonly<Record<string, unknown>>,
+): Pick<ScheduleOptions, 'shift' | 'baseShift' | 'maxShift' | 'baseSeqLen' | 'maxSeqLen'> {
+  for (const name of UNSUPPORTED) {
+    if (config[name]) throw invalid('scheduler_config.json', `${name} is not supported`);
+  }
+  if ((config.time_shift_type ?? 'exponential') !== 'exponential') {
+    throw invalid('scheduler_config.json', `time_shift_type "${String(config.time_shift_type)}" is not supported`);
+  }
+  const number = (name: string, fallback: number) => {
+    const value = config[name] ?? fallback;
+    if (typeof value === 'number' && Number.isFinite(value)) return value;
+    throw invalid('scheduler_config.json', `${name} must be a number`);
+  };
+  if (config.use_dynamic_shifting !== true) {
+    const factor = number('shift', 1);
+    return { shift: factor === 1 ? 'none' : { static: factor } };
+  }
+  return {
+    shift: 'dynamic',
+    baseShift: number('base_shift', 0.5),
+    maxShift: number('max_shift', 1.15),
+    baseSeqLen: number('base_image_seq_len', 256),
+    maxSeqLen: number('max_image_seq_len', 4096),
+  };
+}
+
+/**
+ * Checks the contents of a `kontext.json`, the model's own defaults.
+ *
+ * @param file named in errors
+ * @throws KontextError `weights-invalid`
+ */
+export function checkDefaults(json: Readonly<Record<string, unknown>>, file: string): ModelDefaults {
+  const { preferredSizes, maxSequenceLength, steps, ...rest } = json;
+  const unknown = Object.keys(rest)[0];
+  if (unknown) throw invalid(file, `"${unknown}" is not known; there are preferredSizes, maxSequenceLength and steps`);
+  const defaults: ModelDefaults = {};
+  for (const [name, value] of Object.entries({ maxSequenceLength, steps })) {
+    if (value === undefined) continue;
+    const { min, max } = REQUEST_OPTIONS[name as 'steps' | 'maxSequenceLength'];
+    if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
+      throw invalid(file, `${name} must be a whole number from ${min} to ${max}`);
+    }
+    defaults[name as 'steps' | 'maxSequenceLength'] = value as number;
+  }
+  if (preferredSizes !== undefined) {
+    if (!Array.isArray(preferredSizes) || preferredSizes.length === 0 || !preferredSizes.every(isSize)) {
+      throw invalid(file, 'preferredSizes must be a list of [width, height], multiples of 16');
+    }
+    defaults.preferredSizes = preferredSizes;
+  }
+  return defaults;
+}
+
+const UNSUPPORTED = [
+  'invert_sigmas',
+  'shift_terminal',
+  'use_karras_sigmas',
+  'use_exponential_sigmas',
+  'use_beta_sigmas',
+  'stochastic_sampling',
+] as const;
+
+function isSize(value: unknown): value is [number, number] {
+  const side = (n: unknown) => Number.isInteger(n) && (n as number) % 16 === 0 && (n as number) >= 16;
+  return Array.isArray(value) && value.length === 2 && value.every((n) => side(n) && n <= MAX_OUTPUT_SIDE);
+}
+
+function invalid(file: string, problem: string): KontextError {
+  return new KontextError('weights-invalid', `${file}: ${problem}.`, { file });
+}

@@ -1,0 +1,17 @@
+// Finds the small model that comes with the package, so that everything can be tried without a download.
+// It edits 64×64 scenes of emoji; its own page is examples/demo-model/README.md.
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { KontextError } from '../../../runtime/src/errors.ts';
+
+/** Folder of the demo model. @throws KontextError `weights-invalid` when the package was installed without it */
+export function demoModel(): string {
+  // The source lies three folders below the package, the built files at other depths.
+  for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
+    const model = join(folder, 'examples', 'demo-model', 'model');
+    if (existsSync(join(model, 'model_index.json'))) return model;
+    if (folder === dirname(folder)) break;
+  }
+  throw new KontextError('weights-invalid', 'The demo model is not installed. Give another model with --model PATH.');
+}

@@ -1,0 +1,249 @@
+// Opens a model: finds its parts in a diffusers folder or among BFL's files, and shows all weights under BFL's names.
+// Headers and configs are read here, weights are not: those come when a program asks for them.
+import { KontextError } from '../../../runtime/src/errors.ts';
+import type { ByteSource } from '../../../runtime/src/weights/bytes.ts';
+import { bflNaming } from '../../../runtime/src/weights/naming.ts';
+import { openSafetensors, openShardedSafetensors } from '../../../runtime/src/weights/safetensors.ts';
+import type { WeightSource } from '../../../runtime/src/weights/source.ts';
+import type { ScheduleOptions } from '../host/schedule.ts';
+import type { ModelDefaults } from '../kontext/options.ts';
+import { checkDefaults, scheduleOf } from './configs.ts';
+import {
+  type FileInput,
+  folderFiles,
+  localPath,
+  type ModelFiles,
+  openFile,
+  readJson,
+  readText,
+  urlFiles,
+} from './files.ts';
+
+/** The four networks. */
+export type PartName = 'clip' | 't5' | 'transformer' | 'vae';
+
+export interface ModelPart {
+  weights: WeightSource;
+  /** Its `config.json`; absent with BFL files, whose shapes say it all. */
+  config?: Record<string, unknown>;
+}
+
+export interface Model {
+  /** For messages: where it came from. */
+  label: string;
+  parts: Record<PartName, ModelPart>;
+  clipTokenizer: { vocab: string; merges: string } | { tokenizerJson: string };
+  t5Tokenizer: { tokenizerJson: string };
+  schedule: Pick<ScheduleOptions, 'shift' | 'baseShift' | 'maxShift' | 'baseSeqLen' | 'maxSeqLen'>;
+  defaults: ModelDefaults;
+  close(): Promise<void>;
+}
+
+/**
+ * BFL's release: one file for each network, and the tokenizers, each a path, URL, Blob or bytes.
+ * Text encoders are Hugging Face's (`text_encoder`, `text_encoder_2`); those packed for other programs have the same names.
+ */
+export interface BflFiles {
+  /** `flux1-kontext-dev.safetensors` */
+  transformer: FileInput;
+  /** `ae.safetensors` */
+  vae: FileInput;
+  clip: FileInput;
+  t5: FileInput;
+  clipTokenizer: { vocab: FileInput; merges: FileInput } | { tokenizerJson: FileInput };
+  t5Tokenizer: { tokenizerJson: FileInput };
+  defaults?: ModelDefaults;
+}
+
+/** Folder or URL of a model, BFL's files one by one, or an own place for the files of a folder. */
+export type ModelSource = string | URL | BflFiles | ModelFiles;
+
+/**
+ * A folder is taken as diffusers' when it has a `model_index.json`, else as BFL's: `flux1-*.safetensors`, `ae.safetensors`,
+ * with `text_encoder`, `text_encoder_2`, `tokenizer`, `tokenizer_2` beside them as diffusers lays them out.
+ *
+ * @throws KontextError `weights-invalid` or `tokenizer-invalid` naming the missing or broken file; `download-failed`
+ */
+export async function openModel(source: ModelSource, signal?: AbortSignal): Promise<Model> {
+  if (typeof source === 'object' && 'transformer' in source) return openFiles(source, signal);
+  const files = typeof source === 'string' || source instanceof URL ? placeOf(source) : source;
+  const index = await files.open('model_index.json', signal);
+  await index?.close();
+  return openFolder(files, index === undefined, signal);
+}
+
+function placeOf(source: string | URL): ModelFiles {
+  const path = localPath(source);
+  if (path === undefined) return urlFiles(source);
+  return folderFiles(path.length > 1 ? path.replace(/[\\/]$/, '') : path);
+}
+
+async function openFolder(files: ModelFiles, bfl: boolean, signal?: AbortSignal): Promise<Model> {
+  const opened: WeightSource[] = [];
+  const open = async (part: PartName, weights: Promise<WeightSource>): Promise<ModelPart> => {
+    const source = await weights;
+    opened.push(source);
+    const config = await files.open(`${FOLDERS[part]}/config.json`, signal);
+    return { weights: bflNaming(source), ...(config && { config: await readJson(config, 'weights-invalid', signal) }) };
+  };
+  const close = async () => {
+    await Promise.all(opened.map((source) => source.close()));
+  };
+  try {
+    const names = bfl ? await bflNames(files) : undefined;
+    const parts = {
+      clip: await open('clip', weightsIn(files, FOLDERS.clip, 'model', signal)),
+      t5: await open('t5', weightsIn(files, FOLDERS.t5, 'model', signal)),
+      transformer: await open(
+        'transformer',
+        names
+          ? singleFile(files, names.transformer, signal)
+          : weightsIn(files, FOLDERS.transformer, 'diffusion_pytorch_model', signal),
+      ),
+      vae: await open(
+        'vae',
+        names ? singleFile(files, names.vae, signal) : weightsIn(files, FOLDERS.vae, 'diffusion_pytorch_model', signal),
+      ),
+    };
+    const own = await files.open('kontext.json', signal);
+    const scheduler = await files.open('scheduler/scheduler_config.json', signal);
+    return {
+      label: files.label,
+      parts,
+      clipTokenizer: await clipTokenizerIn(files, signal),
+      t5Tokenizer: { tokenizerJson: await textOf(files, 'tokenizer_2/tokenizer.json', signal) },
+      schedule: scheduler ? scheduleOf(await readJson(scheduler, 'weights-invalid', signal)) : bflSchedule(parts),
+      defaults: own ? checkDefaults(await readJson(own, 'weights-invalid', signal), own.name) : {},
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function openFiles(files: BflFiles, signal?: AbortSignal): Promise<Model> {
+  const opened: WeightSource[] = [];
+  const open = async (input: FileInput): Promise<ModelPart> => {
+    const source = await openWeights(await openFile(input, signal), signal);
+    opened.push(source);
+    return { weights: bflNaming(source) };
+  };
+  const text = async (input: FileInput) => readText(await openFile(input, signal), signal);
+  const close = async () => {
+    await Promise.all(opened.map((source) => source.close()));
+  };
+  try {
+    const parts = {
+      clip: await open(files.clip),
+      t5: await open(files.t5),
+      transformer: await open(files.transformer),
+      vae: await open(files.vae),
+    };
+    const clip = files.clipTokenizer;
+    return {
+      label: parts.transformer.weights.label,
+      parts,
+      clipTokenizer:
+        'vocab' in clip
+          ? { vocab: await text(clip.vocab), merges: await text(clip.merges) }
+          : { tokenizerJson: await text(clip.tokenizerJson) },
+      t5Tokenizer: { tokenizerJson: await text(files.t5Tokenizer.tokenizerJson) },
+      schedule: bflSchedule(parts),
+      defaults: checkDefaults({ ...files.defaults }, 'defaults'),
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+const FOLDERS: Record<PartName, string> = {
+  clip: 'text_encoder',
+  t5: 'text_encoder_2',
+  transformer: 'transformer',
+  vae: 'vae',
+};
+
+/** FLUX.1 [schnell], the one release without a guidance embedding, samples an unshifted schedule. */
+function bflSchedule(parts: Record<PartName, ModelPart>): Model['schedule'] {
+  const guided = parts.transformer.weights.tensors.has('guidance_in.in_layer.weight');
+  return { shift: guided ? 'dynamic' : 'none' };
+}
+
+async function bflNames(files: ModelFiles): Promise<{ transformer: string; vae: string }> {
+  const names = files.list
+    ? await files.list().catch((cause: unknown) => {
+        const problem = `There is no model at ${files.label}: ${(cause as Error).message}.`;
+        throw new KontextError('weights-invalid', problem, { folder: files.label }, { cause });
+      })
+    : ['flux1-kontext-dev.safetensors'];
+  const transformer = names.find((name) => /^flux1-.*\.safetensors$/.test(name));
+  if (transformer) return { transformer, vae: 'ae.safetensors' };
+  throw new KontextError(
+    'weights-invalid',
+    `${files.label} is no model: it has neither a model_index.json (diffusers) nor a flux1-*.safetensors (BFL).`,
+    { folder: files.label },
+  );
+}
+
+async function singleFile(files: ModelFiles, name: string, signal?: AbortSignal): Promise<WeightSource> {
+  const bytes = await files.open(name, signal);
+  if (!bytes) throw missing(files, name);
+  return openWeights(bytes, signal);
+}
+
+async function openWeights(bytes: ByteSource, signal?: AbortSignal): Promise<WeightSource> {
+  try {
+    return await openSafetensors(bytes, signal);
+  } catch (error) {
+    await bytes.close();
+    throw error;
+  }
+}
+
+/** One file, or the shards its index lists. */
+async function weightsIn(files: ModelFiles, folder: string, stem: string, signal?: AbortSignal): Promise<WeightSource> {
+  const name = `${folder}/${stem}.safetensors`;
+  const single = await files.open(name, signal);
+  if (single) return openWeights(single, signal);
+  const index = await files.open(`${name}.index.json`, signal);
+  if (!index) throw missing(files, name);
+  return openShardedSafetensors(
+    await readJson(index, 'weights-invalid', signal),
+    async (shard) => {
+      const bytes = await files.open(`${folder}/${shard}`, signal);
+      if (!bytes) throw missing(files, `${folder}/${shard}`);
+      return bytes;
+    },
+    index.name,
+    signal,
+  );
+}
+
+async function clipTokenizerIn(files: ModelFiles, signal?: AbortSignal): Promise<Model['clipTokenizer']> {
+  const json = await files.open('tokenizer/tokenizer.json', signal);
+  if (json) return { tokenizerJson: await readText(json, signal) };
+  return {
+    vocab: await textOf(files, 'tokenizer/vocab.json', signal),
+    merges: await textOf(files, 'tokenizer/merges.txt', signal),
+  };
+}
+
+async function textOf(files: ModelFiles, name: string, signal?: AbortSignal): Promise<string> {
+  const bytes = await files.open(name, signal);
+  if (!bytes) throw missing(files, name, 'tokenizer-invalid');
+  return readText(bytes, signal);
+}
+
+function missing(
+  files: ModelFiles,
+  name: string,
+  code: 'weights-invalid' | 'tokenizer-invalid' = 'weights-invalid',
+): KontextError {
+  return new KontextError(code, `The model at ${files.label} has no ${name}. Was it downloaded completely?`, {
+    file: name,
+    folder: files.label,
+  });
+}

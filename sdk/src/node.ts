@@ -1,0 +1,41 @@
+// The package's entry in Node: the engine with pictures from files and models from folders.
+// Pages have an entry of their own, because what opens a picture there is the browser.
+import { decodeImage } from './image/node.ts';
+import { Engine, type LoadOptions } from './kontext/kontext.ts';
+import type { ModelSource } from './model/open.ts';
+
+/** A loaded FLUX.1 Kontext model. `await using kontext = await Kontext.load(folder)` frees the GPU at the end of the block. */
+export type Kontext = Engine;
+
+export const Kontext = {
+  /**
+   * @param source folder (path or URL) in diffusers' or BFL's layout, single files, or an own {@link ModelFiles}
+   * @throws KontextError `webgpu-unavailable`, `weights-invalid`, `tokenizer-invalid`, `download-failed`, `feature-missing`,
+   *   `invalid-request`
+   */
+  load: (source: ModelSource, options?: LoadOptions): Promise<Kontext> => Engine.open({ decodeImage }, source, options),
+};
+
+export { KontextError, type KontextErrorCode, type KontextErrorJSON } from '../../runtime/src/errors.ts';
+export type { OpenDeviceOptions } from '../../runtime/src/gpu/open.ts';
+export type { AdapterReport } from '../../runtime/src/gpu/report.ts';
+export type { ByteSource } from '../../runtime/src/weights/bytes.ts';
+export { decodeImage, type EncodeOptions, encodeImage, type ImageFormat, saveImage } from './image/node.ts';
+export type { PixelImage } from './image/pixels.ts';
+export { readPngText } from './image/png-text.ts';
+export type { LoadOptions } from './kontext/kontext.ts';
+export {
+  type Conditioning,
+  LOAD_OPTIONS,
+  type MemoryMode,
+  type ModelDefaults,
+  type Precision,
+  type Quantization,
+  REQUEST_OPTIONS,
+} from './kontext/options.ts';
+export type { ProgramProvider, ProgramRequest } from './kontext/programs.ts';
+export type { Session, Turn, TurnOptions } from './kontext/session.ts';
+export type * from './kontext/types.ts';
+export { demoModel } from './model/demo.ts';
+export { type FileInput, folderFiles, type ModelFiles, urlFiles } from './model/files.ts';
+export type { BflFiles, ModelSource } from './model/open.ts';

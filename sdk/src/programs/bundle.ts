@@ -1,0 +1,203 @@
+// A bundle as a source of programs: picks the one for a component, a shape and a device, without the compiler.
+// Everything is checked on the way from disk to the GPU: version, hashes, model, features, limits.
+
+import type {
+  BundleBody,
+  BundleEntry,
+  BundleManifest,
+  BundleModules,
+  BundleSource,
+} from '../../../kernels-codegen/src/bundle/types.ts';
+import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
+import { KontextError } from '../../../runtime/src/errors.ts';
+import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
+import { checkProgram, validateProgram } from '../../../runtime/src/program/check.ts';
+import type { Program } from '../../../runtime/src/program/types.ts';
+import type { Precision } from '../kontext/options.ts';
+import type { ProgramProvider, ProgramRequest } from '../kontext/programs.ts';
+import { checkModel } from './model.ts';
+
+export type { BundleEntry, BundleManifest, BundleSource } from '../../../kernels-codegen/src/bundle/types.ts';
+
+/** The version of bundles this reads; the writer is in the compiler, which must not be loaded for a number. */
+const BUNDLE_SCHEMA = 1;
+
+/**
+ * Programs from a bundle for `Kontext.load(model, { programs: bundlePrograms(bundle) })`.
+ *
+ * Its methods throw `program-mismatch` for another schema version, another model, or when no program matches (saying why),
+ * `program-invalid` for files that are missing or were changed, `feature-missing` and `limit-too-small` for devices.
+ */
+export function bundlePrograms(source: BundleSource): ProgramProvider {
+  let opened: Promise<BundleManifest> | undefined;
+  let modules: Promise<BundleModules> | undefined;
+  let device: AdapterReport | undefined;
+  const manifest = () => {
+    opened ??= readManifest(source);
+    return opened;
+  };
+  return {
+    async specs(model) {
+      const { specs, model: name } = await manifest();
+      checkModel(model, specs, name);
+      return specs;
+    },
+    async target(report, precision) {
+      device = report;
+      return chooseTarget(await manifest(), report, precision);
+    },
+    async program(request) {
+      const entry = findEntry(await manifest(), request);
+      if (device) checkProgram(entryAsProgram(entry), device);
+      modules ??= readModules(source);
+      return assemble(source, entry, await modules);
+    },
+  };
+}
+
+/** @throws KontextError `program-mismatch`, `program-invalid` */
+export async function readManifest(source: BundleSource): Promise<BundleManifest> {
+  const manifest = (await readFile(source, 'manifest.json')) as BundleManifest;
+  if (manifest?.schema !== BUNDLE_SCHEMA) {
+    throw new KontextError(
+      'program-mismatch',
+      `${source.label} has schema ${JSON.stringify(manifest?.schema)}; this version reads ${BUNDLE_SCHEMA}. Run kontext compile again with the installed version.`,
+      { schema: manifest?.schema, supported: BUNDLE_SCHEMA },
+    );
+  }
+  if ((await sha256(JSON.stringify({ ...manifest, digest: '' }))) !== manifest.digest) {
+    throw changed(source, 'manifest.json');
+  }
+  return manifest;
+}
+
+/** The whole program of an entry, every hash on the way checked. */
+export async function readEntry(source: BundleSource, entry: BundleEntry): Promise<Program> {
+  return assemble(source, entry, await readModules(source));
+}
+
+async function readModules(source: BundleSource): Promise<BundleModules> {
+  return (await readFile(source, 'modules.json')) as BundleModules;
+}
+
+async function assemble(source: BundleSource, entry: BundleEntry, modules: BundleModules): Promise<Program> {
+  const path = `programs/${entry.body}.json`;
+  const body = (await readFile(source, path)) as BundleBody;
+  if ((await sha256(JSON.stringify(body))) !== entry.body) throw changed(source, path);
+  const kernels = await Promise.all(
+    body.kernels.map(async ({ label, module, bindings }) => {
+      const wgsl = modules[module];
+      if (wgsl === undefined || (await sha256(wgsl)) !== module) throw changed(source, 'modules.json');
+      return { label, wgsl, bindings };
+    }),
+  );
+  const { label, facts, requires } = entry;
+  const { schema, component, ports, slabs, weights, constants, dispatches } = body;
+  const rest = { ports, slabs, weights, constants, kernels, dispatches, facts };
+  return validateProgram({ schema, component, label, requires, ...rest });
+}
+
+/** The fastest target whose programs this device can run. */
+function chooseTarget(manifest: BundleManifest, device: AdapterReport, precision: Precision): TargetProfile {
+  const reasons: string[] = [];
+  let missing: KontextError | undefined;
+  const usable = manifest.targets.flatMap((target) => {
+    if (precision !== 'auto' && (target.tier === 'f32') !== (precision === 'f32')) {
+      reasons.push(`${target.name}: is of precision ${target.tier === 'f32' ? 'f32' : 'f16'}, not ${precision}`);
+      return [];
+    }
+    const entries = manifest.programs.filter((entry) => entry.target === target.name);
+    let fitting = 0;
+    const runnable = new Set<string>();
+    let problem: KontextError | undefined;
+    for (const entry of entries) {
+      try {
+        checkProgram(entryAsProgram(entry), device);
+        fitting++;
+        runnable.add(entry.shape.component);
+      } catch (error) {
+        if (!(error instanceof KontextError)) throw error;
+        problem ??= error;
+      }
+    }
+    // One size that fits is enough, but of every component: the samplers' small programs run anywhere.
+    const components = new Set(entries.map((entry) => entry.shape.component));
+    if (fitting > 0 && runnable.size === components.size) return [{ target, fitting }];
+    missing ??= problem;
+    reasons.push(`${target.name}: ${problem?.message ?? 'has no programs'}`);
+    return [];
+  });
+  const order = ['f32', 'f16', 'subgroups', 'subgroup-matrix'];
+  usable.sort((a, b) => b.fitting - a.fitting || order.indexOf(b.target.tier) - order.indexOf(a.target.tier));
+  const best = usable[0];
+  if (best) return best.target;
+  throw new KontextError(
+    missing?.code ?? 'program-mismatch',
+    `No target of the bundle fits this device. ${reasons.join('; ')}. Run kontext targets --probe on it and compile for that.`,
+    { reasons, ...missing?.details },
+  );
+}
+
+function findEntry(manifest: BundleManifest, request: ProgramRequest): BundleEntry {
+  const { target, quantization = 'none' } = request;
+  const key = shapeKey(request);
+  const mine = manifest.programs.filter(
+    (entry) => entry.target === target.name && entry.shape.component === request.component,
+  );
+  const shaped = mine.filter((entry) => shapeKey(entry.shape) === key);
+  const stored = (wanted: string) => (wanted === 'none' && target.tier !== 'f32' ? 'f16' : wanted);
+  const free = !['denoise', 't5', 'modulation'].includes(request.component);
+  const found = shaped.find((entry) => free || stored(entry.quantization) === stored(quantization));
+  if (found) return found;
+  const [what, has] =
+    shaped.length > 0
+      ? [`for quantization "${quantization}"`, shaped.map((entry) => `"${entry.quantization}"`)]
+      : [`of shape ${key}`, [...new Set(mine.map((entry) => shapeKey(entry.shape)))]];
+  throw new KontextError(
+    'program-mismatch',
+    `The bundle of ${manifest.model} has no ${request.component} program ${what} for target ${target.name}; it has ${has.join(', ') || 'none'}. Compile one with kontext compile, or leave \`programs\` out.`,
+    { component: request.component, shape: key, quantization, target: target.name },
+  );
+}
+
+/** All that tells programs of one component apart, in one order of names. */
+function shapeKey(request: object): string {
+  const skipped = ['component', 'spec', 'target', 'quantization'];
+  const fields = Object.entries(request).filter(([name, value]) => !skipped.includes(name) && value !== undefined);
+  const sorted = (value: unknown): unknown =>
+    value && typeof value === 'object' && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : value;
+  return JSON.stringify(sorted(Object.fromEntries(fields)), (_, value: unknown) => sorted(value));
+}
+
+/** What `checkProgram` reads of a program is all in its entry. */
+function entryAsProgram({ label, requires }: BundleEntry): Program {
+  return { label, requires } as Program;
+}
+
+async function readFile(source: BundleSource, path: string): Promise<unknown> {
+  try {
+    return await source.read(path);
+  } catch (cause) {
+    throw new KontextError(
+      'program-invalid',
+      `${source.label}: ${path} cannot be read: ${(cause as Error).message}`,
+      { path },
+      { cause },
+    );
+  }
+}
+
+function changed(source: BundleSource, path: string): KontextError {
+  return new KontextError(
+    'program-invalid',
+    `${source.label}: ${path} is not what was compiled: its hash differs. Compile or copy the bundle again.`,
+    { path },
+  );
+}
+
+async function sha256(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}

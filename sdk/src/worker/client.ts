@@ -1,0 +1,250 @@
+// The engine in a dedicated worker, behind the interface it has in the page: decoding, tokenizing, compiling and readback
+// happen there, so the page's own thread stays free.
+import { abortedError, KontextError, type KontextErrorJSON } from '../../../runtime/src/errors.ts';
+import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
+import { toPortable } from '../image/browser.ts';
+import { Session } from '../kontext/session.ts';
+import { eventStream } from '../kontext/stream.ts';
+import type {
+  EditRequest,
+  EditResult,
+  GenerateRequest,
+  ImageInput,
+  KontextEngine,
+  LatentsOnly,
+  LatentsResult,
+  PrepareRequest,
+  ProgressEvent,
+  StreamEvent,
+} from '../kontext/types.ts';
+import type { BflFiles } from '../model/open.ts';
+import { pageUrl } from './page-url.ts';
+import type { Call, FromWorker, PortableOptions, PortableSource, ToWorker } from './protocol.ts';
+
+/** Options of `Kontext.load` in a worker: those of the engine in the page, without functions, and the worker itself. */
+export interface WorkerOptions extends PortableOptions {
+  signal?: AbortSignal;
+  /** The worker, or the URL of its script; for set-ups whose bundler does not find `worker.js` beside this module. */
+  worker?: Worker | string | URL;
+}
+
+/** A model in a worker. */
+export type Kontext = WorkerEngine;
+
+export const Kontext = {
+  /**
+   * Starts a worker and opens the model in it.
+   *
+   * @param source URL of a folder, or single files as URLs, Files or bytes
+   * @throws KontextError `webgpu-unavailable`, `weights-invalid`, `tokenizer-invalid`, `download-failed`, `feature-missing`,
+   *   `invalid-request`, `aborted`
+   */
+  load: (source: string | URL | BflFiles, options?: WorkerOptions): Promise<Kontext> =>
+    WorkerEngine.open(source, options),
+};
+
+interface Pending {
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+  onProgress?: ((event: ProgressEvent) => void) | undefined;
+}
+
+/** {@link KontextEngine} in a worker of its own. Made by `Kontext.load`. */
+export class WorkerEngine implements KontextEngine {
+  readonly #worker: Worker;
+  readonly #pending = new Map<number, Pending>();
+  #lastId = 0;
+  #adapter: AdapterReport | undefined;
+  #ended: KontextError | undefined;
+
+  private constructor(worker: Worker) {
+    this.#worker = worker;
+    worker.addEventListener('message', ({ data }: MessageEvent<FromWorker>) => this.#receive(data));
+    worker.addEventListener('error', ({ message }) => this.#end(crashed(message)));
+  }
+
+  static async open(source: string | URL | BflFiles, options: WorkerOptions = {}): Promise<WorkerEngine> {
+    const { signal, worker, ...rest } = options;
+    if (signal?.aborted) throw abortedError(signal);
+    const engine = new WorkerEngine(startWorker(worker));
+    try {
+      const opening = engine.#ask<AdapterReport>(
+        (id) => ({ type: 'open', id, source: portableSource(source), options: portableOptions(rest) }),
+        { signal },
+      );
+      engine.#adapter = await opening;
+      return engine;
+    } catch (error) {
+      engine.#worker.terminate();
+      throw error;
+    }
+  }
+
+  /** What the GPU is and offers, as it was when the model was opened. */
+  get adapter(): AdapterReport | undefined {
+    return this.#adapter;
+  }
+
+  edit(request: EditRequest & LatentsOnly): Promise<LatentsResult>;
+  edit(request: EditRequest): Promise<EditResult>;
+  async edit(request: EditRequest): Promise<EditResult> {
+    const { signal, onProgress, ...plain } = request;
+    const transfer: Transferable[] = [];
+    if (plain.image) plain.image = await toPortable(plain.image, 'input image', transfer);
+    if (plain.references) {
+      plain.references = await Promise.all(
+        plain.references.map((image, i) => toPortable(image, `reference image ${i + 1}`, transfer)),
+      );
+    }
+    return this.#call({ method: 'edit', request: plain }, { signal, onProgress, transfer });
+  }
+
+  generate(request: GenerateRequest & LatentsOnly): Promise<LatentsResult>;
+  generate(request: GenerateRequest): Promise<EditResult>;
+  async generate(request: GenerateRequest): Promise<EditResult> {
+    const { signal, onProgress, ...plain } = request;
+    return this.#call({ method: 'generate', request: plain }, { signal, onProgress });
+  }
+
+  stream(request: EditRequest | GenerateRequest): AsyncIterable<StreamEvent> {
+    return eventStream(request, (observed) => ('image' in observed ? this.edit(observed) : this.generate(observed)));
+  }
+
+  session(image: ImageInput): Session {
+    return new Session(this, image);
+  }
+
+  async prepare(request: PrepareRequest = {}): Promise<void> {
+    const { signal, onProgress, ...plain } = request;
+    await this.#call({ method: 'prepare', request: plain }, { signal, onProgress });
+  }
+
+  async close(): Promise<void> {
+    if (this.#ended) return;
+    await this.#ask((id) => ({ type: 'close', id }), {});
+    this.#end(new KontextError('closed', 'This model was closed. Load it again with Kontext.load().'));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #call<T>(call: Call, more: Callbacks): Promise<T> {
+    return this.#ask((id) => ({ type: 'call', id, ...call }), more);
+  }
+
+  /** Posts a message and waits for its answer; an abort is passed on and ends when the worker has stopped. */
+  async #ask<T>(message: (id: number) => ToWorker, { signal, onProgress, transfer = [] }: Callbacks): Promise<T> {
+    if (this.#ended) throw this.#ended;
+    if (signal?.aborted) throw abortedError(signal);
+    const id = ++this.#lastId;
+    const forward = () => this.#worker.postMessage({ type: 'abort', id } satisfies ToWorker);
+    try {
+      return await new Promise<T>((resolve, reject) => {
+        this.#pending.set(id, { resolve: resolve as Pending['resolve'], reject, onProgress });
+        signal?.addEventListener('abort', forward, { once: true });
+        try {
+          this.#worker.postMessage(message(id), transfer);
+        } catch (cause) {
+          reject(notPortable(cause));
+        }
+      });
+    } catch (error) {
+      if (error instanceof KontextError && error.code === 'aborted') throw abortedError(signal);
+      throw error;
+    } finally {
+      this.#pending.delete(id);
+      signal?.removeEventListener('abort', forward);
+    }
+  }
+
+  #receive(message: FromWorker): void {
+    const pending = this.#pending.get(message.id);
+    switch (message.type) {
+      case 'event':
+        pending?.onProgress?.(message.event);
+        break;
+      case 'done':
+        pending?.resolve(message.value);
+        break;
+      case 'failed':
+        pending?.reject(revive(message.error));
+        break;
+    }
+  }
+
+  #end(error: KontextError): void {
+    this.#ended = error;
+    this.#worker.terminate();
+    for (const { reject } of this.#pending.values()) reject(error);
+    this.#pending.clear();
+  }
+}
+
+interface Callbacks {
+  signal?: AbortSignal | undefined;
+  onProgress?: ((event: ProgressEvent) => void) | undefined;
+  transfer?: Transferable[];
+}
+
+function startWorker(given: WorkerOptions['worker']): Worker {
+  if (given instanceof Worker) return given;
+  if (given !== undefined) return crossing(pageUrl(given));
+  const script = new URL('./worker.js', import.meta.url);
+  if (script.origin !== location.origin) return crossing(script);
+  // In one expression with its URL, because that is what bundlers look for.
+  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'kontext' });
+}
+
+/** Workers must be of the page's own origin; a module they import need not. */
+function crossing(script: URL): Worker {
+  if (script.origin === location.origin) return new Worker(script, { type: 'module', name: 'kontext' });
+  const blob = new Blob([`import ${JSON.stringify(script.href)};`], { type: 'text/javascript' });
+  const url = URL.createObjectURL(blob);
+  const worker = new Worker(url, { type: 'module', name: 'kontext' });
+  worker.addEventListener('message', () => URL.revokeObjectURL(url), { once: true });
+  return worker;
+}
+
+function portableSource(source: string | URL | BflFiles): PortableSource {
+  return typeof source === 'string' || source instanceof URL ? pageUrl(source).href : source;
+}
+
+function portableOptions(options: PortableOptions): PortableOptions {
+  const { host } = options;
+  if (!host?.wasmUrl) return options;
+  return { ...options, host: { ...host, wasmUrl: pageUrl(host.wasmUrl).href } };
+}
+
+function notPortable(cause: unknown): KontextError {
+  return new KontextError(
+    'invalid-request',
+    `This cannot be sent to a worker: ${(cause as Error).message}. Give plain values, URLs, Blobs or pixels, or load the model ` +
+      'in the page.',
+    {},
+    { cause },
+  );
+}
+
+function revive(error: KontextErrorJSON | { message: string; stack?: string }): Error {
+  if ('code' in error) return KontextError.fromJSON(error);
+  const revived = new Error(error.message);
+  if (error.stack) revived.stack = error.stack;
+  return revived;
+}
+
+function crashed(message: string | undefined): KontextError {
+  return message
+    ? new KontextError('closed', `The worker of this model stopped: ${message}. Load the model again.`)
+    : new KontextError(
+        'download-failed',
+        "The worker's script could not be loaded. It is worker.js beside client.js; give its URL or a Worker as option `worker`.",
+      );
+}
+
+export { KontextError, type KontextErrorCode } from '../../../runtime/src/errors.ts';
+export { type BlobOptions, toBlob, toCanvas, toImageBitmap, toImageData } from '../image/browser.ts';
+export type { PixelImage } from '../image/pixels.ts';
+export type { Session, Turn, TurnOptions } from '../kontext/session.ts';
+export type * from '../kontext/types.ts';
+export type { BflFiles } from '../model/open.ts';

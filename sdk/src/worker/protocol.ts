@@ -1,0 +1,33 @@
+// The messages between a page and the worker that holds the engine.
+// Plain data only; what can be moved is moved, and errors keep their codes.
+import type { KontextErrorJSON } from '../../../runtime/src/errors.ts';
+import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
+import type { LoadOptions } from '../browser.ts';
+import type { EditRequest, GenerateRequest, LatentsResult, PrepareRequest, ProgressEvent } from '../kontext/types.ts';
+import type { BflFiles } from '../model/open.ts';
+
+/** Options that can cross to a worker. */
+export type PortableOptions = Omit<LoadOptions, 'signal' | 'programs'>;
+
+/** Sources that can cross: URLs, Files and bytes; an own `ModelFiles` has functions, which cannot. */
+export type PortableSource = string | BflFiles;
+
+/** What a request is without its callbacks. */
+export type Portable<T> = Omit<T, 'signal' | 'onProgress'>;
+
+export type Call =
+  | { method: 'edit'; request: Portable<EditRequest> }
+  | { method: 'generate'; request: Portable<GenerateRequest> }
+  | { method: 'prepare'; request: Portable<PrepareRequest> };
+
+/** `id` is the client's number for one call; answers carry it. */
+export type ToWorker =
+  | { type: 'open'; id: number; source: PortableSource; options: PortableOptions }
+  | ({ type: 'call'; id: number } & Call)
+  | { type: 'abort'; id: number }
+  | { type: 'close'; id: number };
+
+export type FromWorker =
+  | { type: 'event'; id: number; event: ProgressEvent }
+  | { type: 'done'; id: number; value?: AdapterReport | LatentsResult }
+  | { type: 'failed'; id: number; error: KontextErrorJSON | { message: string; stack?: string } };

@@ -1,0 +1,75 @@
+// The script of the worker: an engine that answers messages.
+// One engine a worker, so that two models in a page share nothing and the loss of one leaves the other alone.
+import { Kontext, KontextError } from '../browser.ts';
+import type { EditRequest, LatentsResult, ProgressEvent } from '../kontext/types.ts';
+import type { Call, FromWorker, ToWorker } from './protocol.ts';
+
+let engine: Kontext | undefined;
+const running = new Map<number, AbortController>();
+
+addEventListener('message', ({ data }: MessageEvent<ToWorker>) => {
+  if (data.type === 'abort') running.get(data.id)?.abort();
+  else void answer(data);
+});
+
+async function answer(message: Exclude<ToWorker, { type: 'abort' }>): Promise<void> {
+  const { id } = message;
+  const stop = new AbortController();
+  running.set(id, stop);
+  try {
+    const value = await perform(message, stop.signal);
+    post({ type: 'done', id, ...(value && { value }) }, value && 'latents' in value ? buffersOf(value) : []);
+  } catch (error) {
+    post({ type: 'failed', id, error: plain(error) });
+  } finally {
+    running.delete(id);
+  }
+}
+
+async function perform(message: Exclude<ToWorker, { type: 'abort' }>, signal: AbortSignal) {
+  if (message.type === 'open') {
+    engine = await Kontext.load(message.source, { ...message.options, signal });
+    return engine.adapter;
+  }
+  if (!engine) throw new KontextError('closed', 'This worker has no model.');
+  if (message.type === 'close') {
+    await engine.close();
+    return undefined;
+  }
+  const onProgress = (event: ProgressEvent) => {
+    post({ type: 'event', id: message.id, event }, event.type === 'preview' ? [event.preview.data.buffer] : []);
+  };
+  return call(engine, message, { signal, onProgress });
+}
+
+async function call(
+  engine: Kontext,
+  message: Call,
+  callbacks: Pick<EditRequest, 'signal' | 'onProgress'>,
+): Promise<LatentsResult | undefined> {
+  switch (message.method) {
+    case 'edit':
+      return engine.edit({ ...message.request, ...callbacks });
+    case 'generate':
+      return engine.generate({ ...message.request, ...callbacks });
+    case 'prepare':
+      await engine.prepare({ ...message.request, ...callbacks });
+      return undefined;
+  }
+}
+
+/** The memory of a result, each buffer once. */
+function buffersOf(result: LatentsResult & { images?: { data: { buffer: ArrayBuffer } }[] }): ArrayBuffer[] {
+  const pictures = result.images?.map(({ data }) => data.buffer) ?? [];
+  return [...new Set([...pictures, ...result.latents.map(({ buffer }) => buffer)])];
+}
+
+function plain(error: unknown): (FromWorker & { type: 'failed' })['error'] {
+  if (error instanceof KontextError) return error.toJSON();
+  const { message, stack } = error instanceof Error ? error : new Error(String(error));
+  return { message, ...(stack && { stack }) };
+}
+
+function post(message: FromWorker, transfer: Transferable[] = []): void {
+  (globalThis as unknown as Worker).postMessage(message, transfer);
+}
