@@ -1,0 +1,115 @@
+// Attention on subgroup matrices against the float64 oracle, and the choice of when to use them.
+// Needs an adapter with the experimental feature: Mesa's lavapipe from 26.2 has it on any CPU.
+import { beforeAll, describe, expect, it } from 'vitest';
+import {
+  type AttentionSchedule,
+  type AttentionSpec,
+  attention,
+  chooseAttentionSchedule,
+} from '../../kernels-codegen/src/kernels/attention.ts';
+import type { MatrixAttention } from '../../kernels-codegen/src/kernels/attention-matrix.ts';
+import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
+import { reportAdapter } from '../../runtime/src/gpu/report.ts';
+import type { SubgroupMatrixConfig } from '../../runtime/src/program/types.ts';
+import { openTestDevice, type TestDevice } from '../support/gpu.ts';
+import { view } from '../support/views.ts';
+import { type AttentionCase, checkAttention } from './attention-oracle.ts';
+
+const FEATURE = 'chromium-experimental-subgroup-matrix';
+
+const shapes: Record<string, Omit<AttentionCase, 'type'>> = {
+  'aligned, head 32': { heads: 2, size: 32, queries: 64, keys: 64 },
+  'ragged, head 48': { heads: 2, size: 48, queries: 77, keys: 77 },
+  'head 10, filled up to whole matrices': { heads: 3, size: 10, queries: 27, keys: 27 },
+  'one fused buffer at an odd offset': { heads: 2, size: 32, queries: 40, keys: 40, fused: { offset: 3 } },
+  causal: { heads: 2, size: 32, queries: 77, keys: 77, causal: true },
+  'bias by distance': { heads: 2, size: 32, queries: 70, keys: 70, bias: true },
+  'keys masked by length': { heads: 1, size: 32, queries: 48, keys: 96, validKeys: 41 },
+  // Raises the reference maximum again and again, so the accumulators' way through workgroup memory is taken.
+  'scores to ±200': { heads: 2, size: 32, queries: 40, keys: 200, spread: 50 },
+};
+
+describe('attention on subgroup matrices', { timeout: 300_000 }, () => {
+  let gpu: TestDevice;
+  let target: TargetProfile;
+  let why = '';
+  beforeAll(async () => {
+    gpu = await openTestDevice();
+    const { subgroupSize, subgroupMatrixConfigs: subgroupMatrix, features } = reportAdapter(gpu.adapter);
+    if (!features.includes(FEATURE)) {
+      if (process.env.KONTEXT_REQUIRE_MATRIX) throw new Error(`this run requires ${FEATURE}`);
+      why = `the adapter has no ${FEATURE}`;
+      console.log(`attention-matrix: skipped, ${why}`);
+      return;
+    }
+    target = { name: 'adapter', tier: 'subgroup-matrix', limits: BASELINE_LIMITS, subgroupSize, subgroupMatrix };
+  });
+
+  // Every product of a tile is spelled out in the text, and a CPU driver takes tens of seconds for the tiles of a GPU.
+  const small = (blocks: number): AttentionSchedule => {
+    const config = target.subgroupMatrix?.find((x) => x.componentType === 'f16' && x.resultType === 'f32');
+    if (!config) throw new Error('the adapter has no f16 matrices with f32 results');
+    return { variant: 'matrix', config, subgroups: 2, blocks, tileK: 16 };
+  };
+  for (const [name, shape] of Object.entries(shapes)) {
+    it(name, (test) => {
+      if (why) return test.skip(why);
+      return checkAttention(gpu, { ...target, software: true }, { ...shape, type: 'f16', schedule: small(1) });
+    });
+  }
+  it('the chosen schedule', (test) => {
+    if (why) return test.skip(why);
+    const c: AttentionCase = { heads: 1, size: 16, queries: 70, keys: 100, type: 'f16' };
+    expect(chooseAttentionSchedule(specOf(c), target).variant).toBe('matrix');
+    return checkAttention(gpu, target, c);
+  });
+  it('two blocks of queries a subgroup', (test) => {
+    if (why) return test.skip(why);
+    const c: AttentionCase = { ...shapes['ragged, head 48']!, type: 'f16' };
+    const { config } = small(2) as MatrixAttention;
+    if (target.subgroupSize!.max < 2 * config.m) {
+      // Too few lanes for a second block: then the refusal is what there is to test.
+      expect(() => attention(specOf(c), target, small(2))).toThrow(/share/);
+      return;
+    }
+    return checkAttention(gpu, target, { ...c, schedule: small(2) });
+  });
+
+  describe('choice', () => {
+    const matrix = (size: number, componentType: 'f16' | 'f32', resultType: 'f16' | 'f32') =>
+      ({ m: size, n: size, k: size, componentType, resultType }) satisfies SubgroupMatrixConfig;
+    const profile = (...subgroupMatrix: SubgroupMatrixConfig[]): TargetProfile => ({
+      name: 'made up',
+      tier: 'subgroup-matrix',
+      limits: { ...BASELINE_LIMITS, maxComputeWorkgroupStorageSize: 32768 },
+      subgroupSize: { min: 32, max: 32 },
+      subgroupMatrix,
+    });
+    const spec = specOf({ heads: 2, size: 128, queries: 512, keys: 512, type: 'f16' });
+    const variant = (s: AttentionSpec, t: TargetProfile) => chooseAttentionSchedule(s, t).variant;
+
+    it('takes f16 operands only with f32 results', () => {
+      expect(variant(spec, profile(matrix(16, 'f16', 'f32')))).toBe('matrix');
+      expect(variant(spec, profile(matrix(8, 'f16', 'f16')))).toBe('tiled');
+      expect(variant(spec, profile(matrix(8, 'f16', 'f16'), matrix(8, 'f32', 'f32')))).toBe('matrix');
+    });
+    it('leaves f32 inputs, wide heads and single rows to the tiled kernel', () => {
+      const t = profile(matrix(16, 'f16', 'f32'));
+      expect(variant(specOf({ heads: 2, size: 128, queries: 512, keys: 512, type: 'f32' }), t)).toBe('tiled');
+      expect(variant(specOf({ heads: 1, size: 512, queries: 512, keys: 512, type: 'f16' }), t)).toBe('tiled');
+      expect(variant(specOf({ heads: 2, size: 128, queries: 1, keys: 512, type: 'f16' }), t)).toBe('tiled');
+    });
+    it('states the matrix and the features it needs', () => {
+      const kernel = attention(spec, profile(matrix(16, 'f16', 'f32')));
+      expect(kernel.needs.subgroupMatrix).toEqual(matrix(16, 'f16', 'f32'));
+      expect(kernel.needs.features).toContain(FEATURE);
+      expect(kernel.needs.workgroupBytes).toBeLessThanOrEqual(32768);
+    });
+  });
+});
+
+function specOf(c: AttentionCase): AttentionSpec {
+  const m = (rows: number) => view(c.type, rows, c.heads * c.size);
+  const [q, kv] = [m(c.queries), m(c.keys)];
+  return { heads: c.heads, size: c.size, q, k: kv, v: kv, out: q, scale: 1, causal: false };
+}

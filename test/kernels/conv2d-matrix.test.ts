@@ -1,0 +1,66 @@
+// Convolutions on matrix instructions against the float64 oracle; skipped where the adapter has none.
+// `npm run test:matrix` runs them on a CPU, with Mesa's newest software driver (8×8×8, f16 → f32).
+import { beforeAll, describe, expect, it } from 'vitest';
+import { type Conv2dSchedule, chooseConv2dSchedule, conv2d } from '../../kernels-codegen/src/kernels/conv2d/index.ts';
+import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
+import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
+import { reportAdapter } from '../../runtime/src/gpu/report.ts';
+import { openTestDevice, type TestDevice } from '../support/gpu.ts';
+import { CONV2D_SHAPES, type Conv2dShape, checkConv2d, conv2dSpec } from '../support/oracle-conv2d.ts';
+
+describe('conv2d on subgroup matrices', () => {
+  let gpu: TestDevice;
+  let target: TargetProfile | undefined;
+
+  beforeAll(async () => {
+    gpu = await openTestDevice();
+    const { subgroupSize, subgroupMatrixConfigs: subgroupMatrix } = reportAdapter(gpu.adapter);
+    if (!subgroupMatrix.some((c) => c.componentType === 'f16' && c.resultType === 'f32')) return;
+    target = { name: 'test', tier: 'subgroup-matrix', limits: BASELINE_LIMITS, subgroupSize, subgroupMatrix };
+  });
+
+  it('has the instructions where they are required', () => {
+    expect(target !== undefined || !process.env.KONTEXT_REQUIRE_MATRIX).toBe(true);
+  });
+
+  const small = (storeTiles: number): Conv2dSchedule => ({
+    variant: 'matrix',
+    subgroupsM: 2,
+    subgroupsN: 1,
+    tilesM: 1,
+    tilesN: 2,
+    tileK: 16,
+    storeTiles,
+  });
+
+  const cases = Object.entries(CONV2D_SHAPES).map(([name, shape], i) => ({ name, shape, storeTiles: 1 + (i % 2) }));
+  it.each(cases)('$name', async ({ shape, storeTiles }) => {
+    if (!target) return;
+    // The normalised cases start from f32, as the decoder's do; the others are f16 all through where nothing is added.
+    const { normalised, epilogue }: Conv2dShape = shape;
+    const narrow: Conv2dShape = {
+      ...shape,
+      x: normalised ? 'f32' : 'f16',
+      weight: 'f16',
+      out: epilogue ? 'f32' : 'f16',
+    };
+    await checkConv2d(gpu, narrow, target, small(storeTiles));
+  });
+
+  it('chosen schedule', async () => {
+    if (!target) return;
+    const shape: Conv2dShape = { height: 10, width: 15, cin: 40, cout: 72, x: 'f16', weight: 'f16' };
+    expect(chooseConv2dSchedule(conv2dSpec(shape), target).variant).toBe('matrix');
+    await checkConv2d(gpu, shape, target);
+  });
+
+  it('takes matrices for the large layers of the VAE and keeps f32 images off them', () => {
+    const nvidia = targetByName('nvidia-matrix');
+    const large: Conv2dShape = { height: 1024, width: 1024, cin: 128, cout: 128, x: 'f16', weight: 'f16' };
+    const kernel = conv2d(conv2dSpec(large), nvidia);
+    expect(kernel.needs.subgroupMatrix).toEqual({ m: 16, n: 16, k: 16, componentType: 'f16', resultType: 'f32' });
+    expect(kernel.needs.workgroupBytes).toBeLessThanOrEqual(nvidia.limits.maxComputeWorkgroupStorageSize);
+    expect(chooseConv2dSchedule(conv2dSpec({ ...large, x: 'f32' }), nvidia).variant).toBe('tiled');
+    expect(conv2d(conv2dSpec(large), nvidia)).toEqual(kernel);
+  });
+});

@@ -1,0 +1,57 @@
+// An edit from a bundle equals the one compiled in the process, bit for bit, and never loads the compiler.
+// The compiler's modules throw when imported here; bundle and expected picture come from processes of their own.
+
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { decodeImage, saveImage } from '../../sdk/src/image/node.ts';
+import { demoModel } from '../../sdk/src/model/demo.ts';
+import { Kontext } from '../../sdk/src/node.ts';
+import { bundlePrograms } from '../../sdk/src/programs/bundle.ts';
+import { bundleFolder } from '../../sdk/src/programs/sources.ts';
+
+const forbidden = vi.hoisted(() => () => {
+  throw new Error('the compiler was loaded');
+});
+vi.mock('../../kernels-codegen/src/compile.ts', forbidden);
+vi.mock('../../kernels-codegen/src/models/specs.ts', forbidden);
+vi.mock('../../kernels-codegen/src/targets/profiles.ts', forbidden);
+
+const TIMEOUT = 600_000;
+const root = new URL('../..', import.meta.url).pathname;
+const cli = (...args: string[]) =>
+  promisify(execFile)(process.execPath, ['--import', 'tsx', 'sdk/src/cli/main.ts', ...args], { cwd: root });
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'kontext-edit-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+it('the demo edit from a bundle is the compiled one', { timeout: TIMEOUT }, async () => {
+  const [bundle, input, expected] = ['bundle', 'input.png', 'expected.png'].map((name) => join(folder, name));
+  const data = Uint8ClampedArray.from({ length: 64 * 64 * 4 }, (_, i) => (i % 4 === 3 ? 255 : (i * 7) & 255));
+  await saveImage(input!, { width: 64, height: 64, data });
+  const sizes = ['--size', '64x64', '--steps', '2', '--quantization', 'none'];
+  await cli('compile', '--model', 'demo', '--target', 'this', ...sizes, '-o', bundle!);
+  await cli('edit', input!, 'make it night', '--steps', '2', '--seed', '7', '-o', expected!);
+
+  const started = performance.now();
+  const programs = bundlePrograms(bundleFolder(bundle!));
+  const kontext = await Kontext.load(demoModel(), { programs });
+  try {
+    const { image } = await kontext.edit({ image: input!, prompt: 'make it night', steps: 2, seed: 7 });
+    console.log(`from the bundle: ${(performance.now() - started).toFixed(0)} ms`);
+    expect(image).toEqual(await decodeImage(expected!, 'expected'));
+    // The guard is awake: whatever is not in the bundle must not be compiled behind the app's back.
+    const other = kontext.edit({ image: input!, prompt: 'make it night', steps: 3, seed: 7 });
+    await expect(other).rejects.toMatchObject({ code: 'program-mismatch', details: { component: 'modulation' } });
+  } finally {
+    await kontext.close();
+  }
+  const justInTime = Kontext.load(demoModel());
+  await expect(justInTime).rejects.toThrow(/the compiler was loaded|mock/);
+});

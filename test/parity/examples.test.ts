@@ -1,0 +1,55 @@
+// The examples for Node as a reader would start them: a script and a web service, on the demo model.
+// Also what a client of the service gets wrong, and that it ends when told to.
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, expect, it } from 'vitest';
+import { decodeImage } from '../../sdk/src/image/node.ts';
+
+const root = new URL('../..', import.meta.url).pathname;
+const TSX = join(root, 'node_modules/.bin/tsx');
+const INPUT = join(root, 'examples/demo-model/inputs/apple-on-red.png');
+const folder = mkdtempSync(join(tmpdir(), 'kontext-examples-'));
+const options = { timeout: 600_000 };
+afterAll(() => rmSync(folder, { recursive: true }));
+
+it('node-script writes a picture', options, async () => {
+  const out = join(folder, 'out.png');
+  const args = ['examples/node-script/edit.ts', INPUT, 'make the background blue', out];
+  const { stdout } = await promisify(execFile)(TSX, args, { cwd: root });
+  expect(stdout).toMatch(/step 1 of \d+, \d+ ms/);
+  expect(await decodeImage(out, 'x')).toMatchObject({ width: 64, height: 64 });
+});
+
+it('http-server edits what is posted', options, async () => {
+  const server: ChildProcess = spawn(process.execPath, ['--import', 'tsx', 'examples/http-server/server.ts', '0'], {
+    cwd: root,
+  });
+  const exited = new Promise((resolve) => server.on('exit', resolve));
+  try {
+    const url = await new Promise<string>((resolve, reject) => {
+      let text = '';
+      const listen = (chunk: Buffer) => {
+        text += chunk;
+        const [, found] = /listening on (\S+)/.exec(text) ?? [];
+        if (found) resolve(found);
+      };
+      server.stdout!.on('data', listen);
+      server.stderr!.on('data', listen);
+      server.on('exit', () => reject(new Error(text)));
+    });
+    const post = (query: string) =>
+      fetch(`${url}?${query}`, { method: 'POST', body: new Uint8Array(readFileSync(INPUT)) });
+    const right = await post('prompt=remove+the+apple&seed=3&steps=2');
+    expect([right.status, right.headers.get('x-seed')]).toEqual([200, '3']);
+    expect(await decodeImage(await right.arrayBuffer(), 'x')).toMatchObject({ width: 64, height: 64 });
+    const empty = await post('prompt=');
+    expect([empty.status, (await empty.json()).code]).toEqual([400, 'invalid-request']);
+    expect((await fetch(url)).status).toBe(404);
+  } finally {
+    server.kill('SIGINT');
+  }
+  expect(await exited).toBe(0);
+});

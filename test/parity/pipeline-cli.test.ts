@@ -1,0 +1,248 @@
+// The command line end to end on the reference's tiny model: the same picture, latents in and out, and every wrong input.
+// In this process, apart from Ctrl-C, which needs one of its own.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { runCommand } from '../../sdk/src/cli/command.ts';
+import { writeLatents } from '../../sdk/src/cli/latents-file.ts';
+import { decodeImage } from '../../sdk/src/image/node.ts';
+import { readPngText } from '../../sdk/src/image/png-text.ts';
+import { pipelineFile, pipelineRuns, writePipelineModel } from '../support/pipeline-model.ts';
+import { psnr } from '../support/psnr.ts';
+import { floatTensor, readSafetensors } from '../support/safetensors.ts';
+
+const TIMEOUT = 600_000;
+const run = pipelineRuns().find(({ name }) => name === 'edit')!;
+const input = run.image!;
+
+let folder: string;
+let model: string;
+const at = (name: string) => join(folder, name);
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'kontext-pipeline-'));
+  model = at('model');
+  writePipelineModel(model);
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+/** Runs a command line; what it prints is kept. */
+async function kontext(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  const lines = { out: [] as string[], err: [] as string[] };
+  const log = vi.spyOn(console, 'log').mockImplementation((line: string) => void lines.out.push(line));
+  const error = vi.spyOn(console, 'error').mockImplementation((line: string) => void lines.err.push(line));
+  try {
+    const code = await runCommand(args, new AbortController().signal);
+    return { code, out: lines.out.join('\n'), err: lines.err.join('\n') };
+  } finally {
+    log.mockRestore();
+    error.mockRestore();
+  }
+}
+
+const exact = () => ['--model', model, '--no-auto-resize', '--width', '96', '--height', '64', '--precision', 'f32'];
+const small = () => [...exact(), '--steps', '1', '--max-sequence-length', '24', '--quiet'];
+
+describe('kontext edit', { timeout: TIMEOUT }, () => {
+  it('makes the reference’s picture and latents, and reports as JSON', async () => {
+    const args = ['--steps', '5', '--guidance', '2.5', '--seed', '42', '--json', '--metadata'];
+    const files = ['-o', at('edit.png'), '--save-latents', at('edit.safetensors')];
+    const { code, out, err } = await kontext('edit', input, run.prompts[0]!, ...exact(), ...args, ...files);
+    expect(err).toBe('');
+    expect(code).toBe(0);
+    const report = JSON.parse(out);
+    expect(report).toMatchObject({ seed: 42, width: 96, height: 64, output: at('edit.png'), truncated: false });
+    expect(report.timings.totalMs).toBeGreaterThan(0);
+    expect(report.memory.peakBytes).toBeGreaterThan(0);
+    expect(psnr(await decodeImage(at('edit.png'), 'x'), await decodeImage(run.png[0]!, 'x'))).toBeGreaterThan(55);
+
+    const latents = floatTensor(readSafetensors(at('edit.safetensors')), 'latents');
+    const expected = floatTensor(readSafetensors(pipelineFile('edit.safetensors')), 'mid.latents_after_step');
+    const last = expected.subarray(expected.length - latents.length);
+    expect(Math.max(...latents.map((value, i) => Math.abs(value - last[i]!)))).toBeLessThan(1e-3);
+
+    const text = JSON.parse(readPngText(await readFile(at('edit.png')))!);
+    expect(text).toMatchObject({ prompt: run.prompts[0], seed: '42', options: { steps: 5, guidance: 2.5 } });
+  });
+
+  it('starts from given latents', async () => {
+    const noise = floatTensor(readSafetensors(pipelineFile('edit.safetensors')), 'mid.latents_initial');
+    await writeLatents(at('noise.safetensors'), [noise]);
+    const common = ['edit', input, run.prompts[0]!, ...small()];
+    expect((await kontext(...common, '-o', at('a.png'), '--latents', at('noise.safetensors'))).code).toBe(0);
+    expect((await kontext(...common, '-o', at('b.png'), '--seed', '42')).code).toBe(0);
+    // Noise is the reference's to a few units in the last place; pictures differ by a grey level here and there.
+    expect(psnr(await decodeImage(at('a.png'), 'x'), await decodeImage(at('b.png'), 'x'))).toBeGreaterThan(60);
+  });
+
+  it('writes JPEG and WebP by the ending', async () => {
+    for (const [name, format] of [
+      ['c.jpg', 'jpeg'],
+      ['c.webp', 'webp'],
+    ] as const) {
+      expect((await kontext('edit', input, 'x', ...small(), '-o', at(name))).code).toBe(0);
+      expect((await sharp(at(name)).metadata()).format).toBe(format);
+    }
+  });
+
+  it('leaves no file when it is stopped with Ctrl-C', async () => {
+    const root = new URL('../..', import.meta.url).pathname;
+    const args = [
+      '--import',
+      'tsx',
+      'sdk/src/cli/main.ts',
+      'edit',
+      input,
+      'x',
+      ...exact(),
+      '--steps',
+      '900',
+      '-o',
+      at('never.png'),
+    ];
+    const child: ChildProcess = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+    let err = '';
+    child.stderr!.on('data', (chunk) => {
+      err += chunk;
+      // Once only: the second Ctrl-C is the shell's way of killing.
+      if (err.includes('denoising') && !child.killed) child.kill('SIGINT');
+    });
+    const code = await new Promise((resolve) => child.on('exit', resolve));
+    expect(code, err).toBe(130);
+    expect(err).toContain('cancelled');
+    expect((await readdir(folder)).filter((name) => name.startsWith('never'))).toEqual([]);
+  });
+});
+
+describe('wrong inputs', { timeout: TIMEOUT }, () => {
+  const edit = (image: string, prompt: string, ...rest: string[]) => ['edit', image, prompt, ...small(), ...rest];
+
+  beforeAll(async () => {
+    await writeFile(at('text.png'), 'no picture');
+    await sharp({ create: { width: 30000, height: 4, channels: 3, background: 'red' } })
+      .png()
+      .toFile(at('wide.png'));
+  });
+
+  it.each<[what: string, args: () => string[], code: number, message: RegExp]>([
+    ['no command', () => ['paint'], 2, /no command "paint"/],
+    ['no prompt', () => ['edit', input, '-o', at('no.png')], 2, /takes IMAGE and PROMPT/],
+    ['a prompt without quotes', () => ['generate', 'a', 'fox', '-o', at('no.png')], 2, /quotes/],
+    ['no output', () => ['edit', input, 'x'], 2, /-o OUT/],
+    ['an unknown format', () => edit(input, 'x', '-o', at('no.bmp')), 2, /must end in .png/],
+    ['an unknown option', () => edit(input, 'x', '-o', at('no.png'), '--colour'), 2, /--colour/],
+    [
+      'a missing picture',
+      () => edit(at('absent.png'), 'x', '-o', at('no.png')),
+      2,
+      /absent.png cannot be opened: there is no/,
+    ],
+    ['what is no picture', () => edit(at('text.png'), 'x', '-o', at('no.png')), 2, /text.png cannot be read/],
+    ['a picture 30,000 wide', () => edit(at('wide.png'), 'x', '-o', at('no.png')), 2, /30000×4/],
+    ['an empty prompt', () => edit(input, '', '-o', at('no.png')), 2, /prompt is empty/],
+    [
+      'a size off the grid',
+      () => edit(input, 'x', '-o', at('no.png'), '--width', '100'),
+      2,
+      /width is 100.*multiple of 16/,
+    ],
+    ['a size of 0', () => edit(input, 'x', '-o', at('no.png'), '--width', '0', '--height', '0'), 2, /width is 0/],
+    ['half a size', () => ['generate', 'x', '-o', at('no.png'), '--width', '64'], 2, /--height together/],
+    ['steps that are no number', () => edit(input, 'x', '-o', at('no.png'), '--steps', 'many'), 2, /--steps is "many"/],
+    ['no steps', () => edit(input, 'x', '-o', at('no.png'), '--steps', '0'), 2, /steps is 0/],
+    ['a seed that is none', () => edit(input, 'x', '-o', at('no.png'), '--seed', '1.5'), 2, /--seed is "1.5"/],
+    ['an unknown precision', () => edit(input, 'x', '-o', at('no.png'), '--precision', 'f64'), 2, /precision is "f64"/],
+    ['an absent adapter', () => edit(input, 'x', '-o', at('no.png'), '--adapter', 'Voodoo'), 3, /Voodoo/],
+    ['a missing folder', () => edit(input, 'x', '-o', at('no.png'), '--model', at('absent')), 4, /no model at/],
+    ['a folder without a model', () => edit(input, 'x', '-o', at('no.png'), '--model', at('.')), 4, /is no model/],
+    [
+      'a silent server',
+      () => edit(input, 'x', '-o', at('no.png'), '--model', 'http://127.0.0.1:9/m'),
+      4,
+      /127.0.0.1:9/,
+    ],
+    ['a folder to write in that is not there', () => edit(input, 'x', '-o', at('absent/no.png')), 2, /Cannot write/],
+  ])('%s: message, exit code, nothing written', async (_, args, code, message) => {
+    const result = await kontext(...args());
+    expect(result.err).toMatch(message);
+    expect(result.code).toBe(code);
+    expect(result.out).toBe('');
+    expect((await readdir(folder)).filter((name) => name.startsWith('no.'))).toEqual([]);
+  });
+
+  const transformer = 'transformer/diffusion_pytorch_model.safetensors';
+  it.each<[what: string, spoil: (path: string) => Promise<void>, message: RegExp]>([
+    ['truncated weights', (path) => truncate(join(path, transformer), 100_000), /truncated/],
+    [
+      'weights that are no safetensors',
+      (path) => writeFile(join(path, transformer), 'x'.repeat(999)),
+      /not a usable safetensors/,
+    ],
+    ['missing weights', (path) => rm(join(path, transformer)), /has no transformer/],
+    [
+      'a missing tensor',
+      (path) => renameTensor(join(path, transformer), 'x_embedder.weight', 'y_embedder.weight'),
+      /img_in.weight/,
+    ],
+    ['a wrong shape', (path) => editConfig(path, 'transformer', { num_attention_heads: 4 }), /head size|shape|\[/],
+    [
+      'networks of two models',
+      (path) => editConfig(path, 'text_encoder_2', { d_model: 16 }),
+      /text of width 12, T5 gives 16/,
+    ],
+    ['a broken config', (path) => writeFile(join(path, 'vae/config.json'), '{'), /vae\/config.json is not valid JSON/],
+    ['a missing tokenizer', (path) => rm(join(path, 'tokenizer_2/tokenizer.json')), /tokenizer_2\/tokenizer.json/],
+    ['a broken tokenizer', (path) => writeFile(join(path, 'tokenizer_2/tokenizer.json'), '{}'), /model/],
+    ['odd defaults', (path) => writeFile(join(path, 'kontext.json'), '{"steps": 0}'), /steps must be a whole number/],
+  ])('%s: message, exit code 4, nothing written', async (what, spoil, message) => {
+    const broken = at(`broken ${what}`);
+    await mkdir(broken);
+    await cp(model, broken, { recursive: true });
+    await spoil(broken);
+    const result = await kontext(...edit(input, 'x', '-o', at('no.png'), '--model', broken));
+    expect(result.err).toMatch(message);
+    expect(result.code).toBe(4);
+    expect(existsSync(at('no.png'))).toBe(false);
+    await rm(broken, { recursive: true });
+  });
+
+  it('are reported as JSON when that is asked for', async () => {
+    const { code, err } = await kontext('edit', at('absent.png'), 'x', ...small(), '-o', at('no.png'), '--json');
+    expect(code).toBe(2);
+    expect(JSON.parse(err)).toMatchObject({ error: { code: 'image-invalid', details: { path: at('absent.png') } } });
+  });
+});
+
+describe('kontext doctor', () => {
+  it('prints the adapter and what will run', async () => {
+    const { code, out } = await kontext('doctor');
+    expect(code).toBe(0);
+    expect(out).toMatch(/Adapter {3}\S/);
+    expect(out).toMatch(/Will run {2}(f32|f16|subgroups|subgroup-matrix): /);
+    const json = JSON.parse((await kontext('doctor', '--json', '--precision', 'f32')).out);
+    expect(json).toMatchObject({ tier: 'f32', why: 'asked for with --precision f32' });
+    expect(json.adapter.limits.maxBufferSize).toBeGreaterThan(0);
+  });
+
+  it('says what to install when there is none', async () => {
+    const { code, out, err } = await kontext('doctor', '--adapter', 'Voodoo');
+    expect([code, /No usable GPU/.test(out), /Voodoo/.test(err)]).toEqual([3, true, true]);
+  });
+});
+
+async function editConfig(path: string, part: string, change: Record<string, unknown>): Promise<void> {
+  const file = join(path, part, 'config.json');
+  await writeFile(file, JSON.stringify({ ...JSON.parse(await readFile(file, 'utf8')), ...change }));
+}
+
+/** Same length, so that no offset changes. */
+async function renameTensor(path: string, from: string, to: string): Promise<void> {
+  const bytes = await readFile(path);
+  const where = bytes.indexOf(`"${from}"`);
+  expect(where).toBeGreaterThan(0);
+  bytes.write(`"${to}"`, where);
+  await writeFile(path, bytes);
+}

@@ -1,0 +1,126 @@
+// How well the demo model edits, measured through the SDK: right answers and PSNR by kind, five-turn sessions, drift.
+// Prints a Markdown table and JSON; `npm run quality` with --draws N and --sessions N.
+
+import { parseArgs } from 'node:util';
+import type { PixelImage } from '../../sdk/src/image/pixels.ts';
+import { fromRgb, toRgb } from '../../sdk/src/image/pixels.ts';
+import { demoModel, Kontext } from '../../sdk/src/node.ts';
+import {
+  EDIT_KINDS,
+  type EditKind,
+  editOf,
+  nearestScene,
+  render,
+  SCENE_SIZE,
+  type Scene,
+  sameScene,
+  sampleEdit,
+  seededRandom,
+} from './scenes.ts';
+
+const { values } = parseArgs({
+  options: {
+    draws: { type: 'string', default: '200' },
+    sessions: { type: 'string', default: '50' },
+    seed: { type: 'string', default: '20261123' },
+    model: { type: 'string' },
+  },
+});
+const draws = Number(values.draws);
+const sessions = Number(values.sessions);
+const random = seededRandom(Number(values.seed));
+
+/** A right answer's nearest scene is the true one, and it is recognisably that scene: 20 dB, as in the training's own evaluation. */
+const RIGHT_DB = 20;
+/** Kinds a five-turn session is made of: they keep an object that later turns can edit. */
+const TURN_KINDS = ['background', 'replace', 'move', 'resize'] as const;
+
+await using kontext = await Kontext.load(values.model ?? demoModel());
+
+const byKind: Record<string, { right: number; psnr: number }> = {};
+for (const kind of EDIT_KINDS) byKind[kind] = await measureKind(kind);
+const chains = await measureSessions();
+
+console.log('| kind | right answers | PSNR to the true answer |\n| --- | --- | --- |');
+for (const [kind, { right, psnr }] of Object.entries(byKind)) {
+  console.log(`| ${kind} | ${percent(right)} | ${psnr.toFixed(1)} dB |`);
+}
+console.log(`\n${draws} unseen draws of each kind, seed ${values.seed}, 12 steps.`);
+console.log('\n| turn | right answers | mean drift of untouched pixels |\n| --- | --- | --- |');
+for (const [i, { right, drift }] of chains.entries())
+  console.log(`| ${i + 1} | ${percent(right)} | ${drift.toFixed(2)} levels |`);
+console.log(
+  `\n${sessions} sessions of five turns. Drift: mean absolute difference from the picture the session started`,
+);
+console.log('with, in grey levels of 255, over pixels that no true answer so far has changed.');
+console.log(JSON.stringify({ byKind, chains, draws, sessions, seed: values.seed }));
+
+async function measureKind(kind: EditKind): Promise<{ right: number; psnr: number }> {
+  let right = 0;
+  let decibels = 0;
+  for (let i = 0; i < draws; i++) {
+    const { context, prompt, target } = sampleEdit(random, kind);
+    const seed = Math.floor(random() * 2 ** 32);
+    const { image } = context
+      ? await kontext.edit({ image: picture(context), prompt, seed })
+      : await kontext.generate({ prompt, seed });
+    const answer = judge(image, target);
+    if (answer.right) right++;
+    decibels += answer.psnr;
+  }
+  process.stderr.write(`${kind}: ${percent(right / draws)}, ${(decibels / draws).toFixed(1)} dB\n`);
+  return { right: right / draws, psnr: decibels / draws };
+}
+
+/** Each turn edits the model's own last picture; the truth follows the instructions from the true start. */
+async function measureSessions(): Promise<{ right: number; drift: number }[]> {
+  const turns = Array.from({ length: 5 }, () => ({ right: 0, drift: 0 }));
+  for (let i = 0; i < sessions; i++) {
+    // A start with an object in the middle: the first turn may then be of any kind.
+    let truth = sampleEdit(random, 'resize').context!;
+    const start = render(truth);
+    const untouched = new Uint8Array(SCENE_SIZE * SCENE_SIZE).fill(1);
+    const session = kontext.session(picture(truth));
+    for (const turn of turns) {
+      const kinds = TURN_KINDS.filter((kind) => kind !== 'resize' || truth.place === 'center');
+      const possible = kinds.filter((kind) => kind !== 'move' || truth.size < 30);
+      const kind = possible[Math.floor(random() * possible.length)]!;
+      const { prompt, target } = editOf(random, kind, truth);
+      truth = target;
+      const { image } = await session.edit(prompt, { seed: Math.floor(random() * 2 ** 32) });
+      if (judge(image, truth).right) turn.right += 1 / sessions;
+      turn.drift += drift(start, toRgb(image), render(truth), untouched) / sessions;
+    }
+  }
+  return turns;
+}
+
+/** Mean absolute difference over pixels that stayed; marks those that `truth` changed. */
+function drift(start: Uint8Array, now: Uint8Array, truth: Uint8Array, untouched: Uint8Array): number {
+  let sum = 0;
+  let count = 0;
+  for (let p = 0; p < untouched.length; p++) {
+    const at = [3 * p, 3 * p + 1, 3 * p + 2];
+    if (at.some((i) => truth[i] !== start[i])) untouched[p] = 0;
+    if (untouched[p] === 0) continue;
+    for (const i of at) sum += Math.abs(now[i]! - start[i]!);
+    count += 3;
+  }
+  return count === 0 ? 0 : sum / count;
+}
+
+function judge(image: PixelImage, target: Scene): { right: boolean; psnr: number } {
+  const rgb = toRgb(image);
+  const truth = render(target);
+  const squares = rgb.reduce((sum, v, i) => sum + (v - truth[i]!) ** 2, 0);
+  const psnr = 10 * Math.log10(255 ** 2 / Math.max(squares / rgb.length, 1e-4));
+  return { right: psnr > RIGHT_DB && sameScene(nearestScene(rgb).scene, target), psnr };
+}
+
+function picture(scene: Scene): PixelImage {
+  return fromRgb(render(scene), SCENE_SIZE, SCENE_SIZE);
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(0)} %`;
+}

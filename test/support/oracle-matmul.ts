@@ -1,0 +1,131 @@
+// The float64 matmul that judges the generated ones, and weights in every stored format.
+// Starts from rounded inputs and from the stored weights' exact values, so it measures the kernel alone.
+
+import { evaluate } from '../../kernels-codegen/src/expr/expr.ts';
+import { type MatmulSchedule, type MatmulSpec, matmul } from '../../kernels-codegen/src/kernels/matmul/index.ts';
+import type { TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
+import type { WeightFormat } from '../../runtime/src/program/types.ts';
+import { runKernel, type TestDevice } from './gpu.ts';
+import { decode, encode, expectView, filled, gaussian, roundTo, valueAt } from './views.ts';
+
+/** A random weight: its bytes as `WeightFormat` lays them out, and the exact values they stand for. */
+export function randomWeight(
+  format: WeightFormat,
+  rows: number,
+  cols: number,
+  next: () => number,
+): { bytes: Uint8Array; values: Float64Array } {
+  const raw = Float64Array.from({ length: rows * cols }, () => next() / Math.sqrt(cols));
+  if (format === 'f32' || format === 'f16') {
+    const values = raw.map((v) => roundTo(format, v));
+    return { bytes: bytesOfView(encode(format, values)), values };
+  }
+  const levels = format === 'q8' ? 127 : 8;
+  const perByte = format === 'q8' ? 1 : 2;
+  const codes = new Uint8Array(raw.length / perByte);
+  const scales = new Float64Array(raw.length / 32);
+  const values = new Float64Array(raw.length);
+  for (let block = 0; block < scales.length; block++) {
+    const at = block * 32;
+    scales[block] = roundTo('f16', Math.max(...raw.subarray(at, at + 32).map(Math.abs)) / levels);
+    for (let i = at; i < at + 32; i++) {
+      // The first element of a block takes the lowest code, which symmetric rounding alone never produces.
+      const lowest = format === 'q8' ? -128 : -8;
+      const highest = format === 'q8' ? 127 : 7;
+      const code = i === at ? lowest : Math.max(lowest, Math.min(highest, Math.round(raw[i]! / scales[block]!)));
+      values[i] = code * scales[block]!;
+      if (format === 'q8') codes[i] = code;
+      else codes[i >> 1]! |= (code + 8) << (4 * (i & 1));
+    }
+  }
+  const scaleBytes = bytesOfView(encode('f16', scales));
+  const bytes = new Uint8Array(Math.ceil((codes.length + scaleBytes.length) / 4) * 4);
+  bytes.set(codes);
+  bytes.set(scaleBytes, codes.length);
+  return { bytes, values };
+}
+
+/**
+ * Σ_s Σ_k a_s[m, k] · b[n, kOffset_s + k] in float64, `[m, n]` row-major, before the epilogue.
+ * @param inputs whole buffers behind each segment's view
+ */
+export function matmulReference(
+  spec: MatmulSpec,
+  inputs: readonly ArrayLike<number>[],
+  weight: Float64Array,
+): Float64Array {
+  const { m, n } = spec;
+  const k = spec.weight.cols;
+  const y = new Float64Array(m * n);
+  let kOffset = 0;
+  spec.segments.forEach(({ a }, s) => {
+    for (let row = 0; row < m; row++) {
+      const x = Float64Array.from({ length: a.cols }, (_, i) => valueAt(a, inputs[s]!, row, i));
+      for (let col = 0; col < n; col++) {
+        let sum = 0;
+        const from = col * k + kOffset;
+        for (let i = 0; i < a.cols; i++) sum += x[i]! * weight[from + i]!;
+        y[row * n + col]! += sum;
+      }
+    }
+    kOffset += a.cols;
+  });
+  return y;
+}
+
+/** Largest error a case may show; see {@link matmulTolerance}. */
+export interface Tolerance {
+  nmse: number;
+  worst: number;
+}
+
+/**
+ * Bounds by what is rounded.
+ *
+ * Each f32 addition of K terms rounds by up to 2⁻²⁴ of a partial sum, which grows as √k; so the error of a sum is about
+ * √K · 2⁻²⁵ of its standard deviation and the worst of some thousand elements five times that. Rounding to f16 adds
+ * 2⁻¹¹ at most, uniformly: (2⁻¹¹)²/3 = 8e-8 in NMSE, and 2⁻¹¹ of the largest element, about five standard deviations.
+ * @param halves values rounded to f16 on the way to an output: a quantised weight in an f16 tile, the output itself
+ */
+export function matmulTolerance(spec: MatmulSpec, halves: number): Tolerance {
+  const k = spec.weight.cols;
+  return { nmse: k * 2 ** -48 + halves * 9e-8, worst: 8 * Math.sqrt(k) * 2 ** -24 + 1e-6 + halves * 2.6e-3 };
+}
+
+/** Runs one matmul on random data and compares it with the oracle, also that nothing beside the output was written. */
+export async function checkMatmul(
+  gpu: TestDevice,
+  spec: MatmulSpec,
+  target: TargetProfile,
+  tolerance: Tolerance,
+  schedule?: MatmulSchedule,
+): Promise<void> {
+  const kernel = schedule ? matmul(spec, target, schedule) : matmul(spec, target);
+  const next = gaussian(spec.m * 7919 + spec.n * 104729 + spec.weight.cols);
+  const inputs = spec.segments.map(({ a }) => filled(a, next));
+  const weight = randomWeight(spec.weight.format, spec.n, spec.weight.cols, next);
+  const { epilogue, out } = spec;
+  const operands = epilogue.operands.map((o) =>
+    filled({ type: o.type, rows: 1, cols: o.length, rowStride: o.length, offset: 0 }, next),
+  );
+  const before = epilogue.inPlace === undefined ? filled(out, next) : operands[epilogue.inPlace]!;
+  const buffers = [
+    ...inputs.map((data, s) => encode(spec.segments[s]!.a.type, data)),
+    weight.bytes,
+    ...epilogue.operands.flatMap((o, i) => (i === epilogue.inPlace ? [] : [encode(o.type, operands[i]!)])),
+    encode(out.type, before),
+  ];
+  if (buffers.length !== kernel.bindings.length) throw new Error(`${kernel.label}: ${kernel.bindings.length} bindings`);
+  const results = await runKernel(gpu, kernel, buffers);
+  const y = matmulReference(spec, inputs, weight.values);
+  const want = (row: number, col: number): number =>
+    evaluate(
+      epilogue.expr,
+      y[row * spec.n + col]!,
+      epilogue.operands.map((o, i) => operands[i]![o.offset + row * o.strideRow + col * o.strideCol]!),
+    );
+  expectView(out, decode(out.type, results.get(buffers.length - 1)!), want, tolerance, before);
+}
+
+const bytesOfView = (data: ArrayBufferView): Uint8Array =>
+  new Uint8Array(data.buffer, data.byteOffset, data.byteLength);

@@ -1,0 +1,89 @@
+// Requests: defaults, the model's own defaults, and a refusal that names the mistake for each kind of mistake.
+import { describe, expect, it } from 'vitest';
+import { KontextError } from '../../../runtime/src/errors.ts';
+import { checkRequest } from '../../../sdk/src/kontext/request.ts';
+import type { EditRequest, GenerateRequest } from '../../../sdk/src/kontext/types.ts';
+
+const image = { width: 1, height: 1, data: new Uint8ClampedArray([1, 2, 3, 255]) };
+
+function refusal(request: unknown): string {
+  try {
+    checkRequest(request as EditRequest);
+  } catch (error) {
+    if (error instanceof KontextError && error.code === 'invalid-request') return error.message;
+    throw error;
+  }
+  throw new Error('the request was accepted');
+}
+
+describe('checkRequest', () => {
+  it('fills in the defaults of the reference', () => {
+    const checked = checkRequest({ image, prompt: 'make it night' });
+    expect(checked).toMatchObject({
+      kind: 'edit',
+      steps: 28,
+      guidance: 2.5,
+      maxSequenceLength: 512,
+      trueCfgScale: 1,
+      images: 1,
+      size: 'auto',
+      autoResize: true,
+      references: [image],
+      output: 'image',
+    });
+    expect(checked.seed).toBeGreaterThanOrEqual(0n);
+    expect(checkRequest({ prompt: 'a fox' })).toMatchObject({ kind: 'generate', references: [] });
+  });
+
+  it('prefers explicit options, then the model’s, then the table’s', () => {
+    const model = { steps: 12, maxSequenceLength: 24 };
+    expect(checkRequest({ prompt: 'x' }, model)).toMatchObject({ steps: 12, maxSequenceLength: 24 });
+    expect(checkRequest({ prompt: 'x', steps: 3, maxSequenceLength: 7 }, model)).toMatchObject({
+      steps: 3,
+      maxSequenceLength: 7,
+    });
+  });
+
+  it('takes seeds as PyTorch does', () => {
+    const seed = (value: number | bigint) => checkRequest({ prompt: 'x', seed: value }).seed;
+    expect(seed(7)).toBe(7n);
+    expect(seed(-1)).toBe(2n ** 64n - 1n);
+    expect(seed(2n ** 64n - 1n)).toBe(2n ** 64n - 1n);
+  });
+
+  const wrong: [what: string, request: Record<string, unknown>, message: RegExp][] = [
+    ['no prompt', { image }, /prompt is empty/],
+    ['a blank prompt', { prompt: ' \n' }, /prompt is empty/],
+    ['no image', { prompt: 'x', image: undefined }, /image is missing/],
+    ['an unknown option', { prompt: 'x', colour: 1 }, /Unknown option colour/],
+    ['an option in snake case', { prompt: 'x', max_area: 1 }, /Did you mean maxArea/],
+    ['an edit option', { prompt: 'x', autoResize: true }, /belongs to edit/],
+    ['half a step', { prompt: 'x', steps: 2.5 }, /steps is 2.5; it must be a whole number/],
+    ['no steps', { prompt: 'x', steps: 0 }, /from 1 to 1000/],
+    ['steps as text', { prompt: 'x', steps: '28' }, /steps is "28"/],
+    ['NaN', { prompt: 'x', guidance: Number.NaN }, /guidance is NaN/],
+    ['a long sequence', { prompt: 'x', maxSequenceLength: 513 }, /maxSequenceLength is 513/],
+    [
+      'a size off the grid',
+      { prompt: 'x', size: { width: 100, height: 64 } },
+      /width is 100.*multiple of 16, such as 96/,
+    ],
+    ['a size of nothing', { prompt: 'x', size: { width: 0, height: 64 } }, /width is 0.*16 to 4096/],
+    ['a huge size', { prompt: 'x', size: { width: 30000, height: 64 } }, /width is 30000/],
+    ['the input’s size without input', { prompt: 'x', size: 'input' }, /needs an image/],
+    ['a large seed as number', { prompt: 'x', seed: 2 ** 60 }, /bigint/],
+    ['a seed out of range', { prompt: 'x', seed: 2n ** 64n }, /seed is/],
+    ['CFG without a negative prompt', { prompt: 'x', trueCfgScale: 2 }, /without a negativePrompt/],
+    ['previews at no steps', { prompt: 'x', preview: { every: 0 } }, /preview.every is 0/],
+    ['an output that is none', { prompt: 'x', output: 'video' }, /output is "video"/],
+    ['latents of another type', { prompt: 'x', latents: [1, 2] }, /Float32Array/],
+  ];
+  it.each(wrong)('refuses %s', (_, request, message) => {
+    expect(refusal(request)).toMatch(message);
+  });
+
+  it('accepts any size when it will be scaled to an area', () => {
+    const request: GenerateRequest = { prompt: 'x', size: { width: 100, height: 77 }, maxArea: 4096 };
+    expect(checkRequest(request)).toMatchObject({ size: { width: 100, height: 77 }, maxArea: 4096 });
+  });
+});
