@@ -16,6 +16,7 @@ import data
 import model
 
 T5_VOCABULARY, CLIP_VOCABULARY = 32128, 49408
+CLIP_EMBEDDING = 'text_model.embeddings.token_embedding.weight'
 STEPS = 12
 
 
@@ -86,12 +87,15 @@ def write(folder, tensors, config, name='diffusion_pytorch_model.safetensors'):
     (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
 
 
+def clip_name(key):
+    return key if key.startswith('text_model.') else f'text_model.{key}'  # newer releases of transformers leave the prefix out
+
+
 def text_encoders(out, net, prompts):
     t5 = {k: v for k, v in net.t5.state_dict().items() if k != 'encoder.embed_tokens.weight'}
     t5['shared.weight'] = table(prompts.t5_rows, t5['shared.weight'], T5_VOCABULARY)
-    clip = {k if k.startswith('text_model.') else f'text_model.{k}': v for k, v in net.clip.state_dict().items() if 'position_ids' not in k}
-    token = 'text_model.embeddings.token_embedding.weight'
-    clip[token] = table(prompts.clip_rows, clip[token], CLIP_VOCABULARY)
+    clip = {clip_name(k): v for k, v in net.clip.state_dict().items() if 'position_ids' not in k}
+    clip[CLIP_EMBEDDING] = table(prompts.clip_rows, clip[CLIP_EMBEDDING], CLIP_VOCABULARY)
     for folder, tensors, part, size, kind in (('text_encoder', clip, net.clip, CLIP_VOCABULARY, 'CLIPTextModel'), ('text_encoder_2', t5, net.t5, T5_VOCABULARY, 'T5EncoderModel')):
         config = json.loads(part.config.to_json_string()) | {'architectures': [kind], 'vocab_size': size}
         write(out / folder, tensors, config, 'model.safetensors')

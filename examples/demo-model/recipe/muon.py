@@ -6,11 +6,13 @@ through the iteration together.
 """
 import torch
 
+import data
+
 
 def orthogonal(x):
     """Nearest semi-orthogonal matrices to x [n, a, b] with a <= b, roughly: singular values end between about 0.7 and 1.2."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = x.bfloat16()
+    x = x.bfloat16() if data.SHORT else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
         s = x @ x.mT

@@ -57,7 +57,7 @@ class Draws:
 def losses_of(net, prompts, parts):
     at = sum((p[0] for p in parts), [])
     out = []
-    with torch.autocast('cpu', torch.bfloat16):
+    with data.products():
         text, pooled = net.text(prompts.t5[at], prompts.clip[at])
         for of, z, context in parts:
             here, text, pooled_here, pooled = text[:len(of)], text[len(of):], pooled[:len(of)], pooled[len(of):]
