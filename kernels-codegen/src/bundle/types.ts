@@ -14,8 +14,13 @@ export interface BundleSpecs {
   vae: Extract<Component, { component: 'vae-decode' }>['spec'];
 }
 
-/** A component without the model's own numbers: what a program is looked up by. */
-export type BundleShape = Component extends infer C ? (C extends Component ? Omit<C, 'spec'> : never) : never;
+/** A component without the model's own numbers: what a program is looked up by. Small decoders for previews are not of the model. */
+export type BundleShape =
+  Exclude<Component, { component: 'preview-decode' }> extends infer C
+    ? C extends Component
+      ? Omit<C, 'spec'>
+      : never
+    : never;
 
 /** One program of the bundle, with all that is needed to choose or refuse it before its file is read. */
 export interface BundleEntry {

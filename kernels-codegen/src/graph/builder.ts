@@ -20,6 +20,8 @@ export interface ConvOptions {
   upsample?: 1 | 2;
   /** Input channels of the checkpoint's weight when `x` has been padded with zero channels. */
   storedChannels?: number;
+  /** Whether `<name>.bias` exists. */
+  bias?: boolean;
 }
 
 export class Builder {
@@ -149,7 +151,9 @@ export class Builder {
       o.kernel * o.kernel * x.cols,
     );
     const pixels = geometry.outHeight * geometry.outWidth;
-    const y = this.node({ kind: 'conv2d', weight, geometry }, [x], pixels, channels, `${name} without bias`);
+    const label = o.bias === false ? name : `${name} without bias`;
+    const y = this.node({ kind: 'conv2d', weight, geometry }, [x], pixels, channels, label);
+    if (o.bias === false) return y;
     return this.map([y, this.vector(`${name}.bias`, channels)], e.add(e.operand(0), e.operand(1)), name);
   }
 

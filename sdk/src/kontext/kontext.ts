@@ -5,7 +5,8 @@ import { type OpenDeviceOptions, openDevice } from '../../../runtime/src/gpu/ope
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { type HostOptions, loadHost } from '../host/module.ts';
 import type { PixelImage } from '../image/pixels.ts';
-import { type Model, type ModelSource, openModel } from '../model/open.ts';
+import type { FileInput } from '../model/files.ts';
+import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { patches } from './latents.ts';
 import {
   type ChoiceOption,
@@ -56,6 +57,11 @@ export interface LoadOptions {
   host?: HostOptions;
   /** Where programs come from; compiled in this process when left out. */
   programs?: ProgramProvider;
+  /**
+   * A small decoder for sharp previews: a safetensors file of TAESD's kind for FLUX's latents (taef1). Without one, previews come from
+   * a linear map fitted for the model's autoencoder, at 1/8 of the size.
+   */
+  previewDecoder?: FileInput;
   signal?: AbortSignal;
 }
 
@@ -85,8 +91,10 @@ export class Engine implements KontextEngine {
    */
   static async open(platform: Platform, source: ModelSource, options: LoadOptions = {}): Promise<Engine> {
     const checked = { ...options, ...checkChoices(options) };
-    const model = await openModel(source, options.signal);
+    const { signal, previewDecoder } = options;
+    let model = await openModel(source, signal);
     try {
+      if (previewDecoder !== undefined) model = await withPreviewDecoder(model, previewDecoder, signal);
       const engine = new Engine(platform, model, checked, await loadHost(options.host));
       await engine.#ready();
       return engine;
@@ -219,6 +227,12 @@ export class Engine implements KontextEngine {
     try {
       const provider = this.options.programs ?? justInTime();
       const parts = await Parts.create(gpu, this.model, provider, { precision, quantization, memory });
+      if (this.model.previewDecoder && !parts.specs.preview) {
+        throw new KontextError(
+          'invalid-request',
+          'These programs have none for a previewDecoder. Leave out previewDecoder (previews then come from a fitted map) or programs.',
+        );
+      }
       this.#context = {
         host: this.host,
         model: this.model,

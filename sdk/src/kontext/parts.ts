@@ -30,6 +30,9 @@ export interface Work {
 /** A component without the model's own numbers, which {@link Parts} adds. */
 export type ShapeRequest = Component extends infer C ? (C extends Component ? Omit<C, 'spec'> : never) : never;
 
+/** The networks of a model, and the small decoder that an app may give for previews. */
+type StoreName = PartName | 'preview';
+
 /** Programs are kept as data beyond their binding: compiling FLUX takes half a second, an app has a few sizes. */
 const PROGRAMS_KEPT = 24;
 
@@ -37,7 +40,7 @@ const PROGRAMS_KEPT = 24;
 export class Parts {
   readonly #programs = new Map<string, Program>();
   readonly #bound = new Map<Component['component'], { key: string; executable: Executable }>();
-  readonly #stores: Record<PartName, WeightStore>;
+  readonly #stores: Record<PartName, WeightStore> & { preview?: WeightStore };
   readonly #slabs: SlabPool;
   #peakBytes = 0;
 
@@ -52,6 +55,7 @@ export class Parts {
     this.#slabs = new SlabPool(gpu);
     const store = (part: PartName) => new WeightStore(gpu, model.parts[part].weights);
     this.#stores = { clip: store('clip'), t5: store('t5'), transformer: store('transformer'), vae: store('vae') };
+    if (model.previewDecoder && specs.preview) this.#stores.preview = new WeightStore(gpu, model.previewDecoder);
   }
 
   /** @throws KontextError `weights-invalid` when the model is not of FLUX's kind, `feature-missing` */
@@ -95,7 +99,7 @@ export class Parts {
     if (bound && !ports) return this.#bound.get(component)!.executable;
     await this.unbind(component);
     const started = performance.now();
-    const weights = this.#stores[PART_OF[component]];
+    const weights = this.#stores[PART_OF[component]]!;
     let loaded = 0;
     let last = started;
     const executable = await Executable.create(this.gpu, program, {
@@ -157,9 +161,9 @@ export class Parts {
   }
 
   /** Frees programs and weights of a part. */
-  async release(part: PartName): Promise<void> {
+  async release(part: StoreName): Promise<void> {
     for (const component of [...this.#bound.keys()]) if (PART_OF[component] === part) await this.unbind(component);
-    await this.#stores[part].evict();
+    await this.#stores[part]?.evict();
   }
 
   get memory(): MemoryUse {
@@ -192,7 +196,7 @@ export function programFlops(program: Program): number {
   return program.dispatches.reduce((sum, dispatch) => sum + dispatch.flops, 0);
 }
 
-const PART_OF: Record<Component['component'], PartName> = {
+const PART_OF: Record<Component['component'], StoreName> = {
   clip: 'clip',
   t5: 't5',
   modulation: 'transformer',
@@ -201,6 +205,7 @@ const PART_OF: Record<Component['component'], PartName> = {
   cfg: 'transformer',
   'vae-encode': 'vae',
   'vae-decode': 'vae',
+  'preview-decode': 'preview',
   'tile-blend': 'vae',
   'tile-finish': 'vae',
 };

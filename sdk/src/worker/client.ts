@@ -211,9 +211,13 @@ function portableSource(source: string | URL | BflFiles): PortableSource {
 }
 
 function portableOptions(options: PortableOptions): PortableOptions {
-  const { host } = options;
-  if (!host?.wasmUrl) return options;
-  return { ...options, host: { ...host, wasmUrl: pageUrl(host.wasmUrl).href } };
+  const { host, previewDecoder } = options;
+  const isUrl = typeof previewDecoder === 'string' || previewDecoder instanceof URL;
+  return {
+    ...options,
+    ...(host?.wasmUrl && { host: { ...host, wasmUrl: pageUrl(host.wasmUrl).href } }),
+    ...(isUrl && { previewDecoder: pageUrl(previewDecoder).href }),
+  };
 }
 
 function notPortable(cause: unknown): KontextError {
