@@ -211,9 +211,12 @@ function portableSource(source: string | URL | BflFiles): PortableSource {
 }
 
 function portableOptions(options: PortableOptions): PortableOptions {
-  const { host } = options;
-  if (!host?.wasmUrl) return options;
-  return { ...options, host: { ...host, wasmUrl: pageUrl(host.wasmUrl).href } };
+  const { host, programs } = options;
+  return {
+    ...options,
+    ...(host?.wasmUrl && { host: { ...host, wasmUrl: pageUrl(host.wasmUrl).href } }),
+    ...(programs !== undefined && { programs: pageUrl(programs).href }),
+  };
 }
 
 function notPortable(cause: unknown): KontextError {
