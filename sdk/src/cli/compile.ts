@@ -11,10 +11,10 @@ import { patches, TOKEN_CHANNELS, tokenCount } from '../kontext/latents.ts';
 import { type ModelDefaults, REQUEST_OPTIONS } from '../kontext/options.ts';
 import { PREVIEW_PROGRAM } from '../kontext/preview.ts';
 import { justInTime } from '../kontext/programs.ts';
+import { DEFAULT_TILING, tilePrograms } from '../kontext/tiling.ts';
 import type { ImageSize } from '../kontext/types.ts';
 import { demoModel } from '../model/demo.ts';
 import { openModel } from '../model/open.ts';
-import { DEFAULT_TILING, tilePrograms } from '../kontext/tiling.ts';
 import { bundleFolder } from '../programs/sources.ts';
 import { usage } from './arguments.ts';
 import { diffBundles } from './diff.ts';
@@ -69,11 +69,11 @@ export async function compileCommand(args: readonly string[]): Promise<void> {
     sizes,
     references: values.reference?.map(sizeFrom),
     steps: values.steps?.split(',').map((text) => whole(text, 'steps')) ?? [
-      defaults.steps ?? REQUEST_OPTIONS.steps.default,
+      defaults.steps ?? REQUEST_OPTIONS.steps.default!,
     ],
     textTokens:
       values['max-sequence-length'] === undefined
-        ? (defaults.maxSequenceLength ?? REQUEST_OPTIONS.maxSequenceLength.default)
+        ? (defaults.maxSequenceLength ?? REQUEST_OPTIONS.maxSequenceLength.default!)
         : whole(values['max-sequence-length'], 'max-sequence-length'),
   });
   const { writeBundle } = await import('../../../kernels-codegen/src/bundle/write.ts');

@@ -32,7 +32,9 @@ export async function diffBundles(a: BundleSource, b: BundleSource): Promise<str
     lines.push(`~ ${nameOf(entry)}: ${changes.join(', ') || 'same numbers'}`);
     if (known.body === entry.body) continue;
     const kernels = await Promise.all([kernelsOf(a, old, known), kernelsOf(b, fresh, entry)]);
-    lines.push(...kernelChanges(...kernels).map((change) => `    ${change}`));
+    const details = kernelChanges(...kernels);
+    if (details.length === 0) details.push('the same kernels on other ranges, weights or constants');
+    lines.push(...details.map((detail) => `    ${detail}`));
   }
   const modules = new Set(old.modules.flatMap(({ holds }) => holds));
   const created = fresh.modules.flatMap(({ holds }) => holds).filter((hash) => !modules.delete(hash)).length;
@@ -58,9 +60,7 @@ function numbers(old: BundleEntry, entry: BundleEntry): string[] {
     ['ports MiB', old.memory.ports / MiB, entry.memory.ports / MiB],
     ['weights MiB', old.memory.weights / MiB, entry.memory.weights / MiB],
   ];
-  return rows.flatMap(([what, x, y]) =>
-    x === y ? [] : [`${what} ${Number(x.toFixed(2))} → ${Number(y.toFixed(2))}`],
-  );
+  return rows.flatMap(([what, x, y]) => (x === y ? [] : [`${what} ${Number(x.toFixed(2))} → ${Number(y.toFixed(2))}`]));
 }
 
 type KernelTexts = Map<string, { texts: string[]; dispatches: number }>;

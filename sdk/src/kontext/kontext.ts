@@ -7,7 +7,6 @@ import { type HostOptions, loadHost } from '../host/module.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { type Model, type ModelSource, openModel } from '../model/open.ts';
 import { openPrograms, type Programs } from '../programs/sources.ts';
-import type { ProgramProvider } from './programs.ts';
 import { patches } from './latents.ts';
 import {
   type ChoiceOption,
@@ -19,6 +18,7 @@ import {
 } from './options.ts';
 import { Parts, type Work } from './parts.ts';
 import { type PipelineContext, runPipeline } from './pipeline.ts';
+import type { ProgramProvider } from './programs.ts';
 import { ProgressTracker } from './progress.ts';
 import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
