@@ -2,7 +2,7 @@
 // Used by a quick test with one size and by `npm run check:bundles` with all of them.
 
 import { gzipSync } from 'node:zlib';
-import type { BundleManifest, BundleSource } from '../../kernels-codegen/src/bundle/types.ts';
+import type { BundleSource } from '../../kernels-codegen/src/bundle/types.ts';
 import { writeBundle } from '../../kernels-codegen/src/bundle/write.ts';
 import { FLUX1_KONTEXT_DEV } from '../../kernels-codegen/src/models/specs.ts';
 import type { Quantization } from '../../kernels-codegen/src/plan/lower.ts';
@@ -48,8 +48,7 @@ export async function checkMatrix(
   const cpu = process.cpuUsage(started.cpu);
   const seconds = { wall: (performance.now() - started.wall) / 1000, cpu: (cpu.user + cpu.system) / 1e6 };
   const texts = [...files.values()];
-  const source = inMemory(files);
-  const manifest = await readManifest(source);
+  const manifest = await readManifest(inMemory(files));
   onProgress(`built in ${seconds.wall.toFixed(1)} s (${seconds.cpu.toFixed(1)} s of CPU)`);
   return {
     seconds,
@@ -58,12 +57,14 @@ export async function checkMatrix(
     gzipped: texts.reduce((sum, text) => sum + gzipSync(text).length, 0),
     modules: manifest.modules.reduce((sum, { holds }) => sum + holds.length, 0),
     programs: { listed: manifest.programs.length, distinct: new Set(manifest.programs.map(({ body }) => body)).size },
-    validated: await validate(source, manifest, onProgress),
+    validated: await validate(files, onProgress),
   };
 }
 
 /** Each distinct program of each target, read as the runtime reads it, on a device with that target's features. */
-async function validate(source: BundleSource, manifest: BundleManifest, onProgress: (line: string) => void) {
+export async function validate(files: Map<string, string>, onProgress: (line: string) => void = () => {}) {
+  const source = inMemory(files);
+  const manifest = await readManifest(source);
   const counts = { programs: 0, dispatches: 0, structural: 0, largeKernels: 0 };
   for (const target of manifest.targets) {
     const device = await openNullDevice(target);
