@@ -78,11 +78,15 @@ export async function compileCommand(args: readonly string[]): Promise<void> {
   });
   const { writeBundle } = await import('../../../kernels-codegen/src/bundle/write.ts');
   const wgsl = values.wgsl === true;
-  const files = await writeBundle({ model: label, specs, shapes, targets, quantizations, wgsl });
+  const terminal = process.stderr.isTTY;
+  const files = await writeBundle({ model: label, specs, shapes, targets, quantizations, wgsl }, (done, total) => {
+    if (terminal) process.stderr.write(done < total ? `\rprogram ${done} of ${total}` : '\r\x1b[K');
+  });
   await save(resolve(values.output), files);
   const manifest = JSON.parse(files.get('manifest.json')!) as BundleManifest;
   let [bytes, gzipped] = [0, 0];
-  for (const text of files.values()) {
+  for (const [path, text] of files) {
+    if (path.startsWith('wgsl/')) continue;
     bytes += Buffer.byteLength(text);
     gzipped += gzipSync(text).length;
   }
