@@ -16,7 +16,7 @@ const pages = ['node', 'ahead-of-time'].map((name) => {
   }));
   // In the order of the page: a program may use what a command above it made.
   const parts = blocks.flatMap(({ language, code }) => (language === 'sh' ? code.trim().split('\n') : [code]));
-  return { name, parts };
+  return [name, parts] as const;
 });
 
 let folder: string;
@@ -36,7 +36,7 @@ function execute(file: string, args: string[]): Promise<string> {
   });
 }
 
-describe.each(pages)('docs/guide/$name.md', { timeout: 600_000 }, ({ name, parts }) => {
+describe.each(pages)('docs/guide/%s.md', { timeout: 600_000 }, (name, parts) => {
   it('has commands and programs', () => {
     expect(parts.filter((text) => text.startsWith('npx ')).length).toBeGreaterThanOrEqual(4);
     expect(parts.filter((text) => text.startsWith('import ')).length).toBeGreaterThanOrEqual(1);
