@@ -1,10 +1,12 @@
 // Bundles on the command line: compile, targets, inspect, diff; the same bytes from any process; profiles from files.
 
 import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { BundleManifest, BundleSource } from '../../kernels-codegen/src/bundle/types.ts';
 import { describeAdapter } from '../../runtime/src/gpu/open.ts';
@@ -96,12 +98,36 @@ describe('compile', () => {
     expect((await demo('baseline', 'x', '--quantization', 'q2')).text).toContain('q4');
   });
 
-  it('writes an entry that is a source, with types', async () => {
+  it('writes an entry that is a source, with types', { timeout: 600_000 }, async () => {
+    // Node itself, in a folder that says nothing of modules, and the compiler of TypeScript.
+    const script = `import programs from '${a}/index.js'; console.log((await programs.read('manifest.json')).model);`;
+    const plain = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], { cwd: folder });
+    expect(plain.stdout).toBe('demo\n');
+    expect(
+      typeErrors(`import { Kontext } from '${root}sdk/src/browser.ts';
+import programs from '${a}/index.js';
+export const kontext: Promise<Kontext> = Kontext.load('/model/', { programs });`),
+    ).toEqual([]);
     const entry = (await import(/* @vite-ignore */ join(a, 'index.js'))) as { default: BundleSource };
     expect(await readManifest(entry.default)).toEqual(await readManifest(bundleFolder(a)));
     expect(await readFile(join(a, 'index.d.ts'), 'utf8')).toContain('export default programs');
   });
 });
+
+/** What TypeScript says of a module that lies beside the bundle. */
+function typeErrors(code: string): string[] {
+  const file = join(folder, 'app.ts');
+  writeFileSync(file, code);
+  const { config } = ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile);
+  const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root);
+  const program = ts.createProgram([file], {
+    ...options,
+    typeRoots: [`${root}node_modules/@types`, `${root}node_modules`],
+  });
+  return program
+    .getSemanticDiagnostics(program.getSourceFile(file))
+    .map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'));
+}
 
 describe('diff', () => {
   it('lists targets, programs and kernels', async () => {

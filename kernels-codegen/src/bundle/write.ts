@@ -24,7 +24,8 @@ export interface BundleRequest {
 }
 
 /**
- * @returns file contents by path: `manifest.json`, `modules/*.json`, `programs/*.json`, `index.js`, `index.d.ts`, `wgsl/*.wgsl`
+ * @returns file contents by path: `manifest.json`, `modules/*.json`, `programs/*.json`, `index.js`, `index.d.ts`, `package.json`,
+ *   `wgsl/*.wgsl`
  * @throws KontextError `invalid-request` for a shape the model cannot have, `limit-too-small` when a program exceeds a target
  */
 export async function writeBundle(
@@ -94,6 +95,8 @@ export async function writeBundle(
   for (const [hash, text] of sorted) files.set(`programs/${hash}.json`, text);
   files.set('index.js', entryPoint(request.model, [...files.keys()]));
   files.set('index.d.ts', entryTypes(request.model));
+  // Node takes index.js for what it is wherever the bundle lies.
+  files.set('package.json', '{ "type": "module" }\n');
   if (request.wgsl) for (const module of modules.values()) files.set(readableName(module), module.wgsl);
   return files;
 }
