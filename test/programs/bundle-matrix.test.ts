@@ -12,11 +12,11 @@ import { checkMatrix, validate } from './bundle-matrix.ts';
 
 it('the real model at one size', { timeout: 600_000 }, async () => {
   const targets = ['nvidia-matrix', 'apple-m-matrix', 'intel-xe', 'nvidia-f32'];
-  const report = await checkMatrix({ sizes: [[1024, 1024]], targets, quantizations: ['q8', 'q4'] });
-  expect(report.validated.programs).toBeGreaterThan(70);
-  expect(report.validated.dispatches).toBeGreaterThan(10_000);
-  // 17 sizes with 9 token counts, and half as much again for the third quantisation: well under 10 MB.
-  expect(report.gzipped).toBeLessThan(1.2e6);
+  const report = await checkMatrix({ sizes: [[1024, 1024]], targets, quantizations: ['q4'] });
+  expect(report.validated.programs).toBeGreaterThanOrEqual(64);
+  expect(report.validated.dispatches).toBeGreaterThan(5000);
+  // A ninth of the token counts and a third of the quantisations: far more than this could not stay under 10 MB.
+  expect(report.gzipped).toBeLessThan(0.8e6);
 });
 
 it('the demo model for every target', { timeout: 600_000 }, async () => {

@@ -8,13 +8,14 @@ export interface EncodedCount {
   dispatches: number;
   /** Dispatches with a binding above WebGPU's default limits: their ranges are checked by our own rules instead. */
   structural: number;
-  /** Kernels whose workgroup is above WebGPU's default limits: their size and memory are compared with the target's. */
+  /** Kernels whose workgroup does not suit the null device: its size and memory are compared with the target's limits. */
   largeKernels: number;
 }
 
 const STORAGE = 0x80;
-/** What Dawn says of workgroups beyond a device's limits; anything else is an error of ours. */
-const ABOVE_LIMITS = /exceeds the maximum allowed|workgroup storage|total number of workgroup invocations/i;
+/** What Dawn says of workgroups beyond a device's limits or not of its subgroups' size (128 here); anything else is an error of ours. */
+const ABOVE_LIMITS =
+  /exceeds the maximum allowed|workgroup storage|total number of workgroup invocations|multiple of the device maxSubgroupSize/i;
 const WORKGROUP_SIZE = /@workgroup_size\(([\d, ]+)\)/;
 
 /** @throws Error with every WebGPU error, and every broken rule of the dispatches too large to bind */
@@ -100,11 +101,13 @@ function declarationOf(kernel: Kernel, binding: number): { name: string; bytes: 
 
 /** What of a kernel's workgroup exceeds the target. Dawn itself counts the memory, for a smaller workgroup of the same text. */
 async function workgroupProblem(target: NullDevice, kernel: Kernel): Promise<string | undefined> {
-  const { limits } = target.profile;
+  const { limits, subgroupSize, subgroupMatrix } = target.profile;
   const size = WORKGROUP_SIZE.exec(kernel.wgsl)![1]!.split(',').map(Number);
   const invocations = size.reduce((product, n) => product * n, 1);
   if (size[0]! > limits.maxComputeWorkgroupSizeX || invocations > limits.maxComputeInvocationsPerWorkgroup)
     return `has workgroups of ${size.join('×')}`;
+  if (subgroupMatrix && /subgroupMatrix/.test(kernel.wgsl) && size[0]! % subgroupSize!.max !== 0)
+    return `has workgroups of ${size.join('×')}, no multiple of the subgroup size ${subgroupSize!.max}`;
   const small = { ...kernel, wgsl: kernel.wgsl.replace(WORKGROUP_SIZE, '@workgroup_size(128)') };
   const message = await pipelineOf(target, small).then(
     () => undefined,
