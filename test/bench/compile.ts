@@ -13,7 +13,7 @@ const grid = { height: 64, width: 64 };
 console.log(
   '| target | first | median of the rest | kernels | dispatches | JSON gzipped |\n| --- | --- | --- | --- | --- | --- |',
 );
-for (const name of ['nvidia-f32', 'mobile', 'nvidia', 'nvidia-matrix']) {
+for (const name of ['nvidia-f32', 'mali', 'nvidia', 'nvidia-matrix']) {
   const request: CompileRequest = {
     component: 'denoise',
     spec: FLUX1_KONTEXT_DEV.transformer,

@@ -29,17 +29,42 @@ export interface OpenDeviceOptions {
  * @throws `webgpu-unavailable` when there is no WebGPU, no adapter, or none of the wanted name; says what to install
  */
 export async function openDevice(options: OpenDeviceOptions = {}): Promise<KontextDevice> {
+  return (await findAdapter(options)).open();
+}
+
+/** What the adapter that {@link openDevice} would choose offers, without keeping a device. */
+export async function describeAdapter(options: OpenDeviceOptions = {}): Promise<AdapterReport> {
+  return (await findAdapter(options)).report;
+}
+
+/** An adapter before its device is opened, for those who may refuse it. */
+export interface FoundAdapter {
+  report: AdapterReport;
+  open(): Promise<KontextDevice>;
+}
+
+/** The first half of {@link openDevice}. @throws `webgpu-unavailable` */
+export async function findAdapter(options: OpenDeviceOptions = {}): Promise<FoundAdapter> {
   const gpu = await entryPoint(options);
   const adapter = await requestAdapter(gpu, options);
+  return {
+    report: reportAdapter(adapter),
+    async open() {
+      const device = await requestDevice(adapter);
+      return new KontextDevice(device, reportAdapter(adapter, device), options.backend, isDawn(gpu));
+    },
+  };
+}
+
+async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
   const features = USEFUL_FEATURES.filter((name) => adapter.features.has(name));
   const requiredLimits: Record<string, number> = {};
   for (const name of USEFUL_LIMITS) {
     const value = adapter.limits[name];
     if (value !== undefined) requiredLimits[name] = value;
   }
-  let device: GPUDevice;
   try {
-    device = await adapter.requestDevice({
+    return await adapter.requestDevice({
       label: 'kontext',
       requiredFeatures: features as Iterable<GPUFeatureName>,
       requiredLimits,
@@ -52,12 +77,6 @@ export async function openDevice(options: OpenDeviceOptions = {}): Promise<Konte
       { cause },
     );
   }
-  return new KontextDevice(device, reportAdapter(adapter, device), options.backend, isDawn(gpu));
-}
-
-/** What the adapter that {@link openDevice} would choose offers, without keeping a device. */
-export async function describeAdapter(options: OpenDeviceOptions = {}): Promise<AdapterReport> {
-  return reportAdapter(await requestAdapter(await entryPoint(options), options));
 }
 
 // Dawn crashes or hangs when the object of create() is collected while a device lives (7 of 7 runs), and a device's

@@ -11,6 +11,9 @@ const TERMS = LATENT_CHANNELS + 1;
 /** The chart is this many pixels wide and high: 1,024 samples for 17 unknowns. */
 const CHART_SIDE = 256;
 
+/** What {@link fitPreview} runs. */
+export const PREVIEW_PROGRAM = { component: 'vae-encode', width: CHART_SIDE, height: CHART_SIDE } as const;
+
 /** Latent channels (and 1) to red, green, blue in 0 to 255: row-major `[17, 3]`. */
 export type PreviewMap = Float64Array;
 
@@ -53,7 +56,7 @@ export async function makePreviewer(
 export async function fitPreview(parts: Parts, work: Work): Promise<PreviewMap> {
   const size = { width: CHART_SIDE, height: CHART_SIDE };
   const chart = previewChart(size);
-  const executable = await parts.bind({ component: 'vae-encode', ...size }, work);
+  const executable = await parts.bind(PREVIEW_PROGRAM, work);
   executable.write('pixels', chart.data);
   await parts.run(executable, work);
   const tokens = (await executable.read('latents')).slice(0, (CHART_SIDE / 8) ** 2 * LATENT_CHANNELS);

@@ -4,7 +4,7 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import type { Executable } from '../../../runtime/src/execute/executable.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { PATCH_PIXELS, TOKEN_CHANNELS, tokenCount } from './latents.ts';
-import type { Parts, Work } from './parts.ts';
+import type { Parts, ShapeRequest, Work } from './parts.ts';
 import type { ImageSize } from './types.ts';
 
 /** Side of a tile and of the overlap with its neighbours, in picture pixels; multiples of 16. */
@@ -93,6 +93,22 @@ export async function encodeTiled(
     },
   });
   return new Float32Array(bytes.buffer, 0, tokenCount(size) * TOKEN_CHANNELS);
+}
+
+/** Programs that {@link encodeTiled} or {@link decodeTiled} ask for: none for a picture that is no larger than a tile. */
+export function tilePrograms(part: 'encode' | 'decode', size: ImageSize, tiling: Tiling): ShapeRequest[] {
+  const [columns, rows] = [tileSpans(size.width, tiling), tileSpans(size.height, tiling)];
+  if (columns.length === 1 && rows.length === 1) return [];
+  const tile = { width: columns[0]!.size, height: rows[0]!.size };
+  const [scale, channels] = part === 'encode' ? [8, TOKEN_CHANNELS / 4] : [1, 3];
+  const whole = { width: size.width / scale, height: size.height / scale, channels };
+  return [
+    part === 'encode'
+      ? { component: 'vae-encode', ...tile, packed: false }
+      : { component: 'vae-decode', ...tile, output: 'tensor' },
+    { component: 'tile-blend', ...whole, tileWidth: tile.width / scale, tileHeight: tile.height / scale },
+    { component: 'tile-finish', ...whole, output: part === 'encode' ? 'packed' : 'image' },
+  ];
 }
 
 interface Join {

@@ -211,11 +211,12 @@ function portableSource(source: string | URL | BflFiles): PortableSource {
 }
 
 function portableOptions(options: PortableOptions): PortableOptions {
-  const { host, previewDecoder } = options;
+  const { host, programs, previewDecoder } = options;
   const isUrl = typeof previewDecoder === 'string' || previewDecoder instanceof URL;
   return {
     ...options,
     ...(host?.wasmUrl && { host: { ...host, wasmUrl: pageUrl(host.wasmUrl).href } }),
+    ...(programs !== undefined && { programs: pageUrl(programs).href }),
     ...(isUrl && { previewDecoder: pageUrl(previewDecoder).href }),
   };
 }
