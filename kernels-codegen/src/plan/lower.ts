@@ -20,7 +20,7 @@ import { attention } from '../kernels/attention.ts';
 import { blendTile } from '../kernels/blend-tile.ts';
 import { conv2d } from '../kernels/conv2d/index.ts';
 import { gather } from '../kernels/gather.ts';
-import { groupNormFinish, groupNormPartial, groupNormPartialShape } from '../kernels/group-norm.ts';
+import { groupNormFinish, groupNormParameters, groupNormPartial, groupNormPartialShape } from '../kernels/group-norm.ts';
 import { headNorm } from '../kernels/head-norm.ts';
 import { bytesOf, type Epilogue, type KernelSource, type MatrixView, type OperandView } from '../kernels/kernel.ts';
 import { matmul } from '../kernels/matmul/index.ts';
@@ -87,8 +87,7 @@ export function lower(graph: Graph, o: LowerOptions): Program {
     const request = weightRequest(t, o);
     return { format: request.format, range: ['weight', weights.index(request), 0, request.bytes] };
   };
-  const constant = (t: Tensor): BufferRange => {
-    const { data } = t.origin as { kind: 'constant'; data: Uint32Array };
+  const constant = (data: Uint32Array): BufferRange => {
     const bytes = roundUp(data.byteLength, BINDING_UNIT);
     const padded = new Uint8Array(bytes);
     padded.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
@@ -215,8 +214,9 @@ export function lower(graph: Graph, o: LowerOptions): Program {
         const scratch = placement.scratch.get(node)!;
         const partial = locateIn(scratch, 0, 0, scratch.rows, scratch.cols);
         const spec = { x: x!.view, groups: op.groups, eps: op.eps, out: out.view, partial: partial.view };
-        emit(node, generate(groupNormPartial, spec), [x!.range, partial.range], `${node.label} statistics`);
-        emit(node, generate(groupNormFinish, spec), [partial.range, gamma!.range, beta!.range, out.range]);
+        const shape = constant(groupNormParameters(spec));
+        emit(node, generate(groupNormPartial, spec), [x!.range, shape, partial.range], `${node.label} statistics`);
+        emit(node, generate(groupNormFinish, spec), [partial.range, shape, gamma!.range, beta!.range, out.range]);
         break;
       }
       case 'pointwise': {
@@ -228,7 +228,7 @@ export function lower(graph: Graph, o: LowerOptions): Program {
         const table = matrix(inputs[0]!);
         const out = locate(node.output);
         const spec = { table: table.view, indices: inputs[1]!.cols, out: out.view };
-        emit(node, generate(gather, spec), [table.range, constant(inputs[1]!), out.range]);
+        emit(node, generate(gather, spec), [table.range, constant((inputs[1]!.origin as { kind: 'constant'; data: Uint32Array }).data), out.range]);
         break;
       }
       case 'blendTile': {
