@@ -10,6 +10,8 @@ export interface LinearOptions {
   bias?: boolean;
   /** Use only these output features `[first, end)` of the checkpoint's layer. */
   rows?: [number, number];
+  /** What the result is called when the layer is computed in parts; the layer's name by default. */
+  label?: string;
 }
 
 export interface ConvOptions {
@@ -75,11 +77,12 @@ export class Builder {
     const inputs = Array.isArray(x) ? x : [x];
     const k = inputs.reduce((sum, t) => sum + t.cols, 0);
     const weight = this.weight({ name: `${name}.weight`, role: 'matrix', rows: options.rows }, features, k);
-    const label = options.bias === false ? name : `${name} without bias`;
-    const y = this.node({ kind: 'matmul', weight }, inputs, inputs[0]!.rows, features, label);
+    const label = options.label ?? name;
+    const product = options.bias === false ? label : `${label} without bias`;
+    const y = this.node({ kind: 'matmul', weight }, inputs, inputs[0]!.rows, features, product);
     if (options.bias === false) return y;
     const bias = this.weight({ name: `${name}.bias`, role: 'vector', rows: options.rows }, 1, features);
-    return this.map([y, bias], e.add(e.operand(0), e.operand(1)), name);
+    return this.map([y, bias], e.add(e.operand(0), e.operand(1)), label);
   }
 
   layerNorm(x: Tensor, eps: number, label: string): Tensor {

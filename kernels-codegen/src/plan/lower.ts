@@ -20,7 +20,12 @@ import { attention } from '../kernels/attention.ts';
 import { blendTile } from '../kernels/blend-tile.ts';
 import { conv2d } from '../kernels/conv2d/index.ts';
 import { gather } from '../kernels/gather.ts';
-import { groupNormFinish, groupNormParameters, groupNormPartial, groupNormPartialShape } from '../kernels/group-norm.ts';
+import {
+  groupNormFinish,
+  groupNormParameters,
+  groupNormPartial,
+  groupNormPartialShape,
+} from '../kernels/group-norm.ts';
 import { headNorm } from '../kernels/head-norm.ts';
 import { bytesOf, type Epilogue, type KernelSource, type MatrixView, type OperandView } from '../kernels/kernel.ts';
 import { matmul } from '../kernels/matmul/index.ts';
@@ -228,7 +233,11 @@ export function lower(graph: Graph, o: LowerOptions): Program {
         const table = matrix(inputs[0]!);
         const out = locate(node.output);
         const spec = { table: table.view, indices: inputs[1]!.cols, out: out.view };
-        emit(node, generate(gather, spec), [table.range, constant((inputs[1]!.origin as { kind: 'constant'; data: Uint32Array }).data), out.range]);
+        emit(node, generate(gather, spec), [
+          table.range,
+          constant((inputs[1]!.origin as { kind: 'constant'; data: Uint32Array }).data),
+          out.range,
+        ]);
         break;
       }
       case 'blendTile': {
