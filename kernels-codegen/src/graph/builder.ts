@@ -54,7 +54,9 @@ export class Builder {
   }
 
   output(name: string, value: Tensor): void {
-    const made = value.origin.kind === 'node' && !this.isFinal(value);
+    // A port is a buffer of its own: a part of another value is copied there, like a value that has a port already.
+    const part = this.nodes.some((n) => n.output === value && n.op.kind === 'slice');
+    const made = value.origin.kind === 'node' && !part && !this.isFinal(value);
     this.ports.push({ name, direction: 'out', final: made ? value : this.copy(value, name) });
   }
 
@@ -160,7 +162,10 @@ export class Builder {
   map(values: Tensor[], expr: Expr, label: string): Tensor {
     const rows = Math.max(...values.map((t) => t.rows));
     const cols = Math.max(...values.map((t) => t.cols));
-    return this.node({ kind: 'pointwise' }, [], rows, cols, label, expr, values);
+    // Each value once: a second binding of what is updated in place would read what the first writes.
+    const distinct = [...new Set(values)];
+    const once = e.substitute(expr, e.acc, (i) => e.operand(distinct.indexOf(values[i]!)));
+    return this.node({ kind: 'pointwise' }, [], rows, cols, label, once, distinct);
   }
 
   add(a: Tensor, b: Tensor, label: string): Tensor {

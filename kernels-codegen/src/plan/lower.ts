@@ -341,21 +341,21 @@ class RequirementSum {
   }
 }
 
-function scratchShape(node: Node): { rows: number; cols: number } | undefined {
+export function scratchShape(node: Node): { rows: number; cols: number } | undefined {
   if (node.op.kind !== 'groupNorm') return undefined;
   const x = node.inputs[0]!;
   const view: MatrixView = { type: 'f32', rows: x.rows, cols: x.cols, rowStride: x.cols, offset: 0 };
   return groupNormPartialShape({ x: view, groups: node.op.groups });
 }
 
-function storagesOf(placement: ReturnType<typeof place>): Storage[] {
+export function storagesOf(placement: ReturnType<typeof place>): Storage[] {
   const all = new Set(placement.scratch.values());
   for (const { storage } of placement.homes.values()) if (storage.port === undefined) all.add(storage);
   return [...all];
 }
 
 /** Pairs of storages that one dispatch reads and writes. */
-function conflictsOf(placement: ReturnType<typeof place>): Map<Storage, Set<Storage>> {
+export function conflictsOf(placement: ReturnType<typeof place>): Map<Storage, Set<Storage>> {
   const conflicts = new Map<Storage, Set<Storage>>();
   const add = (a: Storage, b: Storage): void => {
     for (const [x, y] of [
