@@ -13,7 +13,10 @@ import { readSafetensors } from '../support/safetensors.ts';
 
 const FIXTURE = 'transformer-bfl-small';
 const gpu = await openDevice();
-afterAll(() => gpu.destroy());
+afterAll(() => {
+  expect(gpu.uncapturedErrors).toEqual([]);
+  gpu.destroy();
+});
 
 const io = readSafetensors(fixturePath(`${FIXTURE}/io.safetensors`).pathname);
 /** One sample of a batched tensor. */
