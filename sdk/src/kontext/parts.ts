@@ -1,5 +1,6 @@
 // The model's networks on the GPU: binds programs to weights when a stage needs them and frees them when it is over.
 // All programs share one set of slabs, so memory is that of the largest, not of the sum.
+import type { BundleShape } from '../../../kernels-codegen/src/bundle/types.ts';
 import type { Component } from '../../../kernels-codegen/src/compile.ts';
 import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
 import { Executable } from '../../../runtime/src/execute/executable.ts';
@@ -28,7 +29,7 @@ export interface Work {
 }
 
 /** A component without the model's own numbers, which {@link Parts} adds. */
-export type ShapeRequest = Component extends infer C ? (C extends Component ? Omit<C, 'spec'> : never) : never;
+export type ShapeRequest = BundleShape | Omit<Extract<Component, { component: 'preview-decode' }>, 'spec'>;
 
 /** The networks of a model, and the small decoder that an app may give for previews. */
 type StoreName = PartName | 'preview';

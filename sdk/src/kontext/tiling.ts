@@ -1,10 +1,11 @@
 // The autoencoder in tiles, for pictures whose activations do not fit the device in one piece.
 // Tiles overlap and fade into each other; their group norms see the tile only, so the result is close to the untiled one, not equal.
+import type { BundleShape } from '../../../kernels-codegen/src/bundle/types.ts';
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { Executable } from '../../../runtime/src/execute/executable.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { PATCH_PIXELS, TOKEN_CHANNELS, tokenCount } from './latents.ts';
-import type { Parts, ShapeRequest, Work } from './parts.ts';
+import type { Parts, Work } from './parts.ts';
 import type { ImageSize } from './types.ts';
 
 /** Side of a tile and of the overlap with its neighbours, in picture pixels; multiples of 16. */
@@ -96,7 +97,7 @@ export async function encodeTiled(
 }
 
 /** Programs that {@link encodeTiled} or {@link decodeTiled} ask for: none for a picture that is no larger than a tile. */
-export function tilePrograms(part: 'encode' | 'decode', size: ImageSize, tiling: Tiling): ShapeRequest[] {
+export function tilePrograms(part: 'encode' | 'decode', size: ImageSize, tiling: Tiling): BundleShape[] {
   const [columns, rows] = [tileSpans(size.width, tiling), tileSpans(size.height, tiling)];
   if (columns.length === 1 && rows.length === 1) return [];
   const tile = { width: columns[0]!.size, height: rows[0]!.size };
