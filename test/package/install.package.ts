@@ -1,0 +1,173 @@
+// The packed package in fresh projects: Node, TypeScript, Vite, webpack and a page with an import map.
+// What a bundler makes of the worker, the compiler's chunk and the WASM module shows only in a browser, so it is run there.
+import { execFileSync } from 'node:child_process';
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { gzipSync } from 'node:zlib';
+import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core';
+import type { Browser, Page } from 'playwright-core';
+import { publint } from 'publint';
+import { formatMessage } from 'publint/utils';
+import { build as vite } from 'vite';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import webpack from 'webpack';
+import type * as InPage from '../../sdk/src/browser.ts';
+import { decodeImage } from '../../sdk/src/image/node.ts';
+import type * as InWorker from '../../sdk/src/worker/client.ts';
+import { launch, openPage } from '../browser/support/chromium.ts';
+import { serve, type TestServer } from '../browser/support/server.ts';
+import { demoEdit } from '../support/demo-edit.ts';
+import { psnr } from '../support/psnr.ts';
+import { install, pack, root } from './project.ts';
+
+let packed: ReturnType<typeof pack>;
+let browser: Browser;
+const servers: TestServer[] = [];
+
+beforeAll(async () => {
+  packed = pack();
+  browser = await launch();
+});
+afterAll(async () => {
+  await browser?.close();
+  for (const server of servers) await server.close();
+  rmSync(packed.folder, { recursive: true });
+});
+
+it('has nothing that publint objects to', async () => {
+  const tarball = new Uint8Array(readFileSync(packed.tarball)).buffer;
+  const { messages, pkg } = await publint({ pack: { tarball }, strict: true });
+  expect(messages.map((message) => formatMessage(message, pkg, { color: false }))).toEqual([]);
+});
+
+it('has types that are right in every mode that can load an ES module by its exports', async () => {
+  const result = await checkPackage(createPackageFromTarballData(new Uint8Array(readFileSync(packed.tarball))), {
+    // Files, not modules: they have no types.
+    excludeEntrypoints: ['./worker.js', './kontext.wasm', './package.json'],
+  });
+  if (!result.types) throw new Error('the package has no types');
+  const applies = (problem: (typeof result.problems)[number]): boolean =>
+    !('resolutionKind' in problem) || ['node16-esm', 'bundler'].includes(problem.resolutionKind);
+  expect(result.problems.filter(applies)).toEqual([]);
+});
+
+describe('Node', () => {
+  let project: string;
+  beforeAll(() => {
+    project = install(packed, 'node', 'node');
+  });
+
+  it('imports it, finds the demo model, and gets errors of the package’s own class', () => {
+    const out = execFileSync(process.execPath, ['main.js'], { cwd: project, encoding: 'utf8' });
+    expect(JSON.parse(out)).toEqual({
+      model: join(project, 'node_modules/kontext-webgpu/examples/demo-model/model'),
+      typed: true,
+      // The optional package `webgpu` is not installed here.
+      code: 'webgpu-unavailable',
+    });
+  });
+
+  it('has the command line', () => {
+    const run = join(project, 'node_modules/.bin/kontext');
+    const targets = execFileSync(run, ['targets'], { cwd: project, encoding: 'utf8' });
+    expect(targets).toContain('swiftshader');
+  });
+
+  it.each([
+    ['bundler', 'esnext'],
+    ['node16', 'node16'],
+  ])('type-checks with moduleResolution %s', (moduleResolution, module) => {
+    const tsc = join(root, 'node_modules/typescript/bin/tsc');
+    const options = ['--noEmit', '--strict', '--target', 'es2022', '--lib', 'es2023,esnext.disposable,dom,dom.iterable'];
+    // Nothing but what the package brings: no ambient types, and its own declarations are checked too.
+    const types = ['--types', '', '--module', module, '--moduleResolution', moduleResolution];
+    try {
+      execFileSync(process.execPath, [tsc, ...options, ...types, 'app.ts'], { cwd: project, encoding: 'utf8' });
+    } catch (error) {
+      throw new Error((error as { stdout: string }).stdout);
+    }
+  });
+});
+
+describe('browser', () => {
+  it('Vite builds it, and the built page makes the demo edit', async () => {
+    const project = install(packed, 'vite', 'bundled');
+    await vite({ root: project, configFile: false, logLevel: 'error' });
+    const { page, problems, server } = await open(join(project, 'dist'));
+    const { request, input, expected } = await demoEdit();
+    server.mounts['/input/'] = input.folder;
+    const png = await page.evaluate(
+      async ({ request, file }) => {
+        const { Kontext, toBlob } = (globalThis as unknown as { app: typeof InWorker }).app;
+        const kontext = await Kontext.load('/model/');
+        const { image } = await kontext.edit({ ...request, image: `/input/${file}` });
+        await kontext.close();
+        return [...new Uint8Array(await (await toBlob(image)).arrayBuffer())];
+      },
+      { request, file: input.file },
+    );
+    const decibels = psnr(await decodeImage(new Uint8Array(png), 'output'), expected);
+    console.log(`Vite: ${decibels.toFixed(1)} dB of the reference`);
+    expect(decibels).toBeGreaterThan(45);
+    // The compiler came as a file of its own, from inside the worker.
+    expect(server.log.filter(({ path }) => /compiler.*\.js$/.test(path))).toHaveLength(1);
+    expect(problems).toEqual([]);
+  });
+
+  it('webpack builds it, and the built page opens the model in the worker', async () => {
+    const project = install(packed, 'webpack', 'bundled');
+    const stats = await promisify(webpack)({
+      context: project,
+      mode: 'production',
+      entry: './main.js',
+      output: { path: join(project, 'dist'), filename: 'main.js' },
+    });
+    expect(stats!.toJson({ all: false, errors: true, warnings: true, performance: false })).toMatchObject({
+      errors: [],
+    });
+    const { page, problems, server } = await open(join(project, 'dist'));
+    server.mounts['/app/'] = project;
+    await page.goto(`${server.url}/app/index.html`);
+    await page.evaluate(() => import(/* @vite-ignore */ `${location.origin}/main.js`));
+    expect(await openModel(page)).toEqual({ architecture: 'swiftshader', element: true });
+    expect(problems).toEqual([]);
+  });
+
+  it('a page with an import map opens the model, and loads no more than it may', async () => {
+    const { page, problems, server } = await open(install(packed, 'page', 'page'));
+    expect(await openModel(page)).toEqual({ architecture: 'swiftshader', element: true });
+    expect(problems).toEqual([]);
+    const scripts = [...new Set(server.log.map(({ path }) => path))].filter((path) => path.endsWith('.js'));
+    const folder = join(packed.folder, 'page');
+    const kib = (path: string) => gzipSync(readFileSync(join(folder, path)), { level: 9 }).length / 1024;
+    const loaded = scripts.reduce((sum, path) => sum + kib(path), 0);
+    const compiler = kib('node_modules/kontext-webgpu/dist/browser/compiler.js');
+    console.log(`element, worker and engine: ${loaded.toFixed(1)} KiB gzipped; compiler: ${compiler.toFixed(1)} KiB`);
+    expect(scripts.map((path) => path.split('/').at(-1))).toEqual(
+      expect.arrayContaining(['element.js', 'client.js', 'worker.js', 'wasm.js']),
+    );
+    expect(scripts.join()).not.toContain('compiler');
+    expect(loaded).toBeLessThanOrEqual(120);
+    expect(compiler).toBeLessThanOrEqual(60);
+  });
+});
+
+async function open(folder: string) {
+  const server = await serve(folder);
+  server.mounts = { '/model/': join(root, 'examples/demo-model/model/') };
+  servers.push(server);
+  return { server, ...(await openPage(browser, `${server.url}/index.html`)) };
+}
+
+/** Starts the worker and opens the model in it: everything but the edit. */
+async function openModel(page: Page) {
+  await page.waitForFunction(() => 'app' in globalThis);
+  return page.evaluate(async () => {
+    const { Kontext } = (globalThis as unknown as { app: typeof InPage | typeof InWorker }).app;
+    const kontext = await Kontext.load('/model/');
+    const { architecture } = kontext.adapter!;
+    await kontext.close();
+    return { architecture, element: document.querySelector('kontext-editor')!.shadowRoot !== null };
+  });
+}
