@@ -6,7 +6,7 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { KontextEditor } from '../../sdk/src/element/element.ts';
 import { launch, openPage } from './support/chromium.ts';
-import { longestTaskMs } from './support/main-thread.ts';
+import { longestTasks } from './support/main-thread.ts';
 import { serve, type TestServer } from './support/server.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -79,10 +79,12 @@ it('edits from the keyboard, shows previews, and leaves the page responsive', as
     timeout: 0,
     polling: 200,
   });
-  const longestMs = longestTaskMs(await browser.stopTracing());
-  console.log(`longest task of the page's main thread during the edit: ${longestMs.toFixed(1)} ms`);
-  expect(longestMs).toBeGreaterThan(0);
-  expect(longestMs).toBeLessThan(50);
+  const { processorMs, clockMs } = longestTasks(await browser.stopTracing());
+  console.log(
+    `longest task of the page's main thread during the edit: ${processorMs.toFixed(1)} ms, ${clockMs.toFixed(1)} ms by the clock`,
+  );
+  expect(processorMs).toBeGreaterThan(0);
+  expect(processorMs).toBeLessThan(50);
   expect(await status()).toMatch(/^Done in .* seconds: make the background blue$/);
   expect(await page.evaluate(() => (globalThis as unknown as { previews: number }).previews)).toBe(2);
   expect(problems).toEqual([]);

@@ -17,6 +17,15 @@ const { request, expected, input: fixture } = await demoEdit();
 const input = `/input/${fixture.file}`;
 
 type Loader = typeof InPage.Kontext | typeof InWorker.Kontext;
+const [IN_PAGE, IN_WORKER] = ['/dist/browser/kontext.js', '/dist/browser/client.js'];
+
+declare global {
+  /** In the page: the engines by the script they came from. */
+  var engines: Record<string, InPage.Kontext>;
+  /** In the page: a worker that notes in `moved`, after each message with pictures, whether they have left it. */
+  function tellingWorker(): Worker;
+}
+
 let server: TestServer;
 let browser: Browser;
 let page: Page;
@@ -27,6 +36,23 @@ beforeAll(async () => {
   server.mounts['/input/'] = fixture.folder;
   browser = await launch();
   ({ page, problems } = await openPage(browser, `${server.url}/blank.html`));
+  await page.evaluate(() => {
+    const moved: boolean[] = [];
+    const source = `import '${location.origin}/dist/browser/worker.js';
+      const post = self.postMessage;
+      self.postMessage = (message, transfer = []) => {
+        post.call(self, message, transfer);
+        const pictures = message.value?.images ?? (message.event?.preview ? [message.event.preview] : []);
+        for (const { data } of pictures) post.call(self, { type: 'moved', moved: data.byteLength === 0 });
+      };`;
+    const tellingWorker = () => {
+      const url = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }));
+      const worker = new Worker(url, { type: 'module' });
+      worker.addEventListener('message', ({ data }) => data.type === 'moved' && moved.push(data.moved));
+      return worker;
+    };
+    Object.assign(globalThis, { engines: {}, moved, tellingWorker });
+  });
 });
 afterAll(async () => {
   await browser?.close();
@@ -34,15 +60,17 @@ afterAll(async () => {
 });
 
 describe.each([
-  ['in the page', '/dist/browser/kontext.js'],
-  ['in a worker', '/dist/browser/client.js'],
+  ['in the page', IN_PAGE],
+  ['in a worker', IN_WORKER],
 ])('%s', (_, script) => {
   it('makes the reference’s picture', async () => {
     const { image, events, adapter } = await page.evaluate(
       async ({ script, model, input, request }) => {
         const { Kontext } = (await importModule(script)) as { Kontext: Loader };
-        const kontext = await Kontext.load(model);
-        (globalThis as { kontext?: unknown }).kontext = kontext;
+        const kontext = await (script.includes('client')
+          ? (Kontext as typeof InWorker.Kontext).load(model, { worker: tellingWorker() })
+          : Kontext.load(model));
+        engines[script] = kontext as InPage.Kontext;
         const events: { type: string; progress?: number }[] = [];
         let result: InPage.EditResult | undefined;
         for await (const event of kontext.stream({ ...request, image: input, preview: { every: 2 } })) {
@@ -67,8 +95,8 @@ describe.each([
 
   it('stops when cancelled, and says so with its code', async () => {
     const outcome = await page.evaluate(
-      async ({ input, request }) => {
-        const kontext = (globalThis as unknown as { kontext: InPage.Kontext }).kontext;
+      async ({ script, input, request }) => {
+        const kontext = engines[script]!;
         const stop = new AbortController();
         let steps = 0;
         const error = await kontext
@@ -84,7 +112,7 @@ describe.each([
           .catch((error: InPage.KontextError) => error);
         return { code: 'code' in error && error.code, cause: 'cause' in error && error.cause, steps };
       },
-      { input, request },
+      { script, input, request },
     );
     expect(outcome.code).toBe('aborted');
     expect(outcome.cause).toBe('enough');
@@ -95,7 +123,7 @@ describe.each([
     const errors = await page.evaluate(
       async ({ script, input, model }) => {
         const { Kontext, KontextError } = (await importModule(script)) as typeof InPage;
-        const kontext = (globalThis as unknown as { kontext: InPage.Kontext }).kontext;
+        const kontext = engines[script]!;
         const codeOf = async (work: Promise<unknown>) => {
           const error = await work.then(
             () => undefined,
@@ -117,8 +145,8 @@ describe.each([
 
   it('undoes a turn of a session', async () => {
     const history = await page.evaluate(
-      async ({ input, request }) => {
-        const kontext = (globalThis as unknown as { kontext: InPage.Kontext }).kontext;
+      async ({ script, input, request }) => {
+        const kontext = engines[script]!;
         const session = kontext.session(input);
         const { prompt, ...options } = request;
         const first = await session.edit(prompt, { ...options, steps: 1 });
@@ -128,70 +156,56 @@ describe.each([
         const same = current.data.every((value, i) => value === first.image.data[i]);
         return { turns: session.history.length, canRedo: session.canRedo, same, bytes: current.data.length };
       },
-      { input, request },
+      { script, input, request },
     );
     expect(history).toEqual({ turns: 1, canRedo: true, same: true, bytes: 64 * 64 * 4 });
   });
+});
 
-  it('refuses work once closed', async () => {
-    const code = await page.evaluate(async (input) => {
-      const kontext = (globalThis as unknown as { kontext: InPage.Kontext }).kontext;
+it('two engines work at once, each as if it were alone', async () => {
+  const outcome = await page.evaluate(
+    async ({ scripts, input, request }) => {
+      const [a, b] = scripts.map((script) => engines[script]!);
+      const one = { ...request, steps: 2, image: input };
+      const alone = await a!.edit(one);
+      const [beside, other] = await Promise.all([a!.edit(one), b!.edit({ ...one, seed: 8 })]);
+      const stop = new AbortController();
+      const cancelled = b!.edit({ ...one, steps: 300, signal: stop.signal }).catch((error) => error.code);
+      const onProgress = ({ type }: { type: string }) => type === 'step' && stop.abort();
+      const whileCancelled = await a!.edit({ ...one, onProgress });
+      const same = (x: InPage.EditResult) => x.image.data.every((value, i) => value === alone.image.data[i]);
+      return [same(beside), same(other), await cancelled, same(whileCancelled)];
+    },
+    { scripts: [IN_PAGE, IN_WORKER], input, request },
+  );
+  expect(outcome).toEqual([true, false, 'aborted', true]);
+  expect(problems).toEqual([]);
+});
+
+it('pictures and previews leave the worker, they are not copied', async () => {
+  const moved = await page.evaluate(() => (globalThis as unknown as { moved: boolean[] }).moved);
+  expect(moved.length).toBeGreaterThan(4);
+  expect(moved).not.toContain(false);
+});
+
+it.each([IN_PAGE, IN_WORKER])('%s refuses work once closed, and leaves the other alone', async (script) => {
+  const code = await page.evaluate(
+    async ({ script, input }) => {
+      const kontext = engines[script]!;
       await kontext.close();
       await kontext.close();
       return kontext.edit({ image: input, prompt: 'x' }).catch((error: InPage.KontextError) => error.code);
-    }, input);
-    expect(code).toBe('closed');
-  });
-});
-
-it('two workers edit at once, each as if it were alone, and results are moved, not copied', async () => {
-  const outcome = await page.evaluate(
-    async ({ model, input, request }) => {
-      const { Kontext } = (await importModule('/dist/browser/client.js')) as typeof InWorker;
-      const moved: boolean[] = [];
-      // Tells after each message whether what it carried has left the worker.
-      const source = `import '${location.origin}/dist/browser/worker.js';
-        const post = self.postMessage;
-        self.postMessage = (message, transfer = []) => {
-          post.call(self, message, transfer);
-          const pictures = message.value?.images ?? (message.event?.preview ? [message.event.preview] : []);
-          for (const { data } of pictures) post.call(self, { type: 'moved', moved: data.byteLength === 0 });
-        };`;
-      const start = () => {
-        const worker = new Worker(URL.createObjectURL(new Blob([source], { type: 'text/javascript' })), {
-          type: 'module',
-        });
-        worker.addEventListener('message', ({ data }) => data.type === 'moved' && moved.push(data.moved));
-        return Kontext.load(model, { worker });
-      };
-      const [a, b] = await Promise.all([start(), start()]);
-      const one = { ...request, steps: 1, image: input, preview: { every: 1 } };
-      const [first, second] = await Promise.all([a.edit(one), b.edit({ ...one, seed: 8 })]);
-      const stopped = new AbortController();
-      const cancelled = b
-        .edit({ ...one, steps: 300, signal: stopped.signal })
-        .catch((error: InPage.KontextError) => error.code);
-      const onProgress = ({ type }: { type: string }) => type === 'step' && stopped.abort();
-      const beside = await a.edit({ ...one, onProgress });
-      const code = await cancelled;
-      await b.close();
-      const alone = await a.edit(one);
-      await a.close();
-      const same = (x: InPage.EditResult, y: InPage.EditResult) => x.image.data.every((v, i) => v === y.image.data[i]);
-      return {
-        code,
-        beside: same(beside, alone),
-        together: same(first, alone),
-        otherSeed: same(second, alone),
-        moved,
-      };
     },
-    { model, input, request },
+    { script, input },
   );
-  expect(outcome).toMatchObject({ code: 'aborted', beside: true, together: true, otherSeed: false });
-  expect(outcome.moved.length).toBeGreaterThanOrEqual(4);
-  expect(outcome.moved).not.toContain(false);
-  expect(problems).toEqual([]);
+  expect(code).toBe('closed');
+  if (script === IN_WORKER) return;
+  const steps = await page.evaluate(
+    async ({ script, input, request }) =>
+      (await engines[script]!.edit({ ...request, steps: 1, image: input })).options.steps,
+    { script: IN_WORKER, input, request },
+  );
+  expect(steps).toBe(1);
 });
 
 it.each([
