@@ -146,6 +146,8 @@ it('cancels with Escape', async () => {
 });
 
 it('takes a pasted picture, and the next one by keyboard through the file dialogue', async () => {
+  // Asked for early: from then on the dialogue is intercepted, but not at once.
+  const dialogue = page.waitForEvent('filechooser');
   const png = readFileSync(`${root}/examples/demo-model/inputs/cat-on-green.png`);
   await page.evaluate(
     (bytes) => {
@@ -157,8 +159,8 @@ it('takes a pasted picture, and the next one by keyboard through the file dialog
   );
   await page.waitForFunction(() => document.querySelector('kontext-editor')!.picture!.data[1]! > 150);
   await page.locator('kontext-editor .replace').focus();
-  const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.keyboard.press('Enter')]);
-  await chooser.setFiles(`${root}/examples/demo-model/inputs/apple-on-red.png`);
+  await page.keyboard.press('Enter');
+  await (await dialogue).setFiles(`${root}/examples/demo-model/inputs/apple-on-red.png`);
   await page.waitForFunction(() => document.querySelector('kontext-editor')!.picture!.data[0]! > 150);
   expect(await status()).toBe('Picture opened, 64 by 64 pixels.');
 });
