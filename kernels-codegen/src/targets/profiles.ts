@@ -114,6 +114,8 @@ export function targetByName(name: string): TargetProfile {
 export interface DeviceFacts {
   vendor: string;
   architecture: string;
+  /** A CPU pretending to be a GPU: lavapipe, SwiftShader, WARP. */
+  isFallbackAdapter: boolean;
   features: readonly string[];
   limits: Readonly<Record<string, number>>;
   subgroupSize?: { min: number; max: number };
@@ -137,8 +139,8 @@ export function targetFor(
   ]);
   const profile = {
     name: nameOf(device),
-    // Dawn's architecture of lavapipe and of SwiftShader.
-    ...(['software', 'swiftshader'].includes(device.architecture) ? { software: true as const } : {}),
+    // Not by name: Dawn and Chrome tell the driver's, wgpu (Deno, Firefox) leaves the architecture empty.
+    ...(device.isFallbackAdapter ? { software: true as const } : {}),
     limits: Object.fromEntries(known) as unknown as TargetLimits,
   };
   const has = (feature: string): boolean => device.features.includes(feature);

@@ -9,7 +9,7 @@ export interface OpenDeviceOptions {
   /** Part of the adapter's vendor, architecture, device or description, in any case. Dawn searches all adapters for it. */
   adapter?: string;
   /** Defaults to `high-performance`. */
-  powerPreference?: GPUPowerPreference;
+  powerPreference?: 'low-power' | 'high-performance';
   /** Dawn only. `null` validates everything and computes nothing. */
   backend?: Backend;
   /**
@@ -19,8 +19,13 @@ export interface OpenDeviceOptions {
   unchecked?: boolean;
   /** Dawn only: more toggles to enable, by Dawn's names. */
   dawnToggles?: string[];
-  /** Another WebGPU entry point than the platform's. The caller keeps it alive. */
-  gpu?: GPU;
+  /** Another WebGPU entry point (a `GPU`) than the platform's. The caller keeps it alive. */
+  gpu?: GpuEntryPoint;
+}
+
+/** A `GPU` as far as an app's compiler must know it: most have no types of WebGPU. */
+export interface GpuEntryPoint {
+  requestAdapter(options?: { powerPreference?: 'low-power' | 'high-performance' }): Promise<object | null>;
 }
 
 /**
@@ -86,7 +91,7 @@ const dawnInstances = new Map<string, GPU>();
 const isDawn = (gpu: GPU): boolean => [...dawnInstances.values()].includes(gpu);
 
 async function entryPoint(options: OpenDeviceOptions): Promise<GPU> {
-  if (options.gpu) return options.gpu;
+  if (options.gpu) return options.gpu as GPU;
   const platform = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
   if (platform && !options.backend) return platform;
   if (typeof process === 'undefined' || !process.versions?.node) {
