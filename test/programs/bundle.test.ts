@@ -7,13 +7,15 @@ import { writeBundle } from '../../kernels-codegen/src/bundle/write.ts';
 import { type CompileRequest, compile } from '../../kernels-codegen/src/compile.ts';
 import { FLUX1_KONTEXT_DEV } from '../../kernels-codegen/src/models/specs.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
+import { KontextError } from '../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../runtime/src/gpu/report.ts';
 import { shapesFor } from '../../sdk/src/cli/compile.ts';
 import { tokenCount } from '../../sdk/src/kontext/latents.ts';
 import type { Parts, ShapeRequest, Work } from '../../sdk/src/kontext/parts.ts';
 import { fitPreview } from '../../sdk/src/kontext/preview.ts';
 import { justInTime, type ProgramRequest } from '../../sdk/src/kontext/programs.ts';
-import { DEFAULT_TILING, decodeTiled, encodeTiled } from '../../sdk/src/kontext/tiling.ts';
+import { decodeTiled, encodeTiled, TILINGS, wholeOrTiled } from '../../sdk/src/kontext/tiling.ts';
+import type { ImageSize } from '../../sdk/src/kontext/types.ts';
 import { demoModel } from '../../sdk/src/model/demo.ts';
 import { type Model, openModel } from '../../sdk/src/model/open.ts';
 import { Kontext } from '../../sdk/src/node.ts';
@@ -270,12 +272,62 @@ describe('a bundle has all that a request may need', () => {
 
   it('tiles and previews', async () => {
     const data = new Uint8ClampedArray(large.width * large.height * 4);
-    await decodeTiled(parts, new Float32Array(tokenCount(large) * 64), large, DEFAULT_TILING, work);
-    await encodeTiled(parts, { ...large, data }, DEFAULT_TILING, work);
-    expect(asked).toHaveLength(6);
+    for (const tiling of TILINGS) {
+      await decodeTiled(parts, new Float32Array(tokenCount(large) * 64), large, tiling, work);
+      await encodeTiled(parts, { ...large, data }, tiling, work);
+    }
+    expect(asked).toHaveLength(6 * TILINGS.length);
     await fitPreview(parts, work).catch(() => {});
     expect(asked.at(-1)).toMatchObject({ component: 'vae-encode', width: 256 });
     for (const shape of asked) expect(keys).toContain(JSON.stringify(Object.entries(shape).sort()));
+  });
+
+  it('for devices that the autoencoder does not fit in one piece', async () => {
+    const phone = targetByName('adreno');
+    const size = { width: 512, height: 512 };
+    const wanted = shapesFor({ sizes: [size], references: [], steps: [2], textTokens: 32 });
+    const decoding = wanted.filter(({ component }) => component === 'vae-decode' || component.startsWith('tile-'));
+    const real = { model: 'real', specs: FLUX1_KONTEXT_DEV, quantizations: ['q8' as const], targets: [phone] };
+    const { programs } = await readManifest(sourceOf(await writeBundle({ ...real, shapes: decoding })));
+    const fits = programs
+      .filter(({ shape }) => shape.component === 'vae-decode')
+      .map(({ shape, requires }) => {
+        const limits = Object.entries(requires.limits) as [keyof typeof phone.limits, number][];
+        return [(shape as ImageSize).width, limits.every(([limit, needed]) => needed <= phone.limits[limit])];
+      });
+    expect(Object.fromEntries(fits)).toEqual({ 512: false, 256: true });
+  });
+
+  it('the largest piece that fits is taken, and other failures are told', async () => {
+    const tooLarge = new KontextError('limit-too-small', 'too large');
+    const until = (tile: number) =>
+      wholeOrTiled(
+        large,
+        () => Promise.reject(tooLarge),
+        async (tiling) => {
+          if (tiling.tile > tile) throw tooLarge;
+          return tiling.tile;
+        },
+      );
+    expect(await until(512)).toBe(512);
+    expect(await until(256)).toBe(256);
+    await expect(until(128)).rejects.toBe(tooLarge);
+    const lost = new KontextError('device-lost', 'lost');
+    await expect(
+      wholeOrTiled(
+        large,
+        () => Promise.reject(lost),
+        async () => 0,
+      ),
+    ).rejects.toBe(lost);
+    const small = { width: 64, height: 64 };
+    await expect(
+      wholeOrTiled(
+        small,
+        () => Promise.reject(tooLarge),
+        async () => 0,
+      ),
+    ).rejects.toBe(tooLarge);
   });
 
   it('steps of each count', () => {

@@ -11,7 +11,7 @@ import { patches, TOKEN_CHANNELS, tokenCount } from '../kontext/latents.ts';
 import { type ModelDefaults, REQUEST_OPTIONS } from '../kontext/options.ts';
 import { PREVIEW_PROGRAM } from '../kontext/preview.ts';
 import { justInTime } from '../kontext/programs.ts';
-import { DEFAULT_TILING, tilePrograms } from '../kontext/tiling.ts';
+import { tilePrograms } from '../kontext/tiling.ts';
 import type { ImageSize } from '../kontext/types.ts';
 import { demoModel } from '../model/demo.ts';
 import { openModel } from '../model/open.ts';
@@ -123,11 +123,11 @@ export function shapesFor(wanted: {
     for (const reference of references) {
       shapes.push({ component: 'denoise', textTokens, image, references: [patches(reference)] });
       shapes.push({ component: 'vae-encode', width: reference.width, height: reference.height });
-      shapes.push(...tilePrograms('encode', reference, DEFAULT_TILING));
+      shapes.push(...tilePrograms('encode', reference));
     }
     shapes.push({ component: 'euler', tokens, channels: TOKEN_CHANNELS });
     shapes.push({ component: 'cfg', tokens, channels: TOKEN_CHANNELS });
-    shapes.push({ component: 'vae-decode', width, height }, ...tilePrograms('decode', size, DEFAULT_TILING));
+    shapes.push({ component: 'vae-decode', width, height }, ...tilePrograms('decode', size));
   }
   const unique = new Map(shapes.map((shape) => [JSON.stringify(shape), shape]));
   return [...unique.values()];

@@ -18,7 +18,7 @@ import type { CheckedRequest } from './request.ts';
 import { ropeTable } from './rope.ts';
 import { type ChosenSizes, chooseSizes } from './sizes.ts';
 import type { EncodedPrompt, TextEncoders } from './text.ts';
-import { DEFAULT_TILING, decodeTiled, isTooLarge } from './tiling.ts';
+import { decodeTiled, isTooLarge, wholeOrTiled } from './tiling.ts';
 import type { ImageSize, Timings } from './types.ts';
 
 /** What outlives a request. */
@@ -303,23 +303,16 @@ function initialLatents(
   }
 }
 
-async function decode(
-  parts: Parts,
-  tokens: Float32Array,
-  { width, height }: ImageSize,
-  work: Work,
-): Promise<PixelImage> {
-  try {
+function decode(parts: Parts, tokens: Float32Array, { width, height }: ImageSize, work: Work): Promise<PixelImage> {
+  const whole = async () => {
     const executable = await parts.bind({ component: 'vae-decode', width, height }, work);
     executable.write('latents', tokens);
     await parts.run(executable, work);
     const bytes = await executable.read('image', 'bytes');
     return { width, height, data: new Uint8ClampedArray(bytes.buffer, 0, width * height * 4) };
-  } catch (error) {
-    // A long denoising is not lost to a decoder that does not fit: tiles need a fraction of the memory.
-    if (!isTooLarge(error)) throw error;
-    return decodeTiled(parts, tokens, { width, height }, DEFAULT_TILING, work);
-  }
+  };
+  const size = { width, height };
+  return wholeOrTiled(size, whole, (tiling) => decodeTiled(parts, tokens, size, tiling, work));
 }
 
 /** Announces all operations and bytes of the request, so that its progress is of the whole from the first event on. */
@@ -332,7 +325,13 @@ async function planWork(
   const evaluations = request.negativePrompt === undefined ? 1 : 2;
   const plan = async (shape: ShapeRequest, runs: number) => {
     if (runs === 0) return;
-    const { program, bound } = await parts.program(shape);
+    const found = await parts.program(shape).catch((error: unknown) => {
+      // A bundle refuses here what the autoencoder then does in tiles; that work is counted as it comes.
+      if (isTooLarge(error) && shape.component.startsWith('vae-')) return undefined;
+      throw error;
+    });
+    if (!found) return;
+    const { program, bound } = found;
     tracker.plan(`run ${shape.component}`, runs * programFlops(program));
     if (!bound)
       tracker.plan(

@@ -5,7 +5,7 @@ import { resize } from '../host/resize.ts';
 import { fromRgb, type PixelImage, toRgb } from '../image/pixels.ts';
 import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, Work } from './parts.ts';
-import { DEFAULT_TILING, encodeTiled, isTooLarge } from './tiling.ts';
+import { encodeTiled, wholeOrTiled } from './tiling.ts';
 import type { ImageSize } from './types.ts';
 
 export class ReferenceEncoder {
@@ -36,17 +36,15 @@ export class ReferenceEncoder {
   }
 }
 
-async function encode(parts: Parts, image: PixelImage, work: Work): Promise<Float32Array<ArrayBuffer>> {
+function encode(parts: Parts, image: PixelImage, work: Work): Promise<Float32Array<ArrayBuffer>> {
   const { width, height } = image;
-  try {
+  const whole = async () => {
     const executable = await parts.bind({ component: 'vae-encode', width, height }, work);
     executable.write('pixels', image.data);
     await parts.run(executable, work);
     return (await executable.read('latents')).slice(0, tokenCount(image) * TOKEN_CHANNELS);
-  } catch (error) {
-    if (!isTooLarge(error)) throw error;
-    return encodeTiled(parts, image, DEFAULT_TILING, work);
-  }
+  };
+  return wholeOrTiled(image, whole, (tiling) => encodeTiled(parts, image, tiling, work));
 }
 
 function keyOf({ width, height }: ImageSize): string {

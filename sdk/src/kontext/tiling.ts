@@ -14,8 +14,15 @@ export interface Tiling {
   overlap: number;
 }
 
-/** 512-pixel tiles need a quarter of 1024²'s memory; a quarter of the tile as overlap keeps seams below one grey level. */
-export const DEFAULT_TILING: Tiling = { tile: 512, overlap: 128 };
+/**
+ * What to try, in order. 512-pixel tiles need a quarter of 1024²'s memory; a quarter of the tile as overlap keeps seams below one grey
+ * level. Those of 256 pixels keep FLUX's decoder within WebGPU's default of 128 MiB a binding; their norms see less of the picture, so
+ * they overlap more.
+ */
+export const TILINGS: readonly Tiling[] = [
+  { tile: 512, overlap: 128 },
+  { tile: 256, overlap: 96 },
+];
 
 /** Where a tile lies along one side, and over how many pixels it fades into the tile before and after it. */
 export interface TileSpan {
@@ -44,6 +51,24 @@ export function tileSpans(length: number, { tile, overlap }: Tiling): TileSpan[]
 /** True when a smaller piece may succeed where the whole did not. */
 export function isTooLarge(error: unknown): boolean {
   return error instanceof KontextError && (error.code === 'out-of-memory' || error.code === 'limit-too-small');
+}
+
+/** A picture in one piece or, where that does not fit, in the largest tiles that do: a long denoising is not lost to a small GPU. */
+export async function wholeOrTiled<T>(
+  { width, height }: ImageSize,
+  whole: () => Promise<T>,
+  tiled: (tiling: Tiling) => Promise<T>,
+): Promise<T> {
+  const smaller = TILINGS.filter(({ tile }) => tile < Math.max(width, height));
+  const attempts = [whole, ...smaller.map((tiling) => () => tiled(tiling))];
+  for (const attempt of attempts.slice(0, -1)) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!isTooLarge(error)) throw error;
+    }
+  }
+  return attempts.at(-1)!();
 }
 
 /** Packed latents `[tokens, 64]` to a picture. */
@@ -96,8 +121,13 @@ export async function encodeTiled(
   return new Float32Array(bytes.buffer, 0, tokenCount(size) * TOKEN_CHANNELS);
 }
 
-/** Programs that {@link encodeTiled} or {@link decodeTiled} ask for: none for a picture that is no larger than a tile. */
-export function tilePrograms(part: 'encode' | 'decode', size: ImageSize, tiling: Tiling): BundleShape[] {
+/** Programs of every tiling that {@link wholeOrTiled} may try. */
+export function tilePrograms(part: 'encode' | 'decode', size: ImageSize): BundleShape[] {
+  return TILINGS.flatMap((tiling) => programsOf(part, size, tiling));
+}
+
+/** Those that {@link encodeTiled} or {@link decodeTiled} ask for: none for a picture that is no larger than a tile. */
+function programsOf(part: 'encode' | 'decode', size: ImageSize, tiling: Tiling): BundleShape[] {
   const [columns, rows] = [tileSpans(size.width, tiling), tileSpans(size.height, tiling)];
   if (columns.length === 1 && rows.length === 1) return [];
   const tile = { width: columns[0]!.size, height: rows[0]!.size };
