@@ -31,11 +31,14 @@ cp -u "$(readlink -f "$(command -v node)")" "$system/usr/local/bin/node"
 exec unshare --mount bash -euo pipefail -c '
   system=$1; checkout=$2; shift 2
   mount --bind "$checkout" "$system/src"
+  # In a git worktree node_modules may be a link: what it points to appears under the same name inside.
+  modules=$(readlink -f "$checkout/node_modules")
+  if [ -L "$checkout/node_modules" ]; then mkdir -p "$system$modules" && mount --bind "$modules" "$system$modules"; fi
   mountpoint -q "$system/proc" || mount -t proc proc "$system/proc"
   mountpoint -q "$system/dev" || mount --rbind /dev "$system/dev"
   # With KONTEXT_REQUIRE_MATRIX the suites fail where they would skip for want of matrix instructions.
   exec chroot "$system" /usr/bin/env -i HOME=/tmp PATH=/usr/local/bin:/usr/bin:/bin XDG_RUNTIME_DIR=/tmp \
     VK_DRIVER_FILES="/$(cd "$system" && ls usr/share/vulkan/icd.d/lvp_icd*.json)" \
     KONTEXT_REQUIRE_MATRIX=1 CI="${CI:-}" \
-    sh -c "cd /src && exec node node_modules/vitest/vitest.mjs run \"\$@\" test/kernels/*matrix*.test.ts" sh "$@"
+    sh -c "cd /src && exec node node_modules/vitest/vitest.mjs run \"\$@\" test/kernels/*matrix*.test.ts test/parity/components.test.ts" sh "$@"
 ' bash "$system" "$checkout" "$@"

@@ -38,20 +38,21 @@ function offer(list, content, action) {
 
 async function describeAdapter() {
   const adapter = await navigator.gpu?.requestAdapter();
-  const { vendor, architecture, description } = adapter?.info ?? {};
-  const rows = adapter
-    ? {
-        WebGPU: [description, vendor, architecture].filter(Boolean).join(', '),
-        'Half precision': adapter.features.has('shader-f16')
-          ? 'yes, the fast path'
-          : 'no: computes in single precision',
-        'Largest buffer': `${(adapter.limits.maxBufferSize / 2 ** 30).toFixed(1)} GiB`,
-      }
-    : {
-        WebGPU: navigator.gpu
-          ? 'There, but without an adapter: switch on graphics acceleration, or update the graphics driver.'
-          : 'Missing: use a current Chrome, Edge, Firefox or Safari, and open the page over https or from localhost.',
-      };
+  if (!adapter) {
+    const notice = document.querySelector('#notice');
+    notice.textContent = navigator.gpu
+      ? 'This browser has WebGPU but found no graphics adapter for it: switch on graphics acceleration in its settings, or update the graphics driver.'
+      : 'This browser has no WebGPU: use a current Chrome, Edge, Firefox or Safari, and open the page over https or from localhost.';
+    notice.hidden = false;
+    document.querySelector('#browser').hidden = true;
+    return;
+  }
+  const { vendor, architecture, description } = adapter.info;
+  const rows = {
+    WebGPU: [description, vendor, architecture].filter(Boolean).join(', '),
+    'Half precision': adapter.features.has('shader-f16') ? 'yes, the fast path' : 'no: computes in single precision',
+    'Largest buffer': `${(adapter.limits.maxBufferSize / 2 ** 30).toFixed(1)} GiB`,
+  };
   const list = document.querySelector('#adapter');
   for (const [name, value] of Object.entries(rows)) {
     const [term, text] = [document.createElement('dt'), document.createElement('dd')];

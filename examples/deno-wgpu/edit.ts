@@ -1,5 +1,5 @@
 // The demo edit in Deno on its own WebGPU (wgpu, the one in Firefox).
-// From a clone, after `npm run build`: deno run -A --unstable-webgpu --unstable-detect-cjs examples/deno-wgpu/edit.ts [OUT]
+// From a clone, after `npm run build`: deno run -A --unstable-webgpu examples/deno-wgpu/edit.ts [OUT]
 import { decodeImage, demoModel, Kontext, saveImage } from 'kontext-webgpu';
 
 const picture = new URL('../demo-model/inputs/apple-on-red.png', import.meta.url);

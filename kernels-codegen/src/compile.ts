@@ -19,6 +19,7 @@ import { buildDenoise, buildModulation, type FluxSpec, type PatchGrid, tokensOf 
 import { buildCfgVelocity, buildEuler } from './models/sampler.ts';
 import { buildT5, type T5Spec } from './models/t5.ts';
 import { buildTileBlend, buildTileFinish, type TileShape } from './models/tiles.ts';
+import { buildTinyDecode, type TinyDecoderSpec } from './models/tiny-decoder.ts';
 import { assignTypes } from './passes/assign-types.ts';
 import { eliminateDead } from './passes/eliminate-dead.ts';
 import { foldConcat } from './passes/fold-concat.ts';
@@ -44,6 +45,8 @@ export type Component =
   | ({ component: 'vae-encode'; spec: VaeSpec } & VaeEncodeOptions)
   /** in `latents`; out `image` or `tensor` */
   | ({ component: 'vae-decode'; spec: VaeSpec } & VaeDecodeOptions)
+  /** in `latents`; out `image` rgba8 words */
+  | { component: 'preview-decode'; spec: TinyDecoderSpec; height: number; width: number }
   /** inout `sum` [height·width, channels + 1]; in `tile` [tileHeight·tileWidth, channels], `position` [1, 8] */
   | ({ component: 'tile-blend' } & TileShape)
   /** in `sum`; out `image` rgba8 words, or `latents` [height/2 · width/2, 4·channels] */
@@ -93,11 +96,14 @@ export function buildGraph(request: Component): Graph {
       return buildEuler(g, positive('tokens', request.tokens), request.channels);
     case 'cfg':
       return buildCfgVelocity(g, positive('tokens', request.tokens), request.channels);
+    case 'preview-decode':
+      checkImage(request, 2 ** request.spec.blocks.length);
+      return buildTinyDecode(g, request.spec, request);
     case 'vae-encode':
-      checkImage(request);
+      checkImage(request, vaeUnit(request));
       return buildVaeEncode(g, request.spec, request);
     case 'vae-decode':
-      checkImage(request);
+      checkImage(request, vaeUnit(request));
       return buildVaeDecode(g, request.spec, request);
     case 'tile-blend':
       return buildTileBlend(g, request);
@@ -153,8 +159,12 @@ function positive(what: string, value: number): number {
   throw new KontextError('invalid-request', `The number of ${what} must be a positive integer, not ${value}.`);
 }
 
-function checkImage(r: { spec: VaeSpec; height: number; width: number; packed?: boolean }): void {
-  const unit = (r.packed === false ? 1 : 2) * vaeFactor(r.spec);
+/** Sides must divide into this many pixels: of a latent pixel, or of a patch of two by two. */
+function vaeUnit(r: { spec: VaeSpec; packed?: boolean }): number {
+  return (r.packed === false ? 1 : 2) * vaeFactor(r.spec);
+}
+
+function checkImage(r: { height: number; width: number }, unit: number): void {
   for (const [name, value] of [
     ['height', r.height],
     ['width', r.width],

@@ -20,7 +20,7 @@ export type { AdapterReport } from './gpu/report.ts';
 export { checkProgram, type DeviceFacts, decodeProgram, validateProgram } from './program/check.ts';
 export * from './program/types.ts';
 export { type ByteSource, blobBytes, fileBytes, memoryBytes, type UrlBytesOptions, urlBytes } from './weights/bytes.ts';
-export { bflNaming } from './weights/naming.ts';
+export { bflNaming, tinyDecoderNaming } from './weights/naming.ts';
 export { openSafetensors, openShardedSafetensors } from './weights/safetensors.ts';
 export type { SourceDtype, SourceTensor, WeightSource } from './weights/source.ts';
 export { type WeightMemory, WeightStore } from './weights/store.ts';

@@ -22,6 +22,7 @@ export const Kontext = {
    *   `invalid-request`
    */
   load(source: ModelSource, { cache = true, ...options }: LoadOptions = {}): Promise<Kontext> {
+    if (typeof options.programs === 'string') options.programs = pageUrl(options.programs);
     if (typeof source !== 'string' && !(source instanceof URL)) return Engine.open({ decodeImage }, source, options);
     const url = pageUrl(source);
     return Engine.open({ decodeImage }, cache ? cachedFiles(url) : url, options);
@@ -58,3 +59,5 @@ export type { Session, Turn, TurnOptions } from './kontext/session.ts';
 export type * from './kontext/types.ts';
 export { type FileInput, type ModelFiles, urlFiles } from './model/files.ts';
 export type { BflFiles, ModelSource } from './model/open.ts';
+export type { BundleSource } from './programs/bundle.ts';
+export type { Programs } from './programs/sources.ts';

@@ -39,3 +39,5 @@ export type * from './kontext/types.ts';
 export { demoModel } from './model/demo.ts';
 export { type FileInput, folderFiles, type ModelFiles, urlFiles } from './model/files.ts';
 export type { BflFiles, ModelSource } from './model/open.ts';
+export type { BundleSource } from './programs/bundle.ts';
+export type { Programs } from './programs/sources.ts';

@@ -7,6 +7,7 @@ import type { TargetProfile, Tier } from '../../kernels-codegen/src/targets/type
 import { reportAdapter } from '../../runtime/src/gpu/report.ts';
 import { openTestDevice } from '../support/gpu.ts';
 import { plainAttention } from '../support/plain-attention.ts';
+import { printRates } from '../support/print-rates.ts';
 import { decode, encode, gaussian, roundTo, view } from '../support/views.ts';
 
 interface Pass {
@@ -41,7 +42,9 @@ const out = 4;
 
 const gpu = await openTestDevice();
 const report = reportAdapter(gpu.adapter, gpu.device);
-console.log(`${report.description || report.device} · medians of ${ROUNDS} alternating rounds · GFLOP/s`);
+console.log(
+  `${report.description || report.device} · medians of ${ROUNDS} alternating rounds · GFLOP/s, × the plain kernel`,
+);
 for (const shape of shapes) await bench(shape);
 if (gpu.errors.length) throw new Error(gpu.errors.join('\n'));
 process.exit(0);
@@ -80,12 +83,7 @@ async function bench([tokens, heads, size]: Shape): Promise<void> {
   for (let round = 0; round < ROUNDS; round++) {
     for (const [i, { run }] of runs.entries()) times[i]!.push(await run());
   }
-  contenders.forEach(({ name }, i) => {
-    const sorted = times[i]!.sort((a, b) => a - b);
-    const rate = (ms: number): string => (flops / ms / 1e6).toFixed(2);
-    const median = rate(sorted[ROUNDS >> 1]!);
-    console.log(`  ${name.padEnd(40)} ${median.padStart(9)}  (${rate(sorted.at(-1)!)} to ${rate(sorted[0]!)})`);
-  });
+  printRates(contenders.map(({ name }, i) => ({ name, flops, times: times[i]! })));
   for (const { free } of runs) free();
 }
 

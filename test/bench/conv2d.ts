@@ -9,6 +9,7 @@ import { reportAdapter } from '../../runtime/src/gpu/report.ts';
 import { openTestDevice, runKernel } from '../support/gpu.ts';
 import { type Conv2dShape, conv2dSpec } from '../support/oracle-conv2d.ts';
 import { plainConv2d } from '../support/plain-conv2d.ts';
+import { printRates } from '../support/print-rates.ts';
 import { encode, gaussian, roundTo } from '../support/views.ts';
 
 interface Contender {
@@ -31,7 +32,9 @@ const shapes: Conv2dShape[] = cout
 
 const gpu = await openTestDevice();
 const report = reportAdapter(gpu.adapter, gpu.device);
-console.log(`${report.description || report.device} · medians of ${ROUNDS} alternating rounds · GFLOP/s`);
+console.log(
+  `${report.description || report.device} · medians of ${ROUNDS} alternating rounds · GFLOP/s, × the plain kernel`,
+);
 for (const shape of shapes) await bench(shape);
 process.exit(0);
 
@@ -73,12 +76,7 @@ async function bench(shape: Conv2dShape): Promise<void> {
       if (round >= 0) times[i]!.push(ms);
     }
   }
-  contenders.forEach(({ name, kernel }, i) => {
-    const sorted = times[i]!.sort((a, b) => a - b);
-    const rate = (ms: number): string => (kernel.flops / ms / 1e6).toFixed(2);
-    const median = rate(sorted[ROUNDS >> 1]!);
-    console.log(`  ${name.padEnd(34)} ${median.padStart(9)}  (${rate(sorted.at(-1)!)} to ${rate(sorted[0]!)})`);
-  });
+  printRates(contenders.map(({ name, kernel }, i) => ({ name, flops: kernel.flops, times: times[i]! })));
 }
 
 /** Each tier the adapter has, as a GPU would run it, and, for a software adapter, what it is given itself. */

@@ -1,5 +1,5 @@
 // GFLOP/s of the matmul variants on the adapter at hand, beside a plain hand-written kernel, in one run.
-// npm run bench:matmul [-- m n k]; without a shape, linears of the model's blocks scaled to a software adapter.
+// npm run bench:matmul [-- m n k], multiples of 16; without a shape, linears of the model's blocks scaled to a software adapter.
 // Fails when the first rows of a result differ from the float64 oracle.
 import type { KernelSource } from '../../kernels-codegen/src/kernels/kernel.ts';
 import { chooseMatmulSchedule, matmul } from '../../kernels-codegen/src/kernels/matmul/index.ts';
@@ -11,6 +11,7 @@ import { openTestDevice, runKernel } from '../support/gpu.ts';
 import { matmulSpec } from '../support/matmul-shapes.ts';
 import { matmulReference, randomWeight } from '../support/oracle-matmul.ts';
 import { plainMatmul } from '../support/plain-matmul.ts';
+import { printRates } from '../support/print-rates.ts';
 import { encode, gaussian, roundTo } from '../support/views.ts';
 
 interface Contender {
@@ -30,12 +31,14 @@ const shapes =
     : [
         [256, 1152, 384],
         [256, 384, 1920],
-        [1, 2304, 384],
+        [16, 2304, 384],
       ];
 
 const gpu = await openTestDevice();
 const report = reportAdapter(gpu.adapter, gpu.device);
-console.log(`${report.description || report.device} · medians of ${ROUNDS} alternating rounds · GFLOP/s`);
+console.log(
+  `${report.description || report.device} · medians of ${ROUNDS} alternating rounds · GFLOP/s, × the plain kernel`,
+);
 for (const [m, n, k] of shapes) await bench(m!, n!, k!);
 process.exit(0);
 
@@ -54,10 +57,8 @@ async function bench(m: number, n: number, k: number): Promise<void> {
       { name: `${name}, ${format}: ${schedule.variant}`, format, kernel: matmul(spec, target, schedule), buffers },
     ];
   });
-  if ([m, n, k].every((x) => x % 16 === 0)) {
-    const buffers = [encode('f32', a), weights.get('f32')!.bytes, new Float32Array(m * n)];
-    contenders.unshift({ name: 'plain 16×16 tiles, f32', format: 'f32', kernel: plainMatmul(m, n, k), buffers });
-  }
+  const buffers = [encode('f32', a), weights.get('f32')!.bytes, new Float32Array(m * n)];
+  contenders.unshift({ name: 'plain 16×16 tiles, f32', format: 'f32', kernel: plainMatmul(m, n, k), buffers });
 
   const runs = contenders.map((c) => prepare(c));
   const times = contenders.map((): number[] => []);
@@ -72,12 +73,7 @@ async function bench(m: number, n: number, k: number): Promise<void> {
   for (let round = 0; round < ROUNDS; round++) {
     for (const [i, run] of runs.entries()) times[i]!.push(await run());
   }
-  contenders.forEach(({ name, kernel }, i) => {
-    const sorted = times[i]!.sort((x, y) => x - y);
-    const rate = (ms: number): string => (kernel.flops / ms / 1e6).toFixed(2);
-    const median = sorted[ROUNDS >> 1]!;
-    console.log(`  ${name.padEnd(34)} ${rate(median).padStart(9)}  (${rate(sorted.at(-1)!)} to ${rate(sorted[0]!)})`);
-  });
+  printRates(contenders.map(({ name, kernel }, i) => ({ name, flops: kernel.flops, times: times[i]! })));
 }
 
 /** What the adapter can run: each tier as on a GPU, and, for a software adapter, what it is given. */

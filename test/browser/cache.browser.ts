@@ -44,8 +44,8 @@ beforeEach(async () => {
 const asked = () => server.log.filter(({ path }) => path === '/weights.bin').reduce((sum, { bytes }) => sum + bytes, 0);
 
 /** Opens the file anew, as after a reload, and reads it in odd steps. @returns its bytes, or the error's code */
-function readAll(store: 'opfs' | 'cache-storage' | 'full' = 'opfs') {
-  return page.evaluate(
+function readAll(store: 'opfs' | 'cache-storage' | 'full' = 'opfs', tab = page) {
+  return tab.evaluate(
     async ({ PIECE, store }) => {
       const { cachedFiles } = (await importModule('/dist/browser/kontext.js')) as typeof Sdk;
       const notices: { message: string; quotaBytes: number }[] = [];
@@ -97,6 +97,17 @@ describe.each(['opfs', 'cache-storage'] as const)('%s', (store) => {
     expect((await readAll(store)).bytes).toEqual([...content]);
     expect(asked() - before).toBe(SIZE - 4 * PIECE + 1);
   });
+});
+
+it('two tabs that download the same file at once both get it, and leave it whole', async () => {
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  const [first, second] = await Promise.all([readAll(), readAll('opfs', other)]);
+  await other.close();
+  expect(first.bytes).toEqual([...content]);
+  expect(second.bytes).toEqual([...content]);
+  server.fail = () => true;
+  expect((await readAll()).bytes).toEqual([...content]);
 });
 
 it('finds a damaged piece and fetches it again', async () => {

@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import {
   type GroupNormSpec,
   groupNormFinish,
+  groupNormParameters,
   groupNormPartial,
   groupNormPartialShape,
 } from '../../kernels-codegen/src/kernels/group-norm.ts';
@@ -51,11 +52,13 @@ describe('groupNorm', () => {
     expect(partialKernel.needs.workgroupBytes).toBeLessThanOrEqual(BASELINE_LIMITS.maxComputeWorkgroupStorageSize);
     const partials = await runSupported(gpu, partialKernel, [
       encode(c.x.type, x),
+      groupNormParameters(spec),
       new Float32Array(spec.partial.rows * spec.partial.cols).fill(Number.NaN),
     ]);
     const before = filled(spec.out, next);
     const result = await runSupported(gpu, groupNormFinish(spec, target), [
-      new Float32Array(partials.get(1)!),
+      new Float32Array(partials.get(2)!),
+      groupNormParameters(spec),
       encode('f32', gamma),
       encode('f32', beta),
       encode('f32', before),
@@ -75,7 +78,7 @@ describe('groupNorm', () => {
       const scale = rstd * gamma[channel]!;
       return row === 0 ? scale : beta[channel]! - mean * scale;
     };
-    const got = decode('f32', result.get(3)!);
+    const got = decode('f32', result.get(4)!);
     // Sums of n f32 terms around their mean: 1e-6 relative covers n up to a million. The two rows are compared apart
     // because with a large mean the shifts would hide errors of the scales.
     for (const row of [0, 1]) {
@@ -123,6 +126,14 @@ describe('groupNorm', () => {
     expect(kernel.workgroups).toEqual([1024, 1, 1]);
     expect(kernel.bytes).toBe(2 ** 29 + 1024 * 64 * 4);
     expect(groupNormFinish(spec, profile('f32')).workgroups).toEqual([32, 1, 1]);
+  });
+
+  it('gives images of equal channels one kernel', () => {
+    const texts = [16, 1024, 2 ** 18].map((pixels) => {
+      const spec = specOf(view('f32', pixels, 128), 32);
+      return [groupNormPartial(spec, profile('f32')).wgsl, groupNormFinish(spec, profile('f32')).wgsl];
+    });
+    expect(texts).toEqual([texts[0], texts[0], texts[0]]);
   });
 
   it('refuses groups that do not divide, and f16 in the baseline tier', () => {

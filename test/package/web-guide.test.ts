@@ -16,6 +16,7 @@ it('type-checks the snippets of docs/guide/web.md', { timeout: 180_000 }, () => 
   const { config } = ts.readConfigFile(`${root}/tsconfig.json`, ts.sys.readFile);
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root);
   options.paths = {
+    'kontext-webgpu': [`${root}/sdk/src/node.ts`],
     'kontext-webgpu/browser': [`${root}/sdk/src/browser.ts`],
     'kontext-webgpu/worker': [`${root}/sdk/src/worker/client.ts`],
     'kontext-webgpu/element': [`${root}/sdk/src/element/element.ts`],

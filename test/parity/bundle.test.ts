@@ -9,9 +9,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { decodeImage, saveImage } from '../../sdk/src/image/node.ts';
 import { demoModel } from '../../sdk/src/model/demo.ts';
-import { Kontext } from '../../sdk/src/node.ts';
-import { bundlePrograms } from '../../sdk/src/programs/bundle.ts';
-import { bundleFolder } from '../../sdk/src/programs/sources.ts';
+import { type BundleSource, Kontext } from '../../sdk/src/node.ts';
 
 const forbidden = vi.hoisted(() => () => {
   throw new Error('the compiler was loaded');
@@ -40,18 +38,25 @@ it('the demo edit from a bundle is the compiled one', { timeout: TIMEOUT }, asyn
   await cli('edit', input!, 'make it night', '--steps', '2', '--seed', '7', '-o', expected!);
 
   const started = performance.now();
-  const programs = bundlePrograms(bundleFolder(bundle!));
+  const { default: programs } = (await import(/* @vite-ignore */ `${bundle}/index.js`)) as { default: BundleSource };
   const kontext = await Kontext.load(demoModel(), { programs });
   try {
-    const { image } = await kontext.edit({ image: input!, prompt: 'make it night', steps: 2, seed: 7 });
+    const request = { image: input!, prompt: 'make it night', steps: 2, seed: 7 };
+    const { image } = await kontext.edit(request);
     console.log(`from the bundle: ${(performance.now() - started).toFixed(0)} ms`);
     expect(image).toEqual(await decodeImage(expected!, 'expected'));
     // The guard is awake: whatever is not in the bundle must not be compiled behind the app's back.
-    const other = kontext.edit({ image: input!, prompt: 'make it night', steps: 3, seed: 7 });
+    const other = kontext.edit({ ...request, steps: 3 });
     await expect(other).rejects.toMatchObject({ code: 'program-mismatch', details: { component: 'modulation' } });
   } finally {
     await kontext.close();
   }
+  // By its folder, and of a quantisation that is not in it: refused before the first weight is read.
+  const events: string[] = [];
+  await using quantized = await Kontext.load(demoModel(), { programs: bundle!, quantization: 'q8' });
+  const refused = quantized.edit({ image: input!, prompt: 'x', steps: 2, onProgress: ({ type }) => events.push(type) });
+  await expect(refused).rejects.toMatchObject({ code: 'program-mismatch', message: expect.stringContaining('"q8"') });
+  expect(events).not.toContain('load');
   const justInTime = Kontext.load(demoModel());
   await expect(justInTime).rejects.toThrow(/the compiler was loaded|mock/);
 });

@@ -5,16 +5,11 @@ import { type CompileRequest, compile } from '../../kernels-codegen/src/compile.
 import { targetFor } from '../../kernels-codegen/src/targets/profiles.ts';
 import { hasTier, type Tier } from '../../kernels-codegen/src/targets/types.ts';
 import { bflNaming, Executable, fileBytes, openDevice, openSafetensors, WeightStore } from '../../runtime/src/index.ts';
-import {
-  clipCases,
-  denoiseCase,
-  errorOf,
-  fixturePath,
-  modulationCase,
-  type ReferenceCase,
-  t5Cases,
-  vaeCases,
-} from '../support/cases.ts';
+import { memoryBytes } from '../../runtime/src/weights/bytes.ts';
+import { compareCase, fixturePath, type ReferenceCase, tapsOf } from '../support/cases.ts';
+import { diffusersVaeFile, vaeCases } from '../support/cases-autoencoder.ts';
+import { clipCases, t5Cases } from '../support/cases-text.ts';
+import { denoiseCase, modulationCase, TRANSFORMERS } from '../support/cases-transformer.ts';
 
 /** Relative L2 bounds by tier; f32 differs from the reference by summation order only. */
 const TOLERANCE: Record<Tier, number> = { f32: 2e-5, f16: 4e-3, subgroups: 4e-3, 'subgroup-matrix': 4e-3 };
@@ -30,15 +25,18 @@ afterAll(() => gpu.destroy());
 async function storeOf(fixture: string): Promise<WeightStore> {
   const known = stores.get(fixture);
   if (known) return known;
-  const source = await openSafetensors(await fileBytes(fixturePath(`${fixture}/weights.safetensors`).pathname));
+  const file = fixturePath(`${fixture}/weights.safetensors`).pathname;
+  const source = await openSafetensors(
+    fixture === 'vae-diffusers' ? memoryBytes(diffusersVaeFile(), fixture) : await fileBytes(file),
+  );
   const store = new WeightStore(gpu, bflNaming(source));
   stores.set(fixture, store);
   return store;
 }
 
-async function run(c: ReferenceCase, tier: Tier, fixture = c.fixture): Promise<Map<string, Float32Array>> {
-  const request: CompileRequest = { ...c.request, target: targetFor(gpu.report, 'auto', tier), taps: c.taps };
-  const exe = await Executable.create(gpu, compile(request), { weights: await storeOf(fixture) });
+async function run(c: ReferenceCase, tier: Tier): Promise<Map<string, Float32Array>> {
+  const request: CompileRequest = { ...c.request, target: targetFor(gpu.report, 'auto', tier), taps: tapsOf(c) };
+  const exe = await Executable.create(gpu, compile(request), { weights: await storeOf(c.fixture) });
   try {
     for (const [port, data] of Object.entries(c.inputs)) exe.write(port, data);
     await exe.run();
@@ -52,54 +50,30 @@ async function run(c: ReferenceCase, tier: Tier, fixture = c.fixture): Promise<M
   }
 }
 
-function check(c: ReferenceCase, actual: Map<string, Float32Array>, tolerance: number): void {
-  for (const [label, values] of Object.entries(c.expected)) {
-    const rows = c.request.component === 't5' ? c.request.tokens : 1;
-    const length = c.validRows ? (values.length / rows) * c.validRows : values.length;
-    const { relative } = errorOf(actual.get(label)!.subarray(0, length), values.subarray(0, length));
-    expect(relative, `${c.name}: ${label}`).toBeLessThan(tolerance);
-  }
-}
-
-const transformers: [string, string, number][] = [
-  ['transformer-bfl-small', 'io.safetensors', 0],
-  ['transformer-bfl-small', 'io.safetensors', 1],
-  ['transformer-bfl-small', 'io_t2i.safetensors', 0],
-  ['transformer-bfl-headdim128', 'io.safetensors', 0],
-  ['transformer-bfl-noguidance', 'io.safetensors', 0],
-];
+const check = (c: ReferenceCase, actual: Map<string, Float32Array>, tier: Tier): void =>
+  compareCase(c, (label) => actual.get(label), TOLERANCE[tier]);
 
 // A software driver compiles each kernel for seconds on its first dispatch; the work itself takes milliseconds.
 describe.each(tiers)('tier %s', { timeout: 300_000 }, (tier) => {
-  it.each(transformers)('transformer %s %s #%i', async (fixture, file, index) => {
+  it.each(TRANSFORMERS)('transformer %s %s #%i', async (fixture, file, index) => {
     const modulation = modulationCase(fixture, file, index);
     const rows = await run(modulation, tier);
-    check(modulation, rows, TOLERANCE[tier]);
+    check(modulation, rows, tier);
     const denoise = denoiseCase(fixture, file, index);
     denoise.inputs.modulation = rows.get('modulation')!;
-    check(denoise, await run(denoise, tier), TOLERANCE[tier]);
-  });
-
-  it('transformer under diffusers names', async () => {
-    const named = 'transformer-diffusers-small';
-    const modulation = modulationCase('transformer-bfl-small', 'io.safetensors', 0);
-    const rows = await run(modulation, tier, named);
-    check(modulation, rows, TOLERANCE[tier]);
-    const denoise = denoiseCase('transformer-bfl-small', 'io.safetensors', 0);
-    denoise.inputs.modulation = rows.get('modulation')!;
-    check(denoise, await run(denoise, tier, named), TOLERANCE[tier]);
+    check(denoise, await run(denoise, tier), tier);
   });
 
   it.each([...t5Cases('t5-padded'), ...t5Cases('t5-masked')])('T5 $name', async (c) => {
-    check(c, await run(c, tier), TOLERANCE[tier]);
+    check(c, await run(c, tier), tier);
   });
 
   it.each([...clipCases('clip-eos-legacy'), ...clipCases('clip-eos-id')])('CLIP $name', async (c) => {
-    check(c, await run(c, tier), TOLERANCE[tier]);
+    check(c, await run(c, tier), tier);
   });
 
-  it.each(vaeCases())('VAE $name', async (c) => {
-    check(c, await run(c, tier), TOLERANCE[tier]);
+  it.each([...vaeCases('vae-bfl'), ...vaeCases('vae-diffusers')])('VAE $name', async (c) => {
+    check(c, await run(c, tier), tier);
   });
 });
 

@@ -7,12 +7,16 @@ import { targetFor } from '../../kernels-codegen/src/targets/profiles.ts';
 import { Executable, fileBytes, openDevice, openSafetensors, WeightStore } from '../../runtime/src/index.ts';
 import { sinusoids } from '../../sdk/src/kontext/conditioning.ts';
 import { ropeTable } from '../../sdk/src/kontext/rope.ts';
-import { denoiseCase, errorOf, fixturePath } from '../support/cases.ts';
+import { errorOf, fixturePath } from '../support/cases.ts';
+import { denoiseCase } from '../support/cases-transformer.ts';
 import { readSafetensors } from '../support/safetensors.ts';
 
 const FIXTURE = 'transformer-bfl-small';
 const gpu = await openDevice();
-afterAll(() => gpu.destroy());
+afterAll(() => {
+  expect(gpu.uncapturedErrors).toEqual([]);
+  gpu.destroy();
+});
 
 const io = readSafetensors(fixturePath(`${FIXTURE}/io.safetensors`).pathname);
 /** One sample of a batched tensor. */

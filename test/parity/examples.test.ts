@@ -1,4 +1,4 @@
-// The examples for Node as a reader would start them: a script and a web service, on the demo model.
+// The examples for Node as a reader would start them: scripts and a web service, on the demo model.
 // Also what a client of the service gets wrong, and that it ends when told to.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -20,6 +20,13 @@ it('node-script writes a picture', options, async () => {
   const args = ['examples/node-script/edit.ts', INPUT, 'make the background blue', out];
   const { stdout } = await promisify(execFile)(TSX, args, { cwd: root });
   expect(stdout).toMatch(/step 1 of \d+, \d+ ms/);
+  expect(await decodeImage(out, 'x')).toMatchObject({ width: 64, height: 64 });
+});
+
+it('ahead-of-time compiles a bundle and edits from it', options, async () => {
+  const out = join(folder, 'ahead.png');
+  const { stdout } = await promisify(execFile)(TSX, ['examples/ahead-of-time/edit.ts', INPUT, out], { cwd: root });
+  expect(stdout).toMatch(/10 programs for .*[\s\S]*of which .* s loading/);
   expect(await decodeImage(out, 'x')).toMatchObject({ width: 64, height: 64 });
 });
 

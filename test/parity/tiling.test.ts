@@ -15,7 +15,10 @@ import { errorOf } from '../support/cases.ts';
 import { psnr } from '../support/psnr.ts';
 
 const gpu = await openDevice();
-afterAll(() => gpu.destroy());
+afterAll(() => {
+  expect(gpu.uncapturedErrors).toEqual([]);
+  gpu.destroy();
+});
 
 const small: Tiling = { tile: 96, overlap: 32 };
 

@@ -1,28 +1,27 @@
 // Bundles: the same bytes twice, the right program or the exact reason, nothing changed on the way, no compiler loaded.
 // The edit from a bundle against the one compiled in the process is in test/parity, which has a GPU.
 
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BundleManifest, BundleSource } from '../../kernels-codegen/src/bundle/types.ts';
 import { writeBundle } from '../../kernels-codegen/src/bundle/write.ts';
 import { type CompileRequest, compile } from '../../kernels-codegen/src/compile.ts';
 import { FLUX1_KONTEXT_DEV } from '../../kernels-codegen/src/models/specs.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
 import type { AdapterReport } from '../../runtime/src/gpu/report.ts';
-import { runCommand } from '../../sdk/src/cli/command.ts';
-import { diffBundles, shapesFor } from '../../sdk/src/cli/compile.ts';
-import { layerTable, slabPicture } from '../../sdk/src/cli/inspect.ts';
+import { shapesFor } from '../../sdk/src/cli/compile.ts';
+import { tokenCount } from '../../sdk/src/kontext/latents.ts';
+import type { Parts, ShapeRequest, Work } from '../../sdk/src/kontext/parts.ts';
+import { fitPreview } from '../../sdk/src/kontext/preview.ts';
 import { justInTime, type ProgramRequest } from '../../sdk/src/kontext/programs.ts';
+import { DEFAULT_TILING, decodeTiled, encodeTiled } from '../../sdk/src/kontext/tiling.ts';
 import { demoModel } from '../../sdk/src/model/demo.ts';
 import { type Model, openModel } from '../../sdk/src/model/open.ts';
+import { Kontext } from '../../sdk/src/node.ts';
 import { bundlePrograms, readEntry, readManifest } from '../../sdk/src/programs/bundle.ts';
-import { bundleFolder } from '../../sdk/src/programs/sources.ts';
 
 const size = { width: 64, height: 64 };
 const targets = [targetByName('swiftshader'), targetByName('lavapipe')];
-const shapes = shapesFor({ sizes: [size], references: undefined, steps: 2, textTokens: 32 });
+const shapes = shapesFor({ sizes: [size], references: undefined, steps: [2], textTokens: 32 });
 
 const PART_OF: Record<string, keyof BundleManifest['specs']> = {
   clip: 'clip',
@@ -33,17 +32,14 @@ const PART_OF: Record<string, keyof BundleManifest['specs']> = {
 
 let model: Model;
 let files: Map<string, string>;
-let folder: string;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'kontext-bundle-'));
   model = await openModel(demoModel());
   const specs = await justInTime().specs(model);
   files = await writeBundle({ model: 'demo', specs, shapes, targets, quantizations: ['none', 'q8'] });
 });
 afterAll(async () => {
   await model.close();
-  await rm(folder, { recursive: true });
 });
 
 const sourceOf = (contents: Map<string, string>): BundleSource => ({
@@ -95,15 +91,20 @@ describe('writing', () => {
       const spec = manifest.specs[PART_OF[entry.shape.component] ?? 'transformer'];
       const target = targetByName(entry.target);
       const request = { ...entry.shape, spec, target, quantization: entry.quantization };
-      expect(await readEntry(source, entry)).toEqual(compile(request as CompileRequest));
+      expect(await readEntry(source, manifest, entry)).toEqual(compile(request as CompileRequest));
     }
-    expect(new Set(manifest.modules).size).toBe(manifest.modules.length);
+    const modules = manifest.modules.flatMap(({ holds }) => holds);
+    expect(new Set(modules).size).toBe(modules.length);
+    for (const { file, bytes } of manifest.modules)
+      expect(Buffer.byteLength(files.get(`modules/${file}.json`)!)).toBe(bytes);
+    for (const { body, bytes } of manifest.programs)
+      expect(Buffer.byteLength(files.get(`programs/${body}.json`)!)).toBe(bytes);
   });
 
   it('refuses a program its target cannot run', async () => {
     const real = { model: 'real', specs: FLUX1_KONTEXT_DEV, quantizations: ['q8' as const] };
     const decode = { component: 'vae-decode' as const, width: 1024, height: 1024 };
-    await expect(writeBundle({ ...real, shapes: [decode], targets: [targetByName('mobile')] })).rejects.toMatchObject({
+    await expect(writeBundle({ ...real, shapes: [decode], targets: [targetByName('adreno')] })).rejects.toMatchObject({
       code: 'limit-too-small',
     });
   });
@@ -147,99 +148,138 @@ describe('choosing', () => {
 });
 
 describe('refusing', () => {
-  it('a changed program, module or manifest', async () => {
-    const { programs } = await readManifest(sourceOf(files));
-    const entry = programs[0]!;
+  it('a changed program or module, by any byte', async () => {
+    const manifest = await readManifest(sourceOf(files));
+    const entry = manifest.programs[0]!;
     const path = `programs/${entry.body}.json`;
     const body = JSON.parse(files.get(path)!);
     body.dispatches[0].workgroups[0] += 1;
-    await expect(readEntry(withFile(path, JSON.stringify(body)), entry)).rejects.toMatchObject({
+    await expect(readEntry(withFile(path, JSON.stringify(body)), manifest, entry)).rejects.toMatchObject({
       code: 'program-invalid',
       details: { path },
     });
-    const modules = JSON.parse(files.get('modules.json')!) as Record<string, string>;
-    const broken = Object.fromEntries(Object.entries(modules).map(([hash, text]) => [hash, `${text} `]));
-    await expect(readEntry(withFile('modules.json', JSON.stringify(broken)), entry)).rejects.toThrow(/modules\.json/);
-    const manifest = JSON.parse(files.get('manifest.json')!) as BundleManifest;
-    manifest.programs[0]!.flops++;
-    await expect(readManifest(withFile('manifest.json', JSON.stringify(manifest)))).rejects.toThrow(/hash differs/);
+    const changed = new Map(files);
+    for (const [path, text] of files) {
+      if (path.startsWith('modules/')) changed.set(path, text.replaceAll('fn main', 'fn  main'));
+    }
+    await expect(readEntry(sourceOf(changed), manifest, entry)).rejects.toThrow(/modules\/.* its hash differs/);
+    changed.delete(path);
+    await expect(readEntry(sourceOf(changed), manifest, entry)).rejects.toMatchObject({ code: 'program-invalid' });
   });
 
-  it('another schema version, a missing file', async () => {
-    const manifest = { ...JSON.parse(files.get('manifest.json')!), schema: 99 };
-    await expect(readManifest(withFile('manifest.json', JSON.stringify(manifest)))).rejects.toMatchObject({
-      code: 'program-mismatch',
-    });
-    await expect(readManifest(sourceOf(new Map()))).rejects.toMatchObject({ code: 'program-invalid' });
+  /** A GPU that counts how far loading got. */
+  const counting = (name: string, change: Partial<AdapterReport> = {}) => {
+    const { features, limits, subgroupSize } = device(name, change);
+    const calls = { adapters: 0, devices: 0 };
+    const info = { vendor: '', architecture: '', device: '', description: '', isFallbackAdapter: false };
+    const lanes = subgroupSize && { subgroupMinSize: subgroupSize.min, subgroupMaxSize: subgroupSize.max };
+    const adapter = {
+      info: { ...info, ...lanes },
+      features: new Set(features),
+      limits,
+      requestDevice: async () => {
+        calls.devices++;
+        throw new Error('opened');
+      },
+    };
+    const gpu = {
+      requestAdapter: async () => {
+        calls.adapters++;
+        return adapter;
+      },
+    };
+    return { calls, gpu: gpu as unknown as GPU };
+  };
+  const load = async (programs: BundleSource, { calls, gpu }: ReturnType<typeof counting>) => {
+    const error = await Kontext.load(demoModel(), { programs, device: { gpu } }).catch((error: unknown) => error);
+    return { error, ...calls };
+  };
+
+  it.each([
+    ['a changed manifest', { programs: [] }, 'program-invalid', /manifest\.json is not what was compiled/],
+    [
+      'another schema version',
+      { schema: 99 },
+      'program-mismatch',
+      /has schema 99; this version reads 1\. Run kontext compile/,
+    ],
+  ])('%s, without looking for a GPU', async (_, change, code, message) => {
+    const manifest = JSON.stringify({ ...JSON.parse(files.get('manifest.json')!), ...change });
+    const { error, ...calls } = await load(withFile('manifest.json', manifest), counting('lavapipe'));
+    expect(error).toMatchObject({ code, message: expect.stringMatching(message) });
+    expect(calls).toEqual({ adapters: 0, devices: 0 });
   });
 
-  it('another model', async () => {
+  it('no bundle at all, without looking for a GPU', async () => {
+    const { error, ...calls } = await load(sourceOf(new Map()), counting('lavapipe'));
+    expect(error).toMatchObject({ code: 'program-invalid', message: expect.stringContaining('manifest.json') });
+    expect(calls).toEqual({ adapters: 0, devices: 0 });
+  });
+
+  it('the bundle of another model, without looking for a GPU', async () => {
     const specs = FLUX1_KONTEXT_DEV;
     const cheap = [{ component: 'clip' as const, tokens: 77 }];
     const real = await writeBundle({ model: 'FLUX', specs, shapes: cheap, targets, quantizations: ['none'] });
-    await expect(bundlePrograms(sourceOf(real)).specs(model)).rejects.toMatchObject({
+    const { error, ...calls } = await load(sourceOf(real), counting('lavapipe'));
+    expect(error).toMatchObject({
       code: 'program-mismatch',
-      message: expect.stringContaining('img_in.weight'),
+      message: expect.stringMatching(/is for FLUX, not for .*img_in\.weight should be \[3072, 64\]/),
     });
+    expect(calls).toEqual({ adapters: 0, devices: 0 });
+  });
+
+  it('a missing feature or a smaller limit, without opening a device', async () => {
+    const specs = await justInTime().specs(model);
+    const only = { model: 'demo', specs, shapes, targets: [targets[1]!], quantizations: ['none' as const] };
+    const lavapipe = sourceOf(await writeBundle(only));
+    const plain = await load(lavapipe, counting('lavapipe', { features: ['subgroups'] }));
+    expect(plain.error).toMatchObject({
+      code: 'feature-missing',
+      message: expect.stringMatching(/lavapipe: .* needs the WebGPU feature "shader-f16"/),
+    });
+    const limits = { ...device('lavapipe').limits, maxComputeInvocationsPerWorkgroup: 16 };
+    const small = await load(lavapipe, counting('lavapipe', { limits }));
+    expect(small.error).toMatchObject({
+      code: 'limit-too-small',
+      details: { limit: 'maxComputeInvocationsPerWorkgroup', available: 16 },
+    });
+    for (const { adapters, devices } of [plain, small]) expect([adapters, devices]).toEqual([1, 0]);
+    // The guard is awake: what fits goes on to the device.
+    expect(await load(lavapipe, counting('lavapipe'))).toMatchObject({ adapters: 1, devices: 1 });
   });
 });
 
-describe('the command line', () => {
-  const run = async (...args: string[]) => {
-    const log = vi.spyOn(console, 'log').mockImplementation(() => {});
-    const error = vi.spyOn(console, 'error').mockImplementation(() => {});
-    try {
-      const code = await runCommand(args, new AbortController().signal);
-      return { code, text: [...log.mock.calls, ...error.mock.calls].flat().join('\n') };
-    } finally {
-      log.mockRestore();
-      error.mockRestore();
-    }
-  };
-  const compileArgs = ['compile', '--model', 'demo', '--size', '64x64', '--target', 'swiftshader'];
+describe('a bundle has all that a request may need', () => {
+  const large = { width: 1024, height: 576 };
+  const keys = new Set(
+    shapesFor({ sizes: [large], references: undefined, steps: [2, 4], textTokens: 32 }).map((shape) =>
+      JSON.stringify(Object.entries(shape).sort()),
+    ),
+  );
+  const asked: ShapeRequest[] = [];
+  /** Takes down what is asked for and computes zeros. */
+  const parts = {
+    bind: async (shape: ShapeRequest) => {
+      asked.push(shape);
+      return { port: () => ({}), write: () => {}, read: async () => new Uint8Array(large.width * large.height * 4) };
+    },
+    run: async () => 0,
+    unbind: async () => {},
+  } as unknown as Parts;
+  const work = { signal: new AbortController().signal } as Work;
 
-  it('compiles, lists, inspects and compares', async () => {
-    const [a, b] = [join(folder, 'a'), join(folder, 'b')];
-    expect(await run(...compileArgs, '-o', a, '--wgsl')).toMatchObject({ code: 0 });
-    expect(await run(...compileArgs, '--quantization', 'q8', '-o', b)).toMatchObject({ code: 0 });
-    expect((await run('inspect', a)).text).toContain('denoise 64×64');
-    const svg = join(folder, 'slabs.svg');
-    const shown = await run('inspect', a, '--program', '3', '--svg', svg, '--roofline', '10,100');
-    expect(shown).toMatchObject({ code: 0, text: expect.stringContaining('at best (ms)') });
-    expect(await readFile(svg, 'utf8')).toMatch(/^<svg/);
-    expect((await run('compile', '--diff', a, b)).text).toMatch(/^- .*\(f16\)[\s\S]*^\+ .*\(q8\)/m);
-    expect((await run('compile', '--diff', a, a)).text).toBe('No difference.');
-    expect((await run('targets')).text).toContain('nvidia-matrix');
+  it('tiles and previews', async () => {
+    const data = new Uint8ClampedArray(large.width * large.height * 4);
+    await decodeTiled(parts, new Float32Array(tokenCount(large) * 64), large, DEFAULT_TILING, work);
+    await encodeTiled(parts, { ...large, data }, DEFAULT_TILING, work);
+    expect(asked).toHaveLength(6);
+    await fitPreview(parts, work).catch(() => {});
+    expect(asked.at(-1)).toMatchObject({ component: 'vae-encode', width: 256 });
+    for (const shape of asked) expect(keys).toContain(JSON.stringify(Object.entries(shape).sort()));
   });
 
-  it('says what is wrong with the arguments', async () => {
-    expect(await run('compile', '--size', '64x64', '-o', 'x')).toMatchObject({ code: 2 });
-    expect((await run(...compileArgs.slice(0, 3), '--target', 'rtx', '--size', '64x64', '-o', 'x')).text).toContain(
-      'Known targets',
-    );
-    expect((await run(...compileArgs, '--size', '100x64', '-o', 'x')).text).toContain('multiples of 16');
-    // A folder that is no bundle is never replaced.
-    expect((await run(...compileArgs, '-o', folder)).text).toContain('is no bundle');
+  it('steps of each count', () => {
+    for (const steps of [2, 4])
+      expect(keys).toContain(JSON.stringify(Object.entries({ component: 'modulation', steps }).sort()));
   });
-
-  it('the written entry is a source', async () => {
-    const entry = (await import(/* @vite-ignore */ join(folder, 'a', 'index.js'))) as { default: BundleSource };
-    expect(await readManifest(entry.default)).toEqual(await readManifest(bundleFolder(join(folder, 'a'))));
-  });
-});
-
-it('a diff names what changed', async () => {
-  const manifest = await readManifest(sourceOf(files));
-  const changed = structuredClone(manifest);
-  changed.programs[0]!.dispatches += 2;
-  expect(diffBundles(manifest, changed)).toEqual([expect.stringMatching(/^~ .*dispatches \d+ → \d+$/)]);
-});
-
-it('tables and pictures add up', async () => {
-  const manifest = await readManifest(sourceOf(files));
-  const entry = manifest.programs.find((p) => p.shape.component === 'denoise')!;
-  const program = await readEntry(sourceOf(files), entry);
-  expect(layerTable(program).at(-1)).toMatch(new RegExp(`^total +${program.dispatches.length} `));
-  const slabUses = program.dispatches.flatMap(({ bindings }) => bindings.filter(([kind]) => kind === 'slab')).length;
-  expect(slabPicture(program).match(/<rect/g)).toHaveLength(slabUses + program.slabs.length);
 });

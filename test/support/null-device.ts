@@ -9,6 +9,8 @@ import type { BufferKind, Kernel, Program } from '../../runtime/src/program/type
 const instances: GPU[] = [];
 
 export interface NullDevice {
+  /** What it stands for; above the null adapter's own limits this is compared with instead. */
+  profile: TargetProfile;
   device: GPUDevice;
   errors: string[];
   pipelines: Map<string, { layout: GPUBindGroupLayout; pipeline: GPUComputePipeline }>;
@@ -28,7 +30,7 @@ export async function openNullDevice(target: TargetProfile): Promise<NullDevice>
   });
   const errors: string[] = [];
   device.addEventListener('uncapturederror', (e) => errors.push(e.error.message));
-  return { device, errors, pipelines: new Map() };
+  return { profile: target, device, errors, pipelines: new Map() };
 }
 
 /** The null adapter has WebGPU's default limits and refuses more, so what a target has above those cannot be shown to it. */

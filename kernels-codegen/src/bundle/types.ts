@@ -14,8 +14,13 @@ export interface BundleSpecs {
   vae: Extract<Component, { component: 'vae-decode' }>['spec'];
 }
 
-/** A component without the model's own numbers: what a program is looked up by. */
-export type BundleShape = Component extends infer C ? (C extends Component ? Omit<C, 'spec'> : never) : never;
+/** A component without the model's own numbers: what a program is looked up by. Small decoders for previews are not of the model. */
+export type BundleShape =
+  Exclude<Component, { component: 'preview-decode' }> extends infer C
+    ? C extends Component
+      ? Omit<C, 'spec'>
+      : never
+    : never;
 
 /** One program of the bundle, with all that is needed to choose or refuse it before its file is read. */
 export interface BundleEntry {
@@ -28,6 +33,8 @@ export interface BundleEntry {
   requires: Requirements;
   /** SHA-256 of the file under `programs/`; programs that differ only in label and facts share one. */
   body: string;
+  /** Of that file. */
+  bytes: number;
   kernels: number;
   dispatches: number;
   flops: number;
@@ -44,8 +51,20 @@ export interface BundleManifest {
   specs: BundleSpecs;
   targets: TargetProfile[];
   programs: BundleEntry[];
-  /** SHA-256 of each WGSL module; `modules.json` maps them to their texts. */
-  modules: string[];
+  modules: ModulePack[];
+}
+
+/**
+ * A file of WGSL modules that the same targets use. A device loads only the packs of its target,
+ * and texts that resemble each other lie side by side, which halves them when compressed.
+ */
+export interface ModulePack {
+  /** SHA-256 of the file under `modules/`. */
+  file: string;
+  /** Of that file. */
+  bytes: number;
+  /** SHA-256 of each module in it. */
+  holds: string[];
 }
 
 /** `programs/HASH.json`: a program whose kernels name their WGSL module by hash. */
@@ -53,7 +72,7 @@ export type BundleBody = Omit<Program, 'kernels' | 'label' | 'facts' | 'requires
   kernels: { label: string; module: string; bindings: BindingAccess[] }[];
 };
 
-/** `modules.json`. */
+/** `modules/HASH.json`: WGSL texts by their SHA-256. */
 export type BundleModules = Record<string, string>;
 
 /** Reads a bundle's files by their path in it. */

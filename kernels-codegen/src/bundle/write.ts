@@ -6,7 +6,8 @@ import type { Program } from '../../../runtime/src/program/types.ts';
 import { type CompileRequest, type Component, compile } from '../compile.ts';
 import type { Quantization } from '../plan/lower.ts';
 import type { TargetProfile } from '../targets/types.ts';
-import type { BundleBody, BundleEntry, BundleManifest, BundleModules, BundleShape, BundleSpecs } from './types.ts';
+import { type Module, packModules, sha256 } from './pack.ts';
+import type { BundleBody, BundleEntry, BundleManifest, BundleShape, BundleSpecs } from './types.ts';
 
 /** Raised whenever a bundle written by an older version could be misread; `sdk/src/programs/bundle.ts` holds its twin. */
 export const BUNDLE_SCHEMA = 1;
@@ -18,17 +19,20 @@ export interface BundleRequest {
   shapes: readonly BundleShape[];
   targets: readonly TargetProfile[];
   quantizations: readonly Quantization[];
+  /** Adds each module as a file of its own, for reading; the runtime never asks for these. */
+  wgsl?: boolean;
 }
 
 /**
- * @returns file contents by path: `manifest.json`, `modules.json`, `programs/*.json`, `index.js`, `index.d.ts`
+ * @returns file contents by path: `manifest.json`, `modules/*.json`, `programs/*.json`, `index.js`, `index.d.ts`, `package.json`,
+ *   `wgsl/*.wgsl`
  * @throws KontextError `invalid-request` for a shape the model cannot have, `limit-too-small` when a program exceeds a target
  */
 export async function writeBundle(
   request: BundleRequest,
   onProgram?: (done: number, total: number) => void,
 ): Promise<Map<string, string>> {
-  const modules = new Map<string, string>();
+  const modules = new Map<string, Module>();
   const bodies = new Map<string, string>();
   const entries: BundleEntry[] = [];
   const hashes = new Map<string, Promise<string>>();
@@ -43,9 +47,11 @@ export async function writeBundle(
     checkFits(program, target);
     const kernels: BundleBody['kernels'] = [];
     for (const { label, wgsl, bindings } of program.kernels) {
-      const module = await hashOf(wgsl);
-      modules.set(module, wgsl);
-      kernels.push({ label, module, bindings });
+      const hash = await hashOf(wgsl);
+      const module = modules.get(hash) ?? { hash, label, wgsl, targets: new Set() };
+      module.targets.add(target.name);
+      modules.set(hash, module);
+      kernels.push({ label, module: hash, bindings });
     }
     const { label, facts, requires, ...rest } = program;
     const text = JSON.stringify({ ...rest, kernels } satisfies BundleBody);
@@ -59,6 +65,7 @@ export async function writeBundle(
       facts,
       requires,
       body,
+      bytes: byteLength(text),
       kernels: kernels.length,
       dispatches: program.dispatches.length,
       flops: sum(program.dispatches.map(({ flops }) => flops)),
@@ -70,7 +77,7 @@ export async function writeBundle(
     });
     onProgram?.(i + 1, wanted.length);
   }
-  const byHash = [...modules].sort(([a], [b]) => (a < b ? -1 : 1));
+  const { packs, texts } = await packModules([...modules.values()]);
   const manifest: BundleManifest = {
     schema: BUNDLE_SCHEMA,
     digest: '',
@@ -78,16 +85,19 @@ export async function writeBundle(
     specs: request.specs,
     targets: [...request.targets],
     programs: entries,
-    modules: byHash.map(([hash]) => hash),
+    modules: packs,
   };
   manifest.digest = await sha256(JSON.stringify(manifest));
   const files = new Map<string, string>();
   files.set('manifest.json', JSON.stringify(manifest));
-  files.set('modules.json', JSON.stringify(Object.fromEntries(byHash) satisfies BundleModules));
+  for (const [hash, text] of texts) files.set(`modules/${hash}.json`, text);
   const sorted = [...bodies].sort(([a], [b]) => (a < b ? -1 : 1));
   for (const [hash, text] of sorted) files.set(`programs/${hash}.json`, text);
   files.set('index.js', entryPoint(request.model, [...files.keys()]));
-  files.set('index.d.ts', ENTRY_TYPES);
+  files.set('index.d.ts', entryTypes(request.model));
+  // Node takes index.js for what it is wherever the bundle lies.
+  files.set('package.json', '{ "type": "module" }\n');
+  if (request.wgsl) for (const module of modules.values()) files.set(readableName(module), module.wgsl);
   return files;
 }
 
@@ -141,23 +151,28 @@ const files = {
 ${lines.join('\n')}
 };
 export default {
-  label: ${JSON.stringify(`bundle of ${model}`)},
+  label: ${JSON.stringify(`The bundle of ${model}`)},
   async read(path) {
     const load = files[path];
-    if (!load) throw new Error(\`no file \${path}\`);
+    if (!load) throw new Error(\`there is no file \${path}\`);
     return (await load()).default;
   },
 };
 `;
 }
 
-const ENTRY_TYPES = `declare const bundle: { label: string; read(path: string): Promise<unknown> };
-export default bundle;
+function entryTypes(model: string): string {
+  return `/** Programs of ${JSON.stringify(model)}, compiled ahead of time: for \`Kontext.load(model, { programs })\`. */
+declare const programs: { label: string; read(path: string): Promise<unknown> };
+export default programs;
 `;
-
-async function sha256(text: string): Promise<string> {
-  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
+
+function readableName({ hash, label }: Module): string {
+  const words = label.replaceAll('×', 'x').replace(/[^a-z0-9]+/gi, '-');
+  return `wgsl/${words.replace(/^-|-$/g, '')}-${hash.slice(0, 8)}.wgsl`;
+}
+
+const byteLength = (text: string): number => new TextEncoder().encode(text).length;
 
 const sum = (values: number[]): number => values.reduce((total, value) => total + value, 0);

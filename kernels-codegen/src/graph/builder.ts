@@ -10,6 +10,8 @@ export interface LinearOptions {
   bias?: boolean;
   /** Use only these output features `[first, end)` of the checkpoint's layer. */
   rows?: [number, number];
+  /** What the result is called when the layer is computed in parts; the layer's name by default. */
+  label?: string;
 }
 
 export interface ConvOptions {
@@ -20,6 +22,8 @@ export interface ConvOptions {
   upsample?: 1 | 2;
   /** Input channels of the checkpoint's weight when `x` has been padded with zero channels. */
   storedChannels?: number;
+  /** Whether `<name>.bias` exists. */
+  bias?: boolean;
 }
 
 export class Builder {
@@ -52,7 +56,9 @@ export class Builder {
   }
 
   output(name: string, value: Tensor): void {
-    const made = value.origin.kind === 'node' && !this.isFinal(value);
+    // A port is a buffer of its own: a part of another value is copied there, like a value that has a port already.
+    const part = this.nodes.some((n) => n.output === value && n.op.kind === 'slice');
+    const made = value.origin.kind === 'node' && !part && !this.isFinal(value);
     this.ports.push({ name, direction: 'out', final: made ? value : this.copy(value, name) });
   }
 
@@ -75,11 +81,12 @@ export class Builder {
     const inputs = Array.isArray(x) ? x : [x];
     const k = inputs.reduce((sum, t) => sum + t.cols, 0);
     const weight = this.weight({ name: `${name}.weight`, role: 'matrix', rows: options.rows }, features, k);
-    const label = options.bias === false ? name : `${name} without bias`;
-    const y = this.node({ kind: 'matmul', weight }, inputs, inputs[0]!.rows, features, label);
+    const label = options.label ?? name;
+    const product = options.bias === false ? label : `${label} without bias`;
+    const y = this.node({ kind: 'matmul', weight }, inputs, inputs[0]!.rows, features, product);
     if (options.bias === false) return y;
     const bias = this.weight({ name: `${name}.bias`, role: 'vector', rows: options.rows }, 1, features);
-    return this.map([y, bias], e.add(e.operand(0), e.operand(1)), name);
+    return this.map([y, bias], e.add(e.operand(0), e.operand(1)), label);
   }
 
   layerNorm(x: Tensor, eps: number, label: string): Tensor {
@@ -149,7 +156,9 @@ export class Builder {
       o.kernel * o.kernel * x.cols,
     );
     const pixels = geometry.outHeight * geometry.outWidth;
-    const y = this.node({ kind: 'conv2d', weight, geometry }, [x], pixels, channels, `${name} without bias`);
+    const label = o.bias === false ? name : `${name} without bias`;
+    const y = this.node({ kind: 'conv2d', weight, geometry }, [x], pixels, channels, label);
+    if (o.bias === false) return y;
     return this.map([y, this.vector(`${name}.bias`, channels)], e.add(e.operand(0), e.operand(1)), name);
   }
 
@@ -157,7 +166,10 @@ export class Builder {
   map(values: Tensor[], expr: Expr, label: string): Tensor {
     const rows = Math.max(...values.map((t) => t.rows));
     const cols = Math.max(...values.map((t) => t.cols));
-    return this.node({ kind: 'pointwise' }, [], rows, cols, label, expr, values);
+    // Each value once: a second binding of what is updated in place would read what the first writes.
+    const distinct = [...new Set(values)];
+    const once = e.substitute(expr, e.acc, (i) => e.operand(distinct.indexOf(values[i]!)));
+    return this.node({ kind: 'pointwise' }, [], rows, cols, label, once, distinct);
   }
 
   add(a: Tensor, b: Tensor, label: string): Tensor {

@@ -4,7 +4,7 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { floatLiteral } from '../expr/expr.ts';
 import type { TargetProfile } from '../targets/types.ts';
-import { type KernelSource, type MatrixView, viewLength } from './kernel.ts';
+import type { KernelSource, MatrixView } from './kernel.ts';
 import { elementTypes, viewBytes, viewWidth } from './precision.ts';
 
 /** Group normalisation (Wu and He 2018): each pixel set × group of neighbouring channels has mean 0 and variance 1. */
@@ -27,11 +27,22 @@ export function groupNormPartialShape(spec: Pick<GroupNormSpec, 'x' | 'groups'>)
 }
 
 /**
+ * What differs between images of equal channels, as data: pixels, pixels of a chunk, chunks, channels of a group, and the
+ * elements from row 0 of `out` to row 1. The autoencoder norms images of six shapes; as constants they would be twelve
+ * kernels to compile instead of four, for passes that memory bounds.
+ */
+export function groupNormParameters(spec: GroupNormSpec): Uint32Array {
+  const { rows: chunks } = groupNormPartialShape(spec);
+  return Uint32Array.of(spec.x.rows, chunkPixels(spec.x), chunks, channelsPerGroup(spec), spec.out.rowStride);
+}
+
+/**
  * partial[chunk, g] = mean, partial[chunk, groups + g] = Σ (x − mean)², over one chunk of pixels.
  *
  * One workgroup reads a chunk of pixels × a block of whole groups; each invocation walks down its own one or four
  * channels with Welford's update, then one invocation a group merges the lanes. Sums of squares around the running
- * mean, in f32: E[x²] − mean² would lose every digit of the VAE's large-mean channels. Bindings: x, partial.
+ * mean, in f32: E[x²] − mean² would lose every digit of the VAE's large-mean channels. Bindings: x,
+ * {@link groupNormParameters}, partial.
  *
  * @throws KontextError `program-invalid` when the groups do not divide the channels, `limit-too-small` when one group is
  * wider than a workgroup can read
@@ -53,7 +64,6 @@ export function groupNormPartial(spec: GroupNormSpec, target: TargetProfile): Ke
     width === 4
       ? [0, 1, 2, 3].map((i) => `${name}[slot + ${i}u] = ${value}[${i}];`).join('\n')
       : `${name}[slot] = ${value};`;
-  const ragged = x.rows % pixels !== 0;
   // One loop over lanes and channels: nested constant loops would be unrolled, to seconds of compilation on some drivers.
   const merge = (body: string): string => `for (var i = 0u; i < ${lanes * perGroup}u; i++) {
     let l = i / ${perGroup}u;
@@ -61,14 +71,15 @@ export function groupNormPartial(spec: GroupNormSpec, target: TargetProfile): Ke
     let slot = l * ${blockChannels}u + thread * ${perGroup}u + i % ${perGroup}u;
     ${body}
   }`;
-  const wgsl = `${enable}@group(0) @binding(0) var<storage, read> x: array<${element}, ${Math.ceil(viewLength(x) / width)}>;
-@group(0) @binding(1) var<storage, read_write> partial: array<f32, ${viewLength(partial)}>;
+  const wgsl = `${enable}@group(0) @binding(0) var<storage, read> x: array<${element}>;
+@group(0) @binding(1) var<storage, read> parameters: array<u32, 5>;
+@group(0) @binding(2) var<storage, read_write> partial: array<f32>;
 var<workgroup> means: array<f32, ${lanes * blockChannels}>;
 var<workgroup> squares: array<f32, ${lanes * blockChannels}>;
 @compute @workgroup_size(${invocations})
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
-let first = group.x * ${pixels}u;
-let count = ${ragged ? `min(${pixels}u, ${x.rows}u - first)` : `${pixels}u`};
+let first = group.x * parameters[1];
+let count = min(parameters[1], parameters[0] - first);
 let column = thread % ${columns}u;
 let lane = thread / ${columns}u;
 if (lane < ${lanes}u) {
@@ -103,9 +114,9 @@ if (thread < ${blockGroups}u) {
 }
 `;
   return {
-    label: `groupNorm partial ${x.type} ${x.rows}×${x.cols}`,
+    label: `groupNorm partial ${x.type} ${x.cols} channels`,
     wgsl,
-    bindings: ['read', 'read_write'],
+    bindings: ['read', 'read', 'read_write'],
     workgroups: [Math.ceil(x.rows / pixels), groups / blockGroups, 1],
     flops: 5 * x.rows * x.cols,
     bytes: viewBytes(x) + viewBytes(partial),
@@ -115,25 +126,22 @@ if (thread < ${blockGroups}u) {
 
 /**
  * Merges the chunks (Chan, Golub and LeVeque 1979) and folds gamma and beta in. One workgroup a group.
- * Bindings: partial, gamma (f32 `[channels]`), beta (f32 `[channels]`), out.
+ * Bindings: partial, {@link groupNormParameters}, gamma (f32 `[channels]`), beta (f32 `[channels]`), out.
  */
 export function groupNormFinish(spec: GroupNormSpec, target: TargetProfile): KernelSource {
   const { x, groups, eps, out, partial } = spec;
   const invocations = Math.min(64, workgroupSize(target));
-  const perGroup = channelsPerGroup(spec);
   const { rows: chunks } = groupNormPartialShape(spec);
-  const pixels = chunkPixels(x);
-  const last = x.rows - (chunks - 1) * pixels;
-  const size = (pixelCount: number): string => floatLiteral(pixelCount * perGroup);
-  const loop = (body: string): string => `for (var i = thread; i < ${chunks}u; i += ${invocations}u) {
-  let n = select(${size(pixels)}, ${size(last)}, i == ${chunks - 1}u);
+  const loop = (body: string): string => `for (var i = thread; i < chunks; i += ${invocations}u) {
+  let n = f32(min(chunk_pixels, pixels - i * chunk_pixels) * per_group);
   let place = ${partial.offset}u + i * ${partial.rowStride}u + group.x;
   ${body}
 }`;
-  const wgsl = `@group(0) @binding(0) var<storage, read> partial: array<f32, ${viewLength(partial)}>;
-@group(0) @binding(1) var<storage, read> gamma: array<f32, ${x.cols}>;
-@group(0) @binding(2) var<storage, read> beta: array<f32, ${x.cols}>;
-@group(0) @binding(3) var<storage, read_write> result: array<f32, ${viewLength(out)}>;
+  const wgsl = `@group(0) @binding(0) var<storage, read> partial: array<f32>;
+@group(0) @binding(1) var<storage, read> parameters: array<u32, 5>;
+@group(0) @binding(2) var<storage, read> gamma: array<f32>;
+@group(0) @binding(3) var<storage, read> beta: array<f32>;
+@group(0) @binding(4) var<storage, read_write> result: array<f32>;
 var<workgroup> parts: array<vec2<f32>, ${invocations}>;
 // Every invocation adds all parts itself: at this width cheaper to run, and far cheaper to compile, than a tree of barriers.
 fn sum(component: u32) -> f32 {
@@ -144,28 +152,33 @@ fn sum(component: u32) -> f32 {
 }
 @compute @workgroup_size(${invocations})
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
+let pixels = parameters[0];
+let chunk_pixels = parameters[1];
+let chunks = parameters[2];
+let per_group = parameters[3];
+let count = f32(pixels) * f32(per_group);
 let origin = partial[${partial.offset}u + group.x];
 var shift = 0.0;
 ${loop('shift += n * (partial[place] - origin);')}
 parts[thread].x = shift;
-let mean = origin + sum(0u) / ${size(x.rows)};
+let mean = origin + sum(0u) / count;
 var square = 0.0;
 ${loop(`let delta = partial[place] - mean;
   square += partial[place + ${groups}u] + n * delta * delta;`)}
 parts[thread].y = square;
-let rstd = inverseSqrt(sum(1u) / ${size(x.rows)} + ${floatLiteral(eps)});
-for (var i = thread; i < ${perGroup}u; i += ${invocations}u) {
-  let channel = group.x * ${perGroup}u + i;
+let rstd = inverseSqrt(sum(1u) / count + ${floatLiteral(eps)});
+for (var i = thread; i < per_group; i += ${invocations}u) {
+  let channel = group.x * per_group + i;
   let scale = rstd * gamma[channel];
   result[${out.offset}u + channel] = scale;
-  result[${out.offset + out.rowStride}u + channel] = beta[channel] - mean * scale;
+  result[${out.offset}u + parameters[4] + channel] = beta[channel] - mean * scale;
 }
 }
 `;
   return {
     label: `groupNorm finish ${groups} groups`,
     wgsl,
-    bindings: ['read', 'read', 'read', 'read_write'],
+    bindings: ['read', 'read', 'read', 'read', 'read_write'],
     workgroups: [groups, 1, 1],
     flops: 8 * chunks * groups + 3 * x.cols,
     bytes: viewBytes(partial) + 8 * x.cols + viewBytes(out),

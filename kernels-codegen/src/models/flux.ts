@@ -148,7 +148,10 @@ export function buildDenoise(
     const mod = modulation(`${name}.modulation.lin`, 0);
     const wide = hidden * spec.mlpRatio;
     const h = modulate(g, x, mod, `${name}.pre_norm`);
-    const qkv = g.headNorm(g.linear(h, `${name}.linear1`, 3 * hidden, { rows: [0, 3 * hidden] }), {
+    // The checkpoint stacks both layers of the norm's output; their results go different ways.
+    const [first, all] = [3 * hidden, 3 * hidden + wide];
+    const projected = g.linear(h, `${name}.linear1`, first, { rows: [0, first], label: `${name}.linear1.qkv` });
+    const qkv = g.headNorm(projected, {
       heads: spec.heads,
       size,
       query: g.vector(`${name}.norm.query_norm.scale`, size),
@@ -157,7 +160,7 @@ export function buildDenoise(
       label: `${name}.norm`,
     });
     const attended = attend(g, qkv, spec, `${name}.attention`);
-    const mlp = g.linear(h, `${name}.linear1`, wide, { rows: [3 * hidden, 3 * hidden + wide] });
+    const mlp = g.linear(h, `${name}.linear1`, wide, { rows: [first, all], label: `${name}.linear1.mlp` });
     const active = g.map([mlp], e.geluTanh(e.operand(0)), `${name}.mlp_act`);
     const y = g.linear([attended, active], `${name}.linear2`, hidden);
     x = gated(g, x, mod.gate(), y, name);

@@ -6,6 +6,7 @@ import type { VaeSpec } from './autoencoder.ts';
 import type { ClipSpec } from './clip.ts';
 import type { FluxSpec } from './flux.ts';
 import type { T5Spec } from './t5.ts';
+import type { TinyDecoderSpec } from './tiny-decoder.ts';
 
 export const FLUX1_KONTEXT_DEV: { transformer: FluxSpec; t5: T5Spec; clip: ClipSpec; vae: VaeSpec } = {
   transformer: {
@@ -194,6 +195,21 @@ export function clipSpecFromShapes(shapeOf: ShapeOf): ClipSpec {
     layers: count((i) => shapeOf(`text_model.encoder.layers.${i}.mlp.fc1.weight`)),
     positions: shape(shapeOf, 'text_model.embeddings.position_embedding.weight')[0]!,
   };
+}
+
+/** From the tensors of a small decoder under diffusers' names (`AutoencoderTiny`). */
+export function tinyDecoderSpecFromShapes(shapeOf: ShapeOf): TinyDecoderSpec {
+  const [channels, latentChannels] = shape(shapeOf, 'decoder.layers.0.weight');
+  const blocks: number[] = [];
+  for (let layer = 2; ; layer += 2) {
+    const inLevel = count((i) => shapeOf(`decoder.layers.${layer + i}.conv.0.weight`));
+    blocks.push(inLevel);
+    layer += inLevel;
+    // The last level ends in a convolution, the others in an enlargement, which has no weights, and a convolution.
+    if (shapeOf(`decoder.layers.${layer}.weight`)) break;
+    shape(shapeOf, `decoder.layers.${layer + 1}.weight`);
+  }
+  return { latentChannels: latentChannels!, channels: channels!, blocks };
 }
 
 function shape(shapeOf: ShapeOf, name: string): readonly number[] {

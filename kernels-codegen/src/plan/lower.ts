@@ -20,7 +20,12 @@ import { attention } from '../kernels/attention.ts';
 import { blendTile } from '../kernels/blend-tile.ts';
 import { conv2d } from '../kernels/conv2d/index.ts';
 import { gather } from '../kernels/gather.ts';
-import { groupNormFinish, groupNormPartial, groupNormPartialShape } from '../kernels/group-norm.ts';
+import {
+  groupNormFinish,
+  groupNormParameters,
+  groupNormPartial,
+  groupNormPartialShape,
+} from '../kernels/group-norm.ts';
 import { headNorm } from '../kernels/head-norm.ts';
 import { bytesOf, type Epilogue, type KernelSource, type MatrixView, type OperandView } from '../kernels/kernel.ts';
 import { matmul } from '../kernels/matmul/index.ts';
@@ -87,8 +92,7 @@ export function lower(graph: Graph, o: LowerOptions): Program {
     const request = weightRequest(t, o);
     return { format: request.format, range: ['weight', weights.index(request), 0, request.bytes] };
   };
-  const constant = (t: Tensor): BufferRange => {
-    const { data } = t.origin as { kind: 'constant'; data: Uint32Array };
+  const constant = (data: Uint32Array): BufferRange => {
     const bytes = roundUp(data.byteLength, BINDING_UNIT);
     const padded = new Uint8Array(bytes);
     padded.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
@@ -215,8 +219,9 @@ export function lower(graph: Graph, o: LowerOptions): Program {
         const scratch = placement.scratch.get(node)!;
         const partial = locateIn(scratch, 0, 0, scratch.rows, scratch.cols);
         const spec = { x: x!.view, groups: op.groups, eps: op.eps, out: out.view, partial: partial.view };
-        emit(node, generate(groupNormPartial, spec), [x!.range, partial.range], `${node.label} statistics`);
-        emit(node, generate(groupNormFinish, spec), [partial.range, gamma!.range, beta!.range, out.range]);
+        const shape = constant(groupNormParameters(spec));
+        emit(node, generate(groupNormPartial, spec), [x!.range, shape, partial.range], `${node.label} statistics`);
+        emit(node, generate(groupNormFinish, spec), [partial.range, shape, gamma!.range, beta!.range, out.range]);
         break;
       }
       case 'pointwise': {
@@ -228,7 +233,11 @@ export function lower(graph: Graph, o: LowerOptions): Program {
         const table = matrix(inputs[0]!);
         const out = locate(node.output);
         const spec = { table: table.view, indices: inputs[1]!.cols, out: out.view };
-        emit(node, generate(gather, spec), [table.range, constant(inputs[1]!), out.range]);
+        emit(node, generate(gather, spec), [
+          table.range,
+          constant((inputs[1]!.origin as { kind: 'constant'; data: Uint32Array }).data),
+          out.range,
+        ]);
         break;
       }
       case 'blendTile': {
@@ -332,21 +341,21 @@ class RequirementSum {
   }
 }
 
-function scratchShape(node: Node): { rows: number; cols: number } | undefined {
+export function scratchShape(node: Node): { rows: number; cols: number } | undefined {
   if (node.op.kind !== 'groupNorm') return undefined;
   const x = node.inputs[0]!;
   const view: MatrixView = { type: 'f32', rows: x.rows, cols: x.cols, rowStride: x.cols, offset: 0 };
   return groupNormPartialShape({ x: view, groups: node.op.groups });
 }
 
-function storagesOf(placement: ReturnType<typeof place>): Storage[] {
+export function storagesOf(placement: ReturnType<typeof place>): Storage[] {
   const all = new Set(placement.scratch.values());
   for (const { storage } of placement.homes.values()) if (storage.port === undefined) all.add(storage);
   return [...all];
 }
 
 /** Pairs of storages that one dispatch reads and writes. */
-function conflictsOf(placement: ReturnType<typeof place>): Map<Storage, Set<Storage>> {
+export function conflictsOf(placement: ReturnType<typeof place>): Map<Storage, Set<Storage>> {
   const conflicts = new Map<Storage, Set<Storage>>();
   const add = (a: Storage, b: Storage): void => {
     for (const [x, y] of [

@@ -41,14 +41,30 @@ export interface Placement {
   scratch: Map<Node, Storage>;
 }
 
-/** @param scratchShape shape of the f32 matrix a node needs beside its output, if any */
-export function place(
-  graph: Graph,
-  scratchShape: (node: Node) => { rows: number; cols: number } | undefined,
-): Placement {
-  const nodes = withCopies(graph);
+type ScratchShape = (node: Node) => { rows: number; cols: number } | undefined;
+
+/**
+ * Wishes may collide: WebGPU lets no dispatch read one part of a buffer and write another, and a port's old value may
+ * still be read when its new one is ready. Such a value gets memory of its own and is copied where it was wished.
+ *
+ * @param scratchShape shape of the f32 matrix a node needs beside its output, if any
+ */
+export function place(graph: Graph, scratchShape: ScratchShape): Placement {
+  const apart = new Set<Tensor>();
+  for (;;) {
+    const placement = placeWith(graph, scratchShape, apart);
+    const clash = clashOf(graph, placement);
+    if (!clash) return placement;
+    if (apart.has(clash.value)) throw new Error(`plan: ${clash.node.label} reads and writes one buffer`);
+    apart.add(clash.value);
+  }
+}
+
+function placeWith(original: Graph, scratchShape: ScratchShape, apart: ReadonlySet<Tensor>): Placement {
+  const graph = withCopies(original, apart);
+  const { nodes } = graph;
   const order = new Map(nodes.map((n, i) => [n, i]));
-  const readers = regionReaders({ ...graph, nodes });
+  const readers = regionReaders(graph);
   const homes = new Map<Tensor, Home>();
   const inPlace = new Map<Node, number | 'input'>();
   const slices = new Set(nodes.filter((n) => n.op.kind === 'slice').map((n) => n.output));
@@ -82,11 +98,15 @@ export function place(
       }
       continue;
     }
+    if (apart.has(node.output) && !updatesInput(node.op)) continue;
     const overwritten = overwritable(
       node,
       homes,
       finals,
-      (t) => !slices.has(t) && readers(t).every((reader) => reader === node || order.get(reader)! < order.get(node)!),
+      (t) =>
+        !apart.has(t) &&
+        !slices.has(t) &&
+        readers(t).every((reader) => reader === node || order.get(reader)! < order.get(node)!),
     );
     if (overwritten === undefined) continue;
     inPlace.set(node, overwritten);
@@ -158,27 +178,67 @@ function regionReaders(graph: Graph): (t: Tensor) => Node[] {
   return all;
 }
 
-/** Inserts copies where a value cannot be written straight into its whole: it is a view or port, or is part of two wholes. */
-function withCopies(graph: Graph): Node[] {
+/** A node that reads what it writes, or overwrites what is read later, and the value to set apart. */
+function clashOf(graph: Graph, { steps, homes, inPlace }: Placement): { node: Node; value: Tensor } | undefined {
+  const storageOf = (t: Tensor): Storage | undefined => homes.get(t)?.storage;
+  const base = new Map(graph.nodes.flatMap((n) => (n.op.kind === 'slice' ? [[n.output, n.inputs[0]!] as const] : [])));
+  const rootOf = (t: Tensor): Tensor => {
+    const whole = base.get(t);
+    return whole ? rootOf(whole) : t;
+  };
+  const finalOf = new Map(graph.ports.map((p) => [p.name, p.final]));
+  const own = new Set(graph.nodes);
+  for (const [i, node] of steps.entries()) {
+    const written = storageOf(node.output)!;
+    const final = written.port === undefined ? undefined : finalOf.get(written.port);
+    const replaced = inPlace.get(node);
+    const updated =
+      replaced === 'input' ? node.inputs[0] : replaced === undefined ? undefined : node.operands[replaced];
+    const read = reads(node).find((t) => t !== updated && storageOf(t) === written);
+    // A copy that `withCopies` made reads the value that should have stayed outside.
+    if (read) return { node, value: final ?? (own.has(node) ? node.output : rootOf(read)) };
+    const later = (n: Node): boolean =>
+      reads(n).some((t) => storageOf(t) === written && rootOf(t).origin.kind === 'port');
+    if (final && steps.slice(i + 1).some(later)) return { node, value: final };
+  }
+  return undefined;
+}
+
+/**
+ * Inserts copies where a value cannot be written straight where it is wanted: it is a view or port, is part of two wholes,
+ * or has to stay apart.
+ */
+function withCopies(graph: Graph, apart: ReadonlySet<Tensor>): Graph {
   const producers = new Map(graph.nodes.map((n) => [n.output, n]));
   const finals = new Set(graph.ports.flatMap((p) => (p.final ? [p.final] : [])));
   const claimed = new Set<Tensor>();
   let nextId = 1_000_000;
-  return graph.nodes.flatMap((node) => {
+  const copyOf = (part: Tensor, type: Tensor['type']): Node => {
+    const label = `copy ${part.label}`;
+    const output: Tensor = { ...part, id: nextId++, type, label, origin: { kind: 'node' } };
+    return { label, op: { kind: 'pointwise' }, inputs: [], expr: operand(0), operands: [part], output };
+  };
+  const nodes = graph.nodes.flatMap((node) => {
     if (node.op.kind !== 'concatRows' && node.op.kind !== 'concatCols') return [node];
     const copies: Node[] = [];
     const inputs = node.inputs.map((part) => {
       const producer = producers.get(part);
       const direct = producer && producer.op.kind !== 'slice' && !claimed.has(part) && !finals.has(part);
-      if (direct && part.type === node.output.type) {
+      if (direct && part.type === node.output.type && !apart.has(part)) {
         claimed.add(part);
         return part;
       }
-      const label = `copy ${part.label}`;
-      const output: Tensor = { ...part, id: nextId++, type: node.output.type, label, origin: { kind: 'node' } };
-      copies.push({ label, op: { kind: 'pointwise' }, inputs: [], expr: operand(0), operands: [part], output });
-      return output;
+      const copy = copyOf(part, node.output.type);
+      copies.push(copy);
+      return copy.output;
     });
     return [...copies, { ...node, inputs, expr: acc }];
   });
+  const ports = graph.ports.map((port) => {
+    if (!port.final || !apart.has(port.final)) return port;
+    const copy = copyOf(port.final, port.final.type);
+    nodes.push(copy);
+    return { ...port, final: copy.output };
+  });
+  return { nodes, ports };
 }

@@ -9,7 +9,7 @@ export interface OpenDeviceOptions {
   /** Part of the adapter's vendor, architecture, device or description, in any case. Dawn searches all adapters for it. */
   adapter?: string;
   /** Defaults to `high-performance`. */
-  powerPreference?: GPUPowerPreference;
+  powerPreference?: 'low-power' | 'high-performance';
   /** Dawn only. `null` validates everything and computes nothing. */
   backend?: Backend;
   /**
@@ -19,8 +19,13 @@ export interface OpenDeviceOptions {
   unchecked?: boolean;
   /** Dawn only: more toggles to enable, by Dawn's names. */
   dawnToggles?: string[];
-  /** Another WebGPU entry point than the platform's. The caller keeps it alive. */
-  gpu?: GPU;
+  /** Another WebGPU entry point (a `GPU`) than the platform's. The caller keeps it alive. */
+  gpu?: GpuEntryPoint;
+}
+
+/** A `GPU` as far as an app's compiler must know it: most have no types of WebGPU. */
+export interface GpuEntryPoint {
+  requestAdapter(options?: { powerPreference?: 'low-power' | 'high-performance' }): Promise<object | null>;
 }
 
 /**
@@ -29,17 +34,42 @@ export interface OpenDeviceOptions {
  * @throws `webgpu-unavailable` when there is no WebGPU, no adapter, or none of the wanted name; says what to install
  */
 export async function openDevice(options: OpenDeviceOptions = {}): Promise<KontextDevice> {
+  return (await findAdapter(options)).open();
+}
+
+/** What the adapter that {@link openDevice} would choose offers, without keeping a device. */
+export async function describeAdapter(options: OpenDeviceOptions = {}): Promise<AdapterReport> {
+  return (await findAdapter(options)).report;
+}
+
+/** An adapter before its device is opened, for those who may refuse it. */
+export interface FoundAdapter {
+  report: AdapterReport;
+  open(): Promise<KontextDevice>;
+}
+
+/** The first half of {@link openDevice}. @throws `webgpu-unavailable` */
+export async function findAdapter(options: OpenDeviceOptions = {}): Promise<FoundAdapter> {
   const gpu = await entryPoint(options);
   const adapter = await requestAdapter(gpu, options);
+  return {
+    report: reportAdapter(adapter),
+    async open() {
+      const device = await requestDevice(adapter);
+      return new KontextDevice(device, reportAdapter(adapter, device), options.backend, isDawn(gpu));
+    },
+  };
+}
+
+async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
   const features = USEFUL_FEATURES.filter((name) => adapter.features.has(name));
   const requiredLimits: Record<string, number> = {};
   for (const name of USEFUL_LIMITS) {
     const value = adapter.limits[name];
     if (value !== undefined) requiredLimits[name] = value;
   }
-  let device: GPUDevice;
   try {
-    device = await adapter.requestDevice({
+    return await adapter.requestDevice({
       label: 'kontext',
       requiredFeatures: features as Iterable<GPUFeatureName>,
       requiredLimits,
@@ -52,12 +82,6 @@ export async function openDevice(options: OpenDeviceOptions = {}): Promise<Konte
       { cause },
     );
   }
-  return new KontextDevice(device, reportAdapter(adapter, device), options.backend, isDawn(gpu));
-}
-
-/** What the adapter that {@link openDevice} would choose offers, without keeping a device. */
-export async function describeAdapter(options: OpenDeviceOptions = {}): Promise<AdapterReport> {
-  return reportAdapter(await requestAdapter(await entryPoint(options), options));
 }
 
 // Dawn crashes or hangs when the object of create() is collected while a device lives (7 of 7 runs), and a device's
@@ -67,7 +91,7 @@ const dawnInstances = new Map<string, GPU>();
 const isDawn = (gpu: GPU): boolean => [...dawnInstances.values()].includes(gpu);
 
 async function entryPoint(options: OpenDeviceOptions): Promise<GPU> {
-  if (options.gpu) return options.gpu;
+  if (options.gpu) return options.gpu as GPU;
   const platform = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
   if (platform && !options.backend) return platform;
   if (typeof process === 'undefined' || !process.versions?.node) {

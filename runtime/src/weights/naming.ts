@@ -25,6 +25,17 @@ export function bflNaming(source: WeightSource): WeightSource {
   return source;
 }
 
+/** A small decoder (TAESD's kind) under diffusers' names; its author's files number the layers from a clamp on, which diffusers has not. */
+export function tinyDecoderNaming(source: WeightSource): WeightSource {
+  const names = [...source.tensors.keys()];
+  if (!names.every((name) => /^\d+\./.test(name))) return source;
+  const ours = (name: string) => name.replace(/^\d+/, (layer) => `decoder.layers.${Number(layer) - 1}`);
+  return renamed(
+    source,
+    names.map((name) => ({ name: ours(name), from: [name] })),
+  );
+}
+
 /** How a tensor of the view is made from tensors of the file, before sizes are known. */
 interface Target {
   name: string;

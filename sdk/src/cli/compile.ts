@@ -9,13 +9,15 @@ import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.t
 import { PREFERRED_KONTEXT_SIZES } from '../host/sizes.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from '../kontext/latents.ts';
 import { type ModelDefaults, REQUEST_OPTIONS } from '../kontext/options.ts';
+import { PREVIEW_PROGRAM } from '../kontext/preview.ts';
 import { justInTime } from '../kontext/programs.ts';
+import { DEFAULT_TILING, tilePrograms } from '../kontext/tiling.ts';
 import type { ImageSize } from '../kontext/types.ts';
 import { demoModel } from '../model/demo.ts';
 import { openModel } from '../model/open.ts';
-import { readManifest } from '../programs/bundle.ts';
 import { bundleFolder } from '../programs/sources.ts';
 import { usage } from './arguments.ts';
+import { diffBundles } from './diff.ts';
 import { resolveTarget } from './targets.ts';
 
 const OPTIONS = {
@@ -41,8 +43,7 @@ export async function compileCommand(args: readonly string[]): Promise<void> {
   if (values.diff) {
     const [a, b] = positionals;
     if (positionals.length !== 2) throw usage('kontext compile --diff takes two bundles: A B.');
-    const bundles = [await readManifest(bundleFolder(a!)), await readManifest(bundleFolder(b!))] as const;
-    console.log(diffBundles(...bundles).join('\n') || 'No difference.');
+    console.log((await diffBundles(bundleFolder(a!), bundleFolder(b!))).join('\n') || 'No difference.');
     return;
   }
   if (positionals.length > 0) throw usage(`kontext compile takes no words, but got "${positionals[0]}".`);
@@ -67,44 +68,51 @@ export async function compileCommand(args: readonly string[]): Promise<void> {
   const shapes = shapesFor({
     sizes,
     references: values.reference?.map(sizeFrom),
-    steps: whole(values.steps, 'steps') ?? defaults.steps ?? REQUEST_OPTIONS.steps.default!,
+    steps: values.steps?.split(',').map((text) => whole(text, 'steps')) ?? [
+      defaults.steps ?? REQUEST_OPTIONS.steps.default!,
+    ],
     textTokens:
-      whole(values['max-sequence-length'], 'max-sequence-length') ??
-      defaults.maxSequenceLength ??
-      REQUEST_OPTIONS.maxSequenceLength.default!,
+      values['max-sequence-length'] === undefined
+        ? (defaults.maxSequenceLength ?? REQUEST_OPTIONS.maxSequenceLength.default!)
+        : whole(values['max-sequence-length'], 'max-sequence-length'),
   });
   const { writeBundle } = await import('../../../kernels-codegen/src/bundle/write.ts');
-  const files = await writeBundle({ model: label, specs, shapes, targets, quantizations });
-  if (values.wgsl) {
-    const modules = JSON.parse(files.get('modules.json')!) as Record<string, string>;
-    for (const [hash, text] of Object.entries(modules)) files.set(`wgsl/${hash.slice(0, 16)}.wgsl`, text);
-  }
+  const wgsl = values.wgsl === true;
+  const terminal = process.stderr.isTTY;
+  const files = await writeBundle({ model: label, specs, shapes, targets, quantizations, wgsl }, (done, total) => {
+    if (terminal) process.stderr.write(done < total ? `\rprogram ${done} of ${total}` : '\r\x1b[K');
+  });
   await save(resolve(values.output), files);
   const manifest = JSON.parse(files.get('manifest.json')!) as BundleManifest;
   let [bytes, gzipped] = [0, 0];
-  for (const text of files.values()) {
+  for (const [path, text] of files) {
+    if (path.startsWith('wgsl/')) continue;
     bytes += Buffer.byteLength(text);
     gzipped += gzipSync(text).length;
   }
   console.log(
     `${values.output}: ${manifest.programs.length} programs for ${targets.map(({ name }) => name).join(', ')}; ` +
-      `${manifest.modules.length} kernels, ${files.size} files, ${kib(bytes)} (${kib(gzipped)} gzipped), ` +
+      `${manifest.modules.reduce((sum, { holds }) => sum + holds.length, 0)} kernels, ${files.size} files, ${kib(bytes)} (${kib(gzipped)} gzipped), ` +
       `${((performance.now() - started) / 1000).toFixed(1)} s`,
   );
 }
 
-/** Every program that edits and generations of these sizes ask for; a reference defaults to the picture's own size. */
+/**
+ * Every program that edits and generations of these sizes may ask for, with those for previews and for pictures decoded in
+ * tiles when memory is short; a reference defaults to the picture's own size.
+ */
 export function shapesFor(wanted: {
   sizes: readonly ImageSize[];
   references: readonly ImageSize[] | undefined;
-  steps: number;
+  steps: readonly number[];
   textTokens: number;
 }): BundleShape[] {
   const { textTokens, steps, sizes } = wanted;
   const shapes: BundleShape[] = [
     { component: 'clip', tokens: CLIP_TOKENS },
     { component: 't5', tokens: textTokens },
-    { component: 'modulation', steps },
+    ...steps.map((steps): BundleShape => ({ component: 'modulation', steps })),
+    PREVIEW_PROGRAM,
   ];
   for (const size of sizes) {
     const image = patches(size);
@@ -115,47 +123,14 @@ export function shapesFor(wanted: {
     for (const reference of references) {
       shapes.push({ component: 'denoise', textTokens, image, references: [patches(reference)] });
       shapes.push({ component: 'vae-encode', width: reference.width, height: reference.height });
+      shapes.push(...tilePrograms('encode', reference, DEFAULT_TILING));
     }
     shapes.push({ component: 'euler', tokens, channels: TOKEN_CHANNELS });
     shapes.push({ component: 'cfg', tokens, channels: TOKEN_CHANNELS });
-    shapes.push({ component: 'vae-decode', width, height });
+    shapes.push({ component: 'vae-decode', width, height }, ...tilePrograms('decode', size, DEFAULT_TILING));
   }
   const unique = new Map(shapes.map((shape) => [JSON.stringify(shape), shape]));
   return [...unique.values()];
-}
-
-/** What changed from `a` to `b`, a line each: for reviews and release notes. */
-export function diffBundles(a: BundleManifest, b: BundleManifest): string[] {
-  const index = ({ programs }: BundleManifest) =>
-    new Map(programs.map((p) => [`${p.target} ${p.quantization} ${JSON.stringify(p.shape)}`, p]));
-  const [before, after] = [index(a), index(b)];
-  const lines: string[] = [];
-  if (JSON.stringify(a.specs) !== JSON.stringify(b.specs)) lines.push(`model: ${a.model} → ${b.model}, other specs`);
-  for (const [key, { label, quantization }] of before) if (!after.has(key)) lines.push(`- ${label} (${quantization})`);
-  for (const [key, entry] of after) {
-    const old = before.get(key);
-    const name = `${entry.label} (${entry.quantization})`;
-    if (!old) {
-      lines.push(`+ ${name}`);
-      continue;
-    }
-    const slabs = (e: typeof entry) => e.memory.slabs.reduce((sum, bytes) => sum + bytes, 0);
-    const changes = (
-      [
-        ['kernels', old.kernels, entry.kernels],
-        ['dispatches', old.dispatches, entry.dispatches],
-        ['GFLOP', old.flops / 1e9, entry.flops / 1e9],
-        ['slabs MiB', slabs(old) / 2 ** 20, slabs(entry) / 2 ** 20],
-        ['weights MiB', old.memory.weights / 2 ** 20, entry.memory.weights / 2 ** 20],
-      ] as const
-    ).flatMap(([what, x, y]) => (x === y ? [] : [`${what} ${Number(x.toFixed(2))} → ${Number(y.toFixed(2))}`]));
-    if (JSON.stringify(old.requires) !== JSON.stringify(entry.requires)) changes.push('other requirements');
-    if (changes.length > 0 || old.body !== entry.body) lines.push(`~ ${name}: ${changes.join(', ') || 'other code'}`);
-  }
-  const modules = new Set(a.modules);
-  const fresh = b.modules.filter((hash) => !modules.delete(hash)).length;
-  if (fresh > 0 || modules.size > 0) lines.push(`WGSL modules: ${fresh} new, ${modules.size} gone`);
-  return lines;
 }
 
 async function specsOf(model: string): Promise<{ specs: BundleSpecs; defaults: ModelDefaults; label: string }> {
@@ -206,8 +181,7 @@ function sizeFrom(text: string): ImageSize {
   throw usage(`"${text}" is no size; write WIDTHxHEIGHT in pixels, multiples of 16, as 1024x1024.`);
 }
 
-function whole(text: string | undefined, name: string): number | undefined {
-  if (text === undefined) return undefined;
+function whole(text: string, name: string): number {
   if (/^[1-9]\d*$/.test(text)) return Number(text);
   throw usage(`--${name} is "${text}"; it must be a whole number from 1.`);
 }

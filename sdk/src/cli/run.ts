@@ -108,7 +108,12 @@ function loadOptions({ values }: ParsedArguments): LoadOptions {
       .map((name) => [name, values[name]]),
   );
   // The SDK refuses values that are not in its lists.
-  return { ...choices, ...(adapter !== undefined && { device: { adapter } }) } as LoadOptions;
+  const programs = text(values.programs);
+  return {
+    ...choices,
+    ...(programs !== undefined && { programs }),
+    ...(adapter !== undefined && { device: { adapter } }),
+  } as LoadOptions;
 }
 
 function reportOf(result: EditResult, output: string, adapter: string | undefined): Record<string, unknown> {

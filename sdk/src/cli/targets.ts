@@ -3,6 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
 import { describeAdapter } from '../../../runtime/src/gpu/open.ts';
+import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { justInTime } from '../kontext/programs.ts';
 import { usage } from './arguments.ts';
 
@@ -26,7 +27,12 @@ export async function targetsCommand(args: readonly string[]): Promise<void> {
   }
 }
 
-/** A known name, `this` for the adapter at hand, or a file that `kontext targets --probe` printed. */
+/**
+ * A known name, `this` for the adapter at hand, or a JSON file: a profile that `kontext targets --probe` printed, or an
+ * adapter report as `kontext.adapter` gives it in a page, where a browser may offer less than the driver does.
+ *
+ * @throws KontextError `invalid-request` saying what is wrong with the name or file
+ */
 export async function resolveTarget(name: string): Promise<TargetProfile> {
   if (name === 'this') return thisTarget();
   const { targetByName } = await import('../../../kernels-codegen/src/targets/profiles.ts');
@@ -35,15 +41,28 @@ export async function resolveTarget(name: string): Promise<TargetProfile> {
     throw usage(`The target file ${name} cannot be read: ${cause.message}.`);
   });
   try {
-    const profile = JSON.parse(text) as TargetProfile;
-    const limits = Object.keys(targetByName('baseline').limits) as (keyof TargetProfile['limits'])[];
-    if (typeof profile.name !== 'string' || typeof profile.tier !== 'string') throw new Error('no name or tier');
-    const missing = limits.find((limit) => typeof profile.limits?.[limit] !== 'number');
-    if (missing) throw new Error(`no limit ${missing}`);
-    return profile;
+    const content = JSON.parse(text) as Partial<TargetProfile & AdapterReport>;
+    if (Array.isArray(content.features)) return await justInTime().target(content as AdapterReport, 'auto');
+    return checkProfile(content, targetByName('baseline').limits);
   } catch (cause) {
     throw usage(`${name} is no target profile (${(cause as Error).message}); print one with kontext targets --probe.`);
   }
+}
+
+/** A hand-edited profile fails here, not as a wrong kernel. */
+function checkProfile(profile: Partial<TargetProfile>, known: TargetProfile['limits']): TargetProfile {
+  const { name, tier, limits, subgroupSize, subgroupMatrix } = profile;
+  const tiers = ['f32', 'f16', 'subgroups', 'subgroup-matrix'];
+  if (typeof name !== 'string' || name === '') throw new Error('no name');
+  if (!tiers.includes(tier!)) throw new Error(`tier ${JSON.stringify(tier)} is not one of ${tiers.join(', ')}`);
+  for (const limit of Object.keys(known) as (keyof typeof known)[]) {
+    if (!Number.isSafeInteger(limits?.[limit]) || limits![limit] < 1) throw new Error(`no limit ${limit}`);
+  }
+  const lanes = tiers.indexOf(tier!) >= 2;
+  if (lanes && !(subgroupSize && subgroupSize.min >= 1 && subgroupSize.min <= subgroupSize.max))
+    throw new Error(`tier ${tier} needs a subgroupSize`);
+  if (tier === 'subgroup-matrix' && !subgroupMatrix?.length) throw new Error(`tier ${tier} needs subgroupMatrix`);
+  return profile as TargetProfile;
 }
 
 async function thisTarget(): Promise<TargetProfile> {

@@ -5,9 +5,10 @@ export const MARKUP = `
 <div part="stage" class="stage">
   <canvas part="picture before" class="before" role="img" aria-label="Picture before the edit" hidden></canvas>
   <canvas part="picture after" class="after" role="img" aria-label="Current picture" hidden></canvas>
+  <input class="compare" part="compare" type="range" min="0" max="100" value="0" aria-label="Show the picture before the edit" hidden>
+  <div class="divider"></div>
   <button part="pick" class="pick" type="button">Choose a picture<small>or drop or paste one here</small></button>
 </div>
-<input class="compare" part="compare" type="range" min="0" max="100" value="0" aria-label="Show the picture before the edit" hidden>
 <form part="form">
   <label for="prompt">What should change?</label>
   <div class="row">
@@ -27,6 +28,19 @@ export const MARKUP = `
 <ol part="history" class="history" aria-label="History"></ol>
 <input class="file" type="file" accept="image/*" aria-label="Picture file" tabindex="-1" hidden>
 `;
+
+/** Chromium and Firefox name the thumb differently, and a list of both selectors would be dropped by each. */
+const THUMB = `
+  appearance: none;
+  box-sizing: border-box;
+  width: var(--thumb);
+  height: var(--thumb);
+  border: 3px solid #ffffff;
+  border-radius: 50%;
+  background: linear-gradient(#ffffff, #ffffff) 35% 50% / 3px 14px no-repeat,
+    linear-gradient(#ffffff, #ffffff) 65% 50% / 3px 14px no-repeat, rgb(20 22 28 / 0.6);
+  box-shadow: 0 1px 6px rgb(0 0 0 / 0.5);`;
+const THUMB_FOCUS = 'outline: 3px solid var(--accent); outline-offset: 3px;';
 
 export const STYLE = `
 :host {
@@ -59,6 +73,36 @@ export const STYLE = `
 :host([data-drop]) .stage { outline: 3px dashed var(--accent); outline-offset: -8px; }
 canvas { grid-area: 1 / 1; width: 100%; height: 100%; object-fit: contain; }
 .after { clip-path: inset(0 0 0 var(--split, 0%)); background: var(--surface); }
+/* The slider lies over the picture and is half a thumb wider at both ends, so that its thumb's middle is at the split. */
+.compare {
+  --thumb: 40px;
+  grid-area: 1 / 1;
+  justify-self: center;
+  z-index: 1;
+  appearance: none;
+  width: calc(100% + var(--thumb));
+  height: 100%;
+  margin: 0 calc(var(--thumb) / -2);
+  background: none;
+  cursor: ew-resize;
+}
+.compare::-webkit-slider-runnable-track { background: none; }
+.compare::-moz-range-track { background: none; }
+.compare::-webkit-slider-thumb { ${THUMB} }
+.compare::-moz-range-thumb { ${THUMB} }
+.compare:focus-visible { outline: none; }
+.compare:focus-visible::-webkit-slider-thumb { ${THUMB_FOCUS} }
+.compare:focus-visible::-moz-range-thumb { ${THUMB_FOCUS} }
+.divider {
+  position: absolute;
+  inset: 0 auto 0 var(--split, 0%);
+  width: 3px;
+  margin-left: -1.5px;
+  background: #ffffff;
+  box-shadow: 0 0 4px rgb(0 0 0 / 0.5);
+  pointer-events: none;
+}
+.compare[hidden] + .divider { display: none; }
 .pick {
   position: absolute;
   inset: 16px;
@@ -74,16 +118,18 @@ label { display: block; margin-bottom: 4px; font-weight: 600; }
 #prompt, button {
   font: inherit;
   padding: 10px 14px;
-  border: 1px solid var(--muted);
+  border: 1px solid transparent;
   border-radius: calc(var(--radius) * 0.6);
   color: var(--text);
   background: var(--surface);
 }
+#prompt { border-color: var(--muted); }
 button { cursor: pointer; }
+:is(.undo, .redo, .download, .replace, .cancel):not(:disabled):hover { border-color: var(--muted); }
 button:disabled { cursor: default; opacity: 0.55; }
 .edit { background: var(--accent); border-color: var(--accent); color: var(--on-accent); font-weight: 600; }
-:is(button, input):focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-progress, .compare { width: 100%; margin: 0; accent-color: var(--accent); }
+:is(button, #prompt):focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+progress { width: 100%; margin: 0; accent-color: var(--accent); }
 .status { margin: 0; min-height: 1.4em; color: var(--muted); }
 :host([data-state='failed']) .status { color: light-dark(#a3161a, #ff9d9d); }
 .history { display: flex; gap: 8px; margin: 0; padding: 4px; list-style: none; overflow-x: auto; }

@@ -1,11 +1,13 @@
 // The engine: a loaded model that edits and generates, one request at a time, in this process.
 // It owns the device and gets over its loss; what differs between Node and a page comes in as a Platform.
 import { KontextError } from '../../../runtime/src/errors.ts';
-import { type OpenDeviceOptions, openDevice } from '../../../runtime/src/gpu/open.ts';
+import { findAdapter, type OpenDeviceOptions } from '../../../runtime/src/gpu/open.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { type HostOptions, loadHost } from '../host/module.ts';
 import type { PixelImage } from '../image/pixels.ts';
-import { type Model, type ModelSource, openModel } from '../model/open.ts';
+import type { FileInput } from '../model/files.ts';
+import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
+import { openPrograms, type Programs } from '../programs/sources.ts';
 import { patches } from './latents.ts';
 import {
   type ChoiceOption,
@@ -17,7 +19,7 @@ import {
 } from './options.ts';
 import { Parts, type Work } from './parts.ts';
 import { type PipelineContext, runPipeline } from './pipeline.ts';
-import { justInTime, type ProgramProvider } from './programs.ts';
+import type { ProgramProvider } from './programs.ts';
 import { ProgressTracker } from './progress.ts';
 import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
@@ -54,8 +56,13 @@ export interface LoadOptions {
   device?: OpenDeviceOptions;
   /** Where the WASM module comes from, for pages with a strict content policy. */
   host?: HostOptions;
-  /** Where programs come from; compiled in this process when left out. */
-  programs?: ProgramProvider;
+  /** A bundle made by `kontext compile`: imported, or its folder or URL. Programs are compiled in this process when left out. */
+  programs?: Programs;
+  /**
+   * A small decoder for sharp previews: a safetensors file of TAESD's kind for FLUX's latents (taef1). Without one, previews come from
+   * a linear map fitted for the model's autoencoder, at 1/8 of the size.
+   */
+  previewDecoder?: FileInput;
   signal?: AbortSignal;
 }
 
@@ -64,6 +71,7 @@ export class Engine implements KontextEngine {
   readonly #queue = new Queue();
   readonly #text: TextEncoders;
   readonly #references: ReferenceEncoder;
+  readonly #programs: ProgramProvider;
   /** Absent after a loss, until the next request opens a device again. */
   #context: PipelineContext | undefined;
 
@@ -75,18 +83,21 @@ export class Engine implements KontextEngine {
   ) {
     this.#text = new TextEncoders(host, model);
     this.#references = new ReferenceEncoder(host);
+    this.#programs = openPrograms(options.programs);
   }
 
   /**
    * Opens model and device. Weights are loaded by the requests that need them, or by `prepare()`.
    *
    * @throws KontextError `webgpu-unavailable`, `weights-invalid`, `tokenizer-invalid`, `download-failed`, `feature-missing`,
-   *   `invalid-request`
+   *   `invalid-request`; with a bundle also `program-mismatch`, `program-invalid`, `limit-too-small`
    */
   static async open(platform: Platform, source: ModelSource, options: LoadOptions = {}): Promise<Engine> {
     const checked = { ...options, ...checkChoices(options) };
-    const model = await openModel(source, options.signal);
+    const { signal, previewDecoder } = options;
+    let model = await openModel(source, signal);
     try {
+      if (previewDecoder !== undefined) model = await withPreviewDecoder(model, previewDecoder, signal);
       const engine = new Engine(platform, model, checked, await loadHost(options.host));
       await engine.#ready();
       return engine;
@@ -215,9 +226,19 @@ export class Engine implements KontextEngine {
   async #ready(): Promise<PipelineContext> {
     if (this.#context) return this.#context;
     const { precision, quantization, memory } = this.options;
-    const gpu = await openDevice({ unchecked: true, ...this.options.device });
+    const provider = this.#programs;
+    // A bundle that does not fit is refused before there is a device.
+    const specs = await provider.specs(this.model);
+    if (this.model.previewDecoder && !specs.preview) {
+      throw new KontextError(
+        'invalid-request',
+        'These programs have none for a previewDecoder. Leave out previewDecoder (previews then come from a fitted map) or programs.',
+      );
+    }
+    const adapter = await findAdapter({ unchecked: true, ...this.options.device });
+    await provider.target(adapter.report, precision);
+    const gpu = await adapter.open();
     try {
-      const provider = this.options.programs ?? justInTime();
       const parts = await Parts.create(gpu, this.model, provider, { precision, quantization, memory });
       this.#context = {
         host: this.host,

@@ -1,5 +1,6 @@
 // The model's networks on the GPU: binds programs to weights when a stage needs them and frees them when it is over.
 // All programs share one set of slabs, so memory is that of the largest, not of the sum.
+import type { BundleShape } from '../../../kernels-codegen/src/bundle/types.ts';
 import type { Component } from '../../../kernels-codegen/src/compile.ts';
 import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
 import { Executable } from '../../../runtime/src/execute/executable.ts';
@@ -28,7 +29,10 @@ export interface Work {
 }
 
 /** A component without the model's own numbers, which {@link Parts} adds. */
-export type ShapeRequest = Component extends infer C ? (C extends Component ? Omit<C, 'spec'> : never) : never;
+export type ShapeRequest = BundleShape | Omit<Extract<Component, { component: 'preview-decode' }>, 'spec'>;
+
+/** The networks of a model, and the small decoder that an app may give for previews. */
+type StoreName = PartName | 'preview';
 
 /** Programs are kept as data beyond their binding: compiling FLUX takes half a second, an app has a few sizes. */
 const PROGRAMS_KEPT = 24;
@@ -37,7 +41,7 @@ const PROGRAMS_KEPT = 24;
 export class Parts {
   readonly #programs = new Map<string, Program>();
   readonly #bound = new Map<Component['component'], { key: string; executable: Executable }>();
-  readonly #stores: Record<PartName, WeightStore>;
+  readonly #stores: Record<PartName, WeightStore> & { preview?: WeightStore };
   readonly #slabs: SlabPool;
   #peakBytes = 0;
 
@@ -52,6 +56,7 @@ export class Parts {
     this.#slabs = new SlabPool(gpu);
     const store = (part: PartName) => new WeightStore(gpu, model.parts[part].weights);
     this.#stores = { clip: store('clip'), t5: store('t5'), transformer: store('transformer'), vae: store('vae') };
+    if (model.previewDecoder && specs.preview) this.#stores.preview = new WeightStore(gpu, model.previewDecoder);
   }
 
   /** @throws KontextError `weights-invalid` when the model is not of FLUX's kind, `feature-missing` */
@@ -95,7 +100,7 @@ export class Parts {
     if (bound && !ports) return this.#bound.get(component)!.executable;
     await this.unbind(component);
     const started = performance.now();
-    const weights = this.#stores[PART_OF[component]];
+    const weights = this.#stores[PART_OF[component]]!;
     let loaded = 0;
     let last = started;
     const executable = await Executable.create(this.gpu, program, {
@@ -157,9 +162,9 @@ export class Parts {
   }
 
   /** Frees programs and weights of a part. */
-  async release(part: PartName): Promise<void> {
+  async release(part: StoreName): Promise<void> {
     for (const component of [...this.#bound.keys()]) if (PART_OF[component] === part) await this.unbind(component);
-    await this.#stores[part].evict();
+    await this.#stores[part]?.evict();
   }
 
   get memory(): MemoryUse {
@@ -192,7 +197,7 @@ export function programFlops(program: Program): number {
   return program.dispatches.reduce((sum, dispatch) => sum + dispatch.flops, 0);
 }
 
-const PART_OF: Record<Component['component'], PartName> = {
+const PART_OF: Record<Component['component'], StoreName> = {
   clip: 'clip',
   t5: 't5',
   modulation: 'transformer',
@@ -201,6 +206,7 @@ const PART_OF: Record<Component['component'], PartName> = {
   cfg: 'transformer',
   'vae-encode': 'vae',
   'vae-decode': 'vae',
+  'preview-decode': 'preview',
   'tile-blend': 'vae',
   'tile-finish': 'vae',
 };

@@ -12,7 +12,7 @@ import type { Model } from '../model/open.ts';
 import { sinusoids } from './conditioning.ts';
 import { LATENT_CHANNELS, pack, patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import { type Parts, programFlops, type ShapeRequest, type Work } from './parts.ts';
-import { fitPreview, type PreviewMap, previewImage } from './preview.ts';
+import { makePreviewer, type Previewer, type PreviewMap } from './preview.ts';
 import type { ReferenceEncoder } from './references.ts';
 import type { CheckedRequest } from './request.ts';
 import { ropeTable } from './rope.ts';
@@ -28,7 +28,7 @@ export interface PipelineContext {
   parts: Parts;
   text: TextEncoders;
   references: ReferenceEncoder;
-  /** Set by the first request that shows previews. */
+  /** Set by the first request that shows previews by it. */
   preview?: PreviewMap;
 }
 
@@ -70,7 +70,7 @@ export async function runPipeline(
   for (const [i, picture] of request.pictures.entries()) {
     encoded.push(await references.encode(parts, picture, sizes.references[i]!, work));
   }
-  if (request.previewEvery !== undefined) context.preview ??= await fitPreview(parts, work);
+  const previewer = request.previewEvery && (await makePreviewer(parts, sizes.target, context, work));
   await parts.unbind('vae-encode');
   const encodeImageMs = timer();
 
@@ -102,6 +102,7 @@ export async function runPipeline(
     // 5. and 6. Noise, then the denoising loop, picture by picture.
     tracker.send({ type: 'stage', stage: 'denoise' });
     const denoiser = await makeDenoiser(parts, request, sizes, encoded, branches, buffers, work);
+    if (previewer) denoiser.preview = previewer;
     const latents: Float32Array<ArrayBuffer>[] = [];
     for (let image = 0; image < request.images; image++) {
       latents.push(await denoise(context, request, denoiser, image, sigmas, sizes.target, work));
@@ -116,7 +117,7 @@ export async function runPipeline(
       tracker.send({ type: 'stage', stage: 'decode' });
       for (const tokens of latents) images.push(await decode(parts, tokens, sizes.target, work));
     }
-    if (!resident) await parts.release('vae');
+    if (!resident) for (const part of ['vae', 'preview'] as const) await parts.release(part);
     const timings = { encodeImageMs, encodeTextMs, modulationMs, denoiseMs, decodeMs: timer(), loadMs: work.loadMs };
     return { sizes, latents, images, truncated: texts[0]!.truncated, timings };
   } finally {
@@ -170,6 +171,7 @@ interface Denoiser {
   euler: Executable;
   cfg?: { mix: Executable; negative: Branch };
   positive: Branch;
+  preview?: Previewer;
 }
 
 async function makeDenoiser(
@@ -222,7 +224,7 @@ function denoiseShape(request: PipelineRequest, sizes: ChosenSizes): ShapeReques
 async function denoise(
   context: PipelineContext,
   request: PipelineRequest,
-  { velocity, euler, cfg, positive }: Denoiser,
+  { velocity, euler, cfg, positive, preview: showPreview }: Denoiser,
   image: number,
   sigmas: Float32Array,
   size: ImageSize,
@@ -263,11 +265,11 @@ async function denoise(
     request.afterStep?.(image, step, await read('latents'));
     work.tracker.send({ type: 'step', image, step: step + 1, steps: request.steps, stepMs });
     const { previewEvery } = request;
-    if (previewEvery && context.preview && (step + 1) % previewEvery === 0 && step + 1 < request.steps) {
+    if (previewEvery && showPreview && (step + 1) % previewEvery === 0 && step + 1 < request.steps) {
       // What the picture would be if the velocity stayed as it is: x − σ·v.
       const [latents, v] = [await read('latents'), await read('velocity')];
       for (let i = 0; i < values; i++) latents[i] = latents[i]! - sigmas[step + 1]! * v[i]!;
-      const preview = previewImage(context.preview, latents, size);
+      const preview = await showPreview(latents);
       work.tracker.send({ type: 'preview', image, step: step + 1, preview });
     }
   }

@@ -1,8 +1,9 @@
-// Rough pictures during denoising: one linear map from 16 latent channels to RGB, fitted for the loaded autoencoder.
-// A decoder run would cost as much as a step; a 17×3 matrix costs nothing and shows composition and colour.
+// Pictures during denoising: by one linear map from 16 latent channels to RGB, fitted for the loaded autoencoder, or by a small decoder.
+// The autoencoder's own decoder would cost as much as a step; a 17×3 matrix costs nothing and shows composition and colour.
 import { fromRgb, type PixelImage } from '../image/pixels.ts';
 import { LATENT_CHANNELS, unpack } from './latents.ts';
 import type { Parts, Work } from './parts.ts';
+import { isTooLarge } from './tiling.ts';
 import type { ImageSize } from './types.ts';
 
 /** Inputs of the map: the channels and a constant. */
@@ -10,8 +11,43 @@ const TERMS = LATENT_CHANNELS + 1;
 /** The chart is this many pixels wide and high: 1,024 samples for 17 unknowns. */
 const CHART_SIDE = 256;
 
+/** What {@link fitPreview} runs. */
+export const PREVIEW_PROGRAM = { component: 'vae-encode', width: CHART_SIDE, height: CHART_SIDE } as const;
+
 /** Latent channels (and 1) to red, green, blue in 0 to 255: row-major `[17, 3]`. */
 export type PreviewMap = Float64Array;
+
+/** Packed latents `[tokens, 64]` to a picture. */
+export type Previewer = (tokens: Float32Array<ArrayBuffer>) => Promise<PixelImage>;
+
+/**
+ * The small decoder, where the app gave one and it fits the device; else the map, which is fitted once and kept in `cache`.
+ *
+ * @param size of the picture to come, in pixels
+ */
+export async function makePreviewer(
+  parts: Parts,
+  size: ImageSize,
+  cache: { preview?: PreviewMap },
+  work: Work,
+): Promise<Previewer> {
+  if (parts.specs.preview) {
+    try {
+      const executable = await parts.bind({ component: 'preview-decode', ...size }, work);
+      return async (tokens) => {
+        executable.write('latents', tokens);
+        await parts.run(executable, work);
+        const bytes = await executable.read('image', 'bytes');
+        return { ...size, data: new Uint8ClampedArray(bytes.buffer, 0, size.width * size.height * 4) };
+      };
+    } catch (error) {
+      if (!isTooLarge(error)) throw error;
+    }
+  }
+  cache.preview ??= await fitPreview(parts, work);
+  const map = cache.preview;
+  return async (tokens) => previewImage(map, tokens, size);
+}
 
 /**
  * Fits the map by least squares on a chart of coloured patches and gradients: the autoencoder's latents of the chart against
@@ -20,7 +56,7 @@ export type PreviewMap = Float64Array;
 export async function fitPreview(parts: Parts, work: Work): Promise<PreviewMap> {
   const size = { width: CHART_SIDE, height: CHART_SIDE };
   const chart = previewChart(size);
-  const executable = await parts.bind({ component: 'vae-encode', ...size }, work);
+  const executable = await parts.bind(PREVIEW_PROGRAM, work);
   executable.write('pixels', chart.data);
   await parts.run(executable, work);
   const tokens = (await executable.read('latents')).slice(0, (CHART_SIDE / 8) ** 2 * LATENT_CHANNELS);

@@ -5,6 +5,7 @@ import type { VaeSpec } from '../../../kernels-codegen/src/models/autoencoder.ts
 import type { ClipSpec } from '../../../kernels-codegen/src/models/clip.ts';
 import type { FluxSpec } from '../../../kernels-codegen/src/models/flux.ts';
 import type { T5Spec } from '../../../kernels-codegen/src/models/t5.ts';
+import type { TinyDecoderSpec } from '../../../kernels-codegen/src/models/tiny-decoder.ts';
 import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
@@ -19,6 +20,8 @@ export interface ModelSpecs {
   t5: T5Spec;
   transformer: FluxSpec;
   vae: VaeSpec;
+  /** Of the small decoder for previews, when there is one and its program can be had. */
+  preview?: TinyDecoderSpec;
 }
 
 /** A component at one shape for one target. */
@@ -41,7 +44,11 @@ export function justInTime(): ProgramProvider {
       const read = await import('../../../kernels-codegen/src/models/specs.ts');
       const shapeOf = (part: ModelPart) => (name: string) => part.weights.tensors.get(name)?.shape;
       const { clip, t5, transformer, vae } = model.parts;
+      const { previewDecoder } = model;
       return checkSpecs(model, {
+        ...(previewDecoder && {
+          preview: read.tinyDecoderSpecFromShapes((name) => previewDecoder.tensors.get(name)?.shape),
+        }),
         clip: clip.config ? read.clipSpecFromConfig(clip.config) : read.clipSpecFromShapes(shapeOf(clip)),
         t5: t5.config ? read.t5SpecFromConfig(t5.config) : read.t5SpecFromShapes(shapeOf(t5)),
         transformer: transformer.config
@@ -63,7 +70,7 @@ export function justInTime(): ProgramProvider {
 
 /** The four networks must fit together; a folder mixed from two models fails here, not in the middle of an edit. */
 function checkSpecs(model: Model, specs: ModelSpecs): ModelSpecs {
-  const { clip, t5, transformer, vae } = specs;
+  const { clip, t5, transformer, vae, preview } = specs;
   const headSize = transformer.hidden / transformer.heads;
   const rules: [fits: boolean, problem: string][] = [
     [
@@ -77,6 +84,10 @@ function checkSpecs(model: Model, specs: ModelSpecs): ModelSpecs {
     [
       vae.latentChannels === LATENT_CHANNELS,
       `the autoencoder has ${vae.latentChannels} latent channels, not ${LATENT_CHANNELS}`,
+    ],
+    [
+      !preview || (preview.latentChannels === LATENT_CHANNELS && preview.blocks.length === 4),
+      `the preview decoder is not for FLUX's latents: it takes ${preview?.latentChannels} channels and doubles ${(preview?.blocks.length ?? 1) - 1} times, not ${LATENT_CHANNELS} and 3`,
     ],
     [vae.channels.length === 4, `the autoencoder halves ${vae.channels.length - 1} times, not 3`],
     [

@@ -23,7 +23,7 @@ const CACHED_BYTES = 64 * 2 ** 20;
 export class TextEncoders {
   readonly #clip: ClipTokenizer;
   readonly #t5: T5Tokenizer;
-  readonly #endOfText: number | undefined;
+  readonly #clipConfig: Record<string, unknown> | undefined;
   /** In order of last use. */
   readonly #cache = new Map<string, EncodedPrompt>();
 
@@ -31,7 +31,7 @@ export class TextEncoders {
   constructor(host: Host, model: Model) {
     this.#clip = ClipTokenizer.create(host, buildClipTable(model.clipTokenizer));
     this.#t5 = T5Tokenizer.create(host, buildT5Table(model.t5Tokenizer));
-    this.#endOfText = endOfTextId(model.parts.clip.config);
+    this.#clipConfig = model.parts.clip.config;
   }
 
   has(prompt: string, maxSequenceLength: number): boolean {
@@ -49,7 +49,7 @@ export class TextEncoders {
     const clipIds = this.#clip.encode(prompt, { length: CLIP_TOKENS });
     const clipStates = await encode(parts, 'clip', clipIds, work);
     const width = parts.specs.clip.width;
-    const end = this.#poolingRow(clipIds);
+    const end = poolingRow(clipIds, this.#clipConfig);
     const t5 = this.#t5.encodeWithCount(prompt, { length: maxSequenceLength });
     const t5States = await encode(parts, 't5', t5.ids, work);
     const encoded: EncodedPrompt = {
@@ -59,11 +59,6 @@ export class TextEncoders {
     };
     this.#remember(key, encoded);
     return encoded;
-  }
-
-  /** Configs with the end id 2, which is wrong but published, mean the position of the largest id; else the first end token. */
-  #poolingRow(ids: Int32Array): number {
-    return ids.indexOf(this.#endOfText ?? ids.reduce((a, b) => Math.max(a, b)));
   }
 
   #remember(key: string, encoded: EncodedPrompt): void {
@@ -96,9 +91,10 @@ async function encode(
   return executable.read('hidden');
 }
 
-function endOfTextId(config: Record<string, unknown> | undefined): number | undefined {
-  const id = config?.eos_token_id ?? 2;
-  return typeof id === 'number' && id !== 2 ? id : undefined;
+/** Configs with the end id 2, which is wrong but published, mean the position of the largest id; else the first end token. */
+export function poolingRow(ids: Int32Array, config: Record<string, unknown> | undefined): number {
+  const end = config?.eos_token_id ?? 2;
+  return ids.indexOf(typeof end === 'number' && end !== 2 ? end : ids.reduce((a, b) => Math.max(a, b)));
 }
 
 function cacheKey(prompt: string, maxSequenceLength: number): string {

@@ -1,5 +1,6 @@
 // The autoencoder in tiles, for pictures whose activations do not fit the device in one piece.
 // Tiles overlap and fade into each other; their group norms see the tile only, so the result is close to the untiled one, not equal.
+import type { BundleShape } from '../../../kernels-codegen/src/bundle/types.ts';
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { Executable } from '../../../runtime/src/execute/executable.ts';
 import type { PixelImage } from '../image/pixels.ts';
@@ -93,6 +94,22 @@ export async function encodeTiled(
     },
   });
   return new Float32Array(bytes.buffer, 0, tokenCount(size) * TOKEN_CHANNELS);
+}
+
+/** Programs that {@link encodeTiled} or {@link decodeTiled} ask for: none for a picture that is no larger than a tile. */
+export function tilePrograms(part: 'encode' | 'decode', size: ImageSize, tiling: Tiling): BundleShape[] {
+  const [columns, rows] = [tileSpans(size.width, tiling), tileSpans(size.height, tiling)];
+  if (columns.length === 1 && rows.length === 1) return [];
+  const tile = { width: columns[0]!.size, height: rows[0]!.size };
+  const [scale, channels] = part === 'encode' ? [8, TOKEN_CHANNELS / 4] : [1, 3];
+  const whole = { width: size.width / scale, height: size.height / scale, channels };
+  return [
+    part === 'encode'
+      ? { component: 'vae-encode', ...tile, packed: false }
+      : { component: 'vae-decode', ...tile, output: 'tensor' },
+    { component: 'tile-blend', ...whole, tileWidth: tile.width / scale, tileHeight: tile.height / scale },
+    { component: 'tile-finish', ...whole, output: part === 'encode' ? 'packed' : 'image' },
+  ];
 }
 
 interface Join {

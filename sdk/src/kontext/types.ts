@@ -47,7 +47,10 @@ export interface RequestOptions {
   latents?: Float32Array;
   /** Number of pictures, with the seeds `seed`, `seed + 1`, …, each the same as when asked for alone. */
   images?: number;
-  /** Rough pictures during denoising: what the final picture would be by now, every so many steps, at 1/8 of the size. */
+  /**
+   * Rough pictures during denoising: what the final picture would be by now, every so many steps. At 1/8 of the size, or whole where
+   * `Kontext.load` was given a `previewDecoder`.
+   */
   preview?: { every: number };
   signal?: AbortSignal;
   onProgress?: (event: ProgressEvent) => void;

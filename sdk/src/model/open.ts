@@ -2,7 +2,7 @@
 // Headers and configs are read here, weights are not: those come when a program asks for them.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { ByteSource } from '../../../runtime/src/weights/bytes.ts';
-import { bflNaming } from '../../../runtime/src/weights/naming.ts';
+import { bflNaming, tinyDecoderNaming } from '../../../runtime/src/weights/naming.ts';
 import { openSafetensors, openShardedSafetensors } from '../../../runtime/src/weights/safetensors.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import type { ScheduleOptions } from '../host/schedule.ts';
@@ -36,6 +36,8 @@ export interface Model {
   t5Tokenizer: { tokenizerJson: string };
   schedule: Pick<ScheduleOptions, 'shift' | 'baseShift' | 'maxShift' | 'baseSeqLen' | 'maxSeqLen'>;
   defaults: ModelDefaults;
+  /** A small decoder for previews, when the app gave one. */
+  previewDecoder?: WeightSource;
   close(): Promise<void>;
 }
 
@@ -70,6 +72,20 @@ export async function openModel(source: ModelSource, signal?: AbortSignal): Prom
   const index = await files.open('model_index.json', signal);
   await index?.close();
   return openFolder(files, index === undefined, signal);
+}
+
+/**
+ * Adds a small decoder for previews to an open model; it closes with it.
+ *
+ * @param input a safetensors file of TAESD's kind for FLUX's latents (taef1), under diffusers' names or its author's
+ * @throws KontextError `weights-invalid` when it is none; `download-failed`
+ */
+export async function withPreviewDecoder(model: Model, input: FileInput, signal?: AbortSignal): Promise<Model> {
+  const source = await openWeights(await openFile(input, signal), signal);
+  const close = async () => {
+    await Promise.all([model.close(), source.close()]);
+  };
+  return { ...model, previewDecoder: tinyDecoderNaming(source), close };
 }
 
 function placeOf(source: string | URL): ModelFiles {

@@ -23,14 +23,14 @@ export type { BundleEntry, BundleManifest, BundleSource } from '../../../kernels
 const BUNDLE_SCHEMA = 1;
 
 /**
- * Programs from a bundle for `Kontext.load(model, { programs: bundlePrograms(bundle) })`.
+ * What `Kontext.load(model, { programs: bundle })` takes its programs from.
  *
  * Its methods throw `program-mismatch` for another schema version, another model, or when no program matches (saying why),
  * `program-invalid` for files that are missing or were changed, `feature-missing` and `limit-too-small` for devices.
  */
 export function bundlePrograms(source: BundleSource): ProgramProvider {
+  const packs: Packs = new Map();
   let opened: Promise<BundleManifest> | undefined;
-  let modules: Promise<BundleModules> | undefined;
   let device: AdapterReport | undefined;
   const manifest = () => {
     opened ??= readManifest(source);
@@ -49,8 +49,7 @@ export function bundlePrograms(source: BundleSource): ProgramProvider {
     async program(request) {
       const entry = findEntry(await manifest(), request);
       if (device) checkProgram(entryAsProgram(entry), device);
-      modules ??= readModules(source);
-      return assemble(source, entry, await modules);
+      return assemble(source, await manifest(), entry, packs);
     },
   };
 }
@@ -72,22 +71,31 @@ export async function readManifest(source: BundleSource): Promise<BundleManifest
 }
 
 /** The whole program of an entry, every hash on the way checked. */
-export async function readEntry(source: BundleSource, entry: BundleEntry): Promise<Program> {
-  return assemble(source, entry, await readModules(source));
+export function readEntry(source: BundleSource, manifest: BundleManifest, entry: BundleEntry): Promise<Program> {
+  return assemble(source, manifest, entry, new Map());
 }
 
-async function readModules(source: BundleSource): Promise<BundleModules> {
-  return (await readFile(source, 'modules.json')) as BundleModules;
-}
+/** Packs of modules that were read, by hash; kept because all programs of a target need the same few. */
+type Packs = Map<string, Promise<BundleModules>>;
 
-async function assemble(source: BundleSource, entry: BundleEntry, modules: BundleModules): Promise<Program> {
+async function assemble(
+  source: BundleSource,
+  manifest: BundleManifest,
+  entry: BundleEntry,
+  packs: Packs,
+): Promise<Program> {
   const path = `programs/${entry.body}.json`;
   const body = (await readFile(source, path)) as BundleBody;
   if ((await sha256(JSON.stringify(body))) !== entry.body) throw changed(source, path);
   const kernels = await Promise.all(
     body.kernels.map(async ({ label, module, bindings }) => {
-      const wgsl = modules[module];
-      if (wgsl === undefined || (await sha256(wgsl)) !== module) throw changed(source, 'modules.json');
+      const pack = manifest.modules.find(({ holds }) => holds.includes(module));
+      if (!pack) throw changed(source, path);
+      const file = `modules/${pack.file}.json`;
+      const reading = packs.get(pack.file) ?? (readFile(source, file) as Promise<BundleModules>);
+      packs.set(pack.file, reading);
+      const wgsl = (await reading)[module];
+      if (wgsl === undefined || (await sha256(wgsl)) !== module) throw changed(source, file);
       return { label, wgsl, bindings };
     }),
   );

@@ -3,6 +3,22 @@
 
 import type { BundleSource } from '../../../kernels-codegen/src/bundle/types.ts';
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { justInTime, type ProgramProvider } from '../kontext/programs.ts';
+import { localPath } from '../model/files.ts';
+import { bundlePrograms } from './bundle.ts';
+
+/** Option `programs` of `Kontext.load`: an imported bundle, its folder or URL, or a provider of one's own. */
+export type Programs = string | URL | BundleSource | ProgramProvider;
+
+/** Without a bundle programs are compiled in this process when asked for. */
+export function openPrograms(programs: Programs | undefined): ProgramProvider {
+  if (programs === undefined) return justInTime();
+  if (typeof programs !== 'string' && !(programs instanceof URL)) {
+    return 'read' in programs ? bundlePrograms(programs) : programs;
+  }
+  const path = localPath(programs);
+  return bundlePrograms(path === undefined ? bundleUrl(programs) : bundleFolder(path));
+}
 
 /** A folder written by `kontext compile` (Node, Deno). */
 export function bundleFolder(folder: string): BundleSource {

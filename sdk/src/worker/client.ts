@@ -190,10 +190,13 @@ interface Callbacks {
 function startWorker(given: WorkerOptions['worker']): Worker {
   if (given instanceof Worker) return given;
   if (given !== undefined) return crossing(pageUrl(given));
-  const script = new URL('./worker.js', import.meta.url);
-  if (script.origin !== location.origin) return crossing(script);
-  // In one expression with its URL, because that is what bundlers look for.
-  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'kontext' });
+  try {
+    // In one expression with its URL, because that is what bundlers look for; and only here, or Vite inlines the script.
+    return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'kontext' });
+  } catch {
+    // Unbundled and from another origin, which the constructor refuses.
+    return crossing(new URL(import.meta.url.replace(/[^/]*$/, 'worker.js')));
+  }
 }
 
 /** Workers must be of the page's own origin; a module they import need not. */
@@ -211,9 +214,14 @@ function portableSource(source: string | URL | BflFiles): PortableSource {
 }
 
 function portableOptions(options: PortableOptions): PortableOptions {
-  const { host } = options;
-  if (!host?.wasmUrl) return options;
-  return { ...options, host: { ...host, wasmUrl: pageUrl(host.wasmUrl).href } };
+  const { host, programs, previewDecoder } = options;
+  const isUrl = typeof previewDecoder === 'string' || previewDecoder instanceof URL;
+  return {
+    ...options,
+    ...(host?.wasmUrl && { host: { ...host, wasmUrl: pageUrl(host.wasmUrl).href } }),
+    ...(programs !== undefined && { programs: pageUrl(programs).href }),
+    ...(isUrl && { previewDecoder: pageUrl(previewDecoder).href }),
+  };
 }
 
 function notPortable(cause: unknown): KontextError {

@@ -6,8 +6,8 @@ import type { LoadOptions } from '../browser.ts';
 import type { EditRequest, GenerateRequest, LatentsResult, PrepareRequest, ProgressEvent } from '../kontext/types.ts';
 import type { BflFiles } from '../model/open.ts';
 
-/** Options that can cross to a worker. */
-export type PortableOptions = Omit<LoadOptions, 'signal' | 'programs'>;
+/** Options that can cross to a worker: a bundle by its URL, because an imported one has a function. */
+export type PortableOptions = Omit<LoadOptions, 'signal' | 'programs'> & { programs?: string | URL };
 
 /** Sources that can cross: URLs, Files and bytes; an own `ModelFiles` has functions, which cannot. */
 export type PortableSource = string | BflFiles;

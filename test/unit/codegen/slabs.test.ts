@@ -2,17 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Storage } from '../../../kernels-codegen/src/plan/place.ts';
 import { ALIGNMENT, packSlabs, storageBytes } from '../../../kernels-codegen/src/plan/slabs.ts';
-
-/** Deterministic numbers in [0, 1): mulberry32. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+import { random } from '../../support/random.ts';
 
 function problem(seed: number): { storages: Storage[]; conflicts: Map<Storage, Set<Storage>> } {
   const r = random(seed);

@@ -7,6 +7,7 @@ import { fileBytes, memoryBytes } from '../../../runtime/src/weights/bytes.ts';
 import { bflNaming } from '../../../runtime/src/weights/naming.ts';
 import { openSafetensors } from '../../../runtime/src/weights/safetensors.ts';
 import { elementCount, type SourceTensor, type WeightSource } from '../../../runtime/src/weights/source.ts';
+import { diffusersVaeFile } from '../../support/cases-autoencoder.ts';
 import { readSafetensors } from '../../support/safetensors.ts';
 
 const fixture = (path: string) => fileURLToPath(new URL(`../../fixtures/${path}`, import.meta.url));
@@ -102,16 +103,11 @@ describe('the small checkpoints', () => {
   });
 
   it('autoencoder: same names, shapes and bytes as the BFL file', async () => {
-    const bflFile = readFileSync(fixture('vae-bfl/weights.safetensors'));
-    const dataStart = 8 + Number(bflFile.readBigUInt64LE(0));
-    const header = readFileSync(fixture('vae-diffusers/header.json'));
-    const length = Buffer.alloc(8);
-    length.writeBigUInt64LE(BigInt(header.length));
-    const file = Buffer.concat([length, header, bflFile.subarray(dataStart)]);
-    const view = bflNaming(await openSafetensors(memoryBytes(file)));
-    const bfl = await openSafetensors(memoryBytes(bflFile));
+    const view = bflNaming(await openSafetensors(memoryBytes(diffusersVaeFile())));
+    const bfl = await openSafetensors(await fileBytes(fixture('vae-bfl/weights.safetensors')));
     expect([...view.tensors.keys()].sort()).toEqual(Object.keys(json('vae-diffusers/name_map.json')).sort());
     await expectSameBytes(view, bfl);
+    await bfl.close();
   });
 
   it('reads ranges across joined tensors and swapped halves', async () => {

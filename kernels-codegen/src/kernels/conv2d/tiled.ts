@@ -62,6 +62,8 @@ export function tiledConv2d(spec: Conv2dSpec, target: TargetProfile, s: TiledCon
   const [groupsN, groupsM] = [Math.ceil(n / tileN), Math.ceil(m / tileM)];
   const layers = Math.ceil(groupsM / target.limits.maxComputeWorkgroupsPerDimension);
   const groupsY = Math.ceil(groupsM / layers);
+  // A CPU's driver unrolls loops of known length throughout and compiles for seconds; here `group.z` is always 0.
+  const open = target.software && layers === 1 ? ' + group.z' : '';
   const groupRow = layers > 1 ? `(group.z * ${groupsY}u + group.y)` : 'group.y';
   const raggedM = layers * groupsY * tileM !== m;
   const raggedN = n % tileN !== 0;
@@ -116,11 +118,11 @@ let rowBase = ${groupRow} * ${tileM}u;
 let colBase = group.x * ${tileN}u;
 ${image.before}
 ${blocks.map(({ i, j }) => `var c${i}_${j} = vec4<f32>();`).join('\n')}
-for (var k = 0u; k < ${k}u; k += ${s.tileK}u) {
+for (var k = 0u; k < ${k}u${open}; k += ${s.tileK}u) {
 ${image.fill}
 ${stageWeight}
 workgroupBarrier();
-for (var q = 0u; q < ${kVectors}u; q++) {
+for (var q = 0u; q < ${kVectors}u${open}; q++) {
 ${arithmetic.join('\n')}
 }
 workgroupBarrier();

@@ -53,6 +53,8 @@ export function tiledMatmul(spec: MatmulSpec, target: TargetProfile, s: TiledSch
   const limit = target.limits.maxComputeWorkgroupsPerDimension;
   const layers = Math.ceil(groupsM / limit);
   const groupsY = Math.ceil(groupsM / layers);
+  // A CPU's driver unrolls loops of known length throughout and compiles for seconds; here `group.z` is always 0.
+  const open = target.software && layers === 1 ? ' + group.z' : '';
   const groupRow = layers > 1 ? `(group.z * ${groupsY}u + group.y)` : 'group.y';
   const raggedM = layers * groupsY * tileM !== m;
   const raggedN = n % tileN !== 0;
@@ -131,10 +133,10 @@ let colBase = group.x * ${tileN}u;
 ${each(s.rows, (i) => each(colVectors, (j) => `var c${i}_${j} = vec4<f32>();`))
   .flat()
   .join('\n')}
-for (var t = 0u; t < ${firstTile}u; t++) {
+for (var t = 0u; t < ${firstTile}u${open}; t++) {
 ${staging}
 workgroupBarrier();
-for (var q = 0u; q < ${kVectors}u; q++) {
+for (var q = 0u; q < ${kVectors}u${open}; q++) {
 ${arithmetic.join('\n')}
 }
 workgroupBarrier();
