@@ -1,7 +1,7 @@
 // CLIP's tokenizer: byte-level BPE with an end-of-word mark, as the FLUX checkpoints use it.
 // Text in, padded ids out; the only state is the table that `clipCreate` expands.
 import * as ids from './ids';
-import { Status, allocate, fail, mark, release, rewind, scratch } from './memory';
+import { Status, allocate, fail, mark, release, rewind, scratch, scratchFor } from './memory';
 import { expect, finished, open, sound, tableError, varint } from './reader';
 import { expandTrie, longest, matchEnd, trieBytes } from './trie';
 import { LETTER, NUMBER, SPACE, categoryOf, composeNfc, encodeLower, mayChangeInNfc, nfcPoints, prepareUnicode } from './unicode';
@@ -150,7 +150,7 @@ function normalise(start: usize, end: usize): usize {
     if (count < 0) return 0;
   }
   // The longest growth by lower case is from two bytes to three (U+023A, U+0130).
-  const out = scratch(inert ? <u32>(end - start) * 2 : <u32>count * 4);
+  const out = inert ? scratchFor(<u32>(end - start), 2) : scratchFor(count, 4);
   if (!out) return 0;
   let to = out;
   let spaced = false;
@@ -229,8 +229,8 @@ function word(handle: usize, text: usize, length: i32): bool {
     return true;
   }
   const here = mark();
-  const symbols = scratch(length * 4);
-  const ranks = scratch(length * 4);
+  const symbols = scratchFor(length, 4);
+  const ranks = scratchFor(length, 4);
   if (!symbols || !ranks) return false;
   for (let i = 0; i < length; i++) {
     store<u32>(symbols + 4 * i, load<u32>(handle + 4 * <usize>load<u8>(text + i) + (i == length - 1 ? FINAL : INNER)));
@@ -274,8 +274,8 @@ function mergeByScan(merges: usize, mask: u32, symbols: usize, ranks: usize, len
 /** The same with a heap of (rank, position), O(n log n): a megabyte without a space must not take minutes. */
 function mergeByHeap(merges: usize, mask: u32, symbols: usize, ranks: usize, length: i32): bool {
   // Each merge adds at most two entries and takes one symbol away.
-  const heap = scratch(length * 24);
-  const links = scratch(length * 8);
+  const heap = scratchFor(length, 24);
+  const links = scratchFor(length, 8);
   if (!heap || !links) return false;
   let size: i32 = 0;
   for (let i = 0; i < length; i++) {

@@ -95,6 +95,12 @@ export function release(address: usize): i32 {
  * @returns a 16-byte aligned address, or 0 when memory cannot grow
  */
 export function scratch(bytes: u32): usize {
+  return scratchFor(bytes, 1);
+}
+
+/** Scratch for `count` items of `size` bytes. In 64 bits, because a huge text's product wraps round in 32. */
+export function scratchFor(count: u32, size: u32): usize {
+  const bytes = <u64>count * size;
   if (bytes > 0xfffefff0) return 0;
   const need = (<usize>bytes + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
   if (!reach(cursor, need)) return 0;

@@ -1,7 +1,7 @@
 // T5's tokenizer: SentencePiece Unigram with its precompiled character map, as the FLUX checkpoints use it.
 // Text in, padded ids out; the only state is the table that `t5Create` expands.
 import * as ids from './ids';
-import { Status, allocate, fail, mark, release, rewind, room, claim, scratch } from './memory';
+import { Status, allocate, fail, mark, release, rewind, room, claim, scratch, scratchFor } from './memory';
 import { expect, finished, open, raw, sound, tableError, varint } from './reader';
 import { child, expandTrie, longest, matchEnd, trieBytes, valueOf } from './trie';
 import { SPACE, categoryOf, clusterEnd, prepareUnicode } from './unicode';
@@ -212,7 +212,7 @@ function normalise(handle: usize, start: usize, end: usize, prefix: bool): usize
 function metaspace(handle: usize, text: usize, end: usize, prefix: bool): usize {
   const flags = load<u32>(handle, FLAGS);
   if (flags & STRIP_RIGHT) end = stripRight(text, end);
-  const out = scratch(<u32>(end - text) * 3 + 3);
+  const out = scratchFor(<u32>(end - text) + 1, 3);
   if (!out) return 0;
   let to = out;
   if (prefix && text < end && load<u8>(text) != 0x20 && !(end - text >= 3 && isMark(text))) to = putMark(to);
@@ -297,7 +297,7 @@ function childrenOf(unit: u32): u32 {
 function encode(handle: usize, text: usize, length: i32): bool {
   const here = mark();
   // For each end position: the score, the start of the piece that ends there (-1: none yet) and its id.
-  const best = scratch((length + 1) * 16);
+  const best = scratchFor(length + 1, 16);
   if (!best) return false;
   const pieces = load<u32>(handle, PIECES);
   const unk = load<i32>(handle, UNK);

@@ -1,6 +1,6 @@
 // Unicode look-ups for both tokenizers: character classes, grapheme clusters, lower case, NFC.
 // The compact streams of unicode-data.ts are expanded once, when the first tokenizer starts, into tables with direct access.
-import { allocate, mark, rewind, scratch } from './memory';
+import { allocate, mark, rewind, scratch, scratchFor } from './memory';
 import { decode, encode, sizeOf } from './utf8';
 import {
   COMBINING, COMBINING_BYTES, COMPOSITION_COUNT, COMPOSITIONS, DECOMPOSITION_COUNT, DECOMPOSITION_PARTS, DECOMPOSITIONS,
@@ -156,7 +156,7 @@ export function encodeLower(at: usize, c: u32): usize {
  */
 export function composeNfc(text: usize, end: usize): i32 {
   // Full decompositions have up to four parts, and a two-byte character up to three.
-  const out = scratch(<u32>(end - text) * 8);
+  const out = scratchFor(<u32>(end - text), 8);
   if (!out) return -1;
   let count: i32 = 0;
   while (text < end) {
@@ -224,7 +224,7 @@ function combiningClass(c: u32): u32 {
 /** Canonical ordering: a stable counting sort of every run of combining marks, so long runs cost no more than short ones. */
 function reorder(points: usize, classes: usize, count: i32): bool {
   const here = mark();
-  const sorted = scratch(count * 5);
+  const sorted = scratchFor(count, 5);
   const heads = scratch(64 * 4);
   if (!sorted || !heads) return false;
   let start: i32 = 0;

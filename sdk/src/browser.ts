@@ -15,8 +15,11 @@ export interface LoadOptions extends EngineOptions {
   cache?: boolean;
 }
 
+/** Loads FLUX.1 Kontext models in this thread. */
 export const Kontext = {
   /**
+   * Opens a model and a GPU; weights are read by the requests that need them.
+   *
    * @param source URL of a folder in diffusers' or BFL's layout, single files (URLs, Files, bytes), or an own {@link ModelFiles}
    * @throws KontextError `webgpu-unavailable`, `weights-invalid`, `tokenizer-invalid`, `download-failed`, `feature-missing`,
    *   `invalid-request`
@@ -30,11 +33,14 @@ export const Kontext = {
 };
 
 export { KontextError, type KontextErrorCode, type KontextErrorJSON } from '../../runtime/src/errors.ts';
-export type { OpenDeviceOptions } from '../../runtime/src/gpu/open.ts';
+export type { Backend } from '../../runtime/src/gpu/device.ts';
+export type { GpuEntryPoint, OpenDeviceOptions } from '../../runtime/src/gpu/open.ts';
 export type { AdapterReport } from '../../runtime/src/gpu/report.ts';
+export type { SubgroupMatrixConfig } from '../../runtime/src/program/types.ts';
 export type { ByteSource } from '../../runtime/src/weights/bytes.ts';
 export { type CacheOptions, cachedFiles, clearCache } from './cache/model-cache.ts';
 export type { PieceStore } from './cache/store.ts';
+export type { HostOptions } from './host/module.ts';
 export {
   type BlobOptions,
   decodeImage,
@@ -45,11 +51,14 @@ export {
   toImageData,
 } from './image/browser.ts';
 export type { PixelImage } from './image/pixels.ts';
+export type { Engine, LoadOptions as EngineOptions } from './kontext/kontext.ts';
 export {
+  type ChoiceOption,
   type Conditioning,
   LOAD_OPTIONS,
   type MemoryMode,
   type ModelDefaults,
+  type NumberOption,
   type Precision,
   type Quantization,
   REQUEST_OPTIONS,

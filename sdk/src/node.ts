@@ -7,8 +7,11 @@ import type { ModelSource } from './model/open.ts';
 /** A loaded FLUX.1 Kontext model. `await using kontext = await Kontext.load(folder)` frees the GPU at the end of the block. */
 export type Kontext = Engine;
 
+/** Loads FLUX.1 Kontext models in this process. */
 export const Kontext = {
   /**
+   * Opens a model and a GPU; weights are read by the requests that need them.
+   *
    * @param source folder (path or URL) in diffusers' or BFL's layout, single files, or an own {@link ModelFiles}
    * @throws KontextError `webgpu-unavailable`, `weights-invalid`, `tokenizer-invalid`, `download-failed`, `feature-missing`,
    *   `invalid-request`
@@ -17,18 +20,23 @@ export const Kontext = {
 };
 
 export { KontextError, type KontextErrorCode, type KontextErrorJSON } from '../../runtime/src/errors.ts';
-export type { OpenDeviceOptions } from '../../runtime/src/gpu/open.ts';
+export type { Backend } from '../../runtime/src/gpu/device.ts';
+export type { GpuEntryPoint, OpenDeviceOptions } from '../../runtime/src/gpu/open.ts';
 export type { AdapterReport } from '../../runtime/src/gpu/report.ts';
+export type { SubgroupMatrixConfig } from '../../runtime/src/program/types.ts';
 export type { ByteSource } from '../../runtime/src/weights/bytes.ts';
+export type { HostOptions } from './host/module.ts';
 export { decodeImage, type EncodeOptions, encodeImage, type ImageFormat, saveImage } from './image/node.ts';
 export type { PixelImage } from './image/pixels.ts';
 export { readPngText } from './image/png-text.ts';
-export type { LoadOptions } from './kontext/kontext.ts';
+export type { Engine, LoadOptions } from './kontext/kontext.ts';
 export {
+  type ChoiceOption,
   type Conditioning,
   LOAD_OPTIONS,
   type MemoryMode,
   type ModelDefaults,
+  type NumberOption,
   type Precision,
   type Quantization,
   REQUEST_OPTIONS,

@@ -5,6 +5,7 @@ import { KontextError } from '../errors.ts';
 import { type Backend, KontextDevice } from './device.ts';
 import { type AdapterReport, reportAdapter, USEFUL_FEATURES, USEFUL_LIMITS } from './report.ts';
 
+/** Which GPU to open, and how. */
 export interface OpenDeviceOptions {
   /** Part of the adapter's vendor, architecture, device or description, in any case. Dawn searches all adapters for it. */
   adapter?: string;
@@ -25,6 +26,7 @@ export interface OpenDeviceOptions {
 
 /** A `GPU` as far as an app's compiler must know it: most have no types of WebGPU. */
 export interface GpuEntryPoint {
+  /** As the platform's `GPU.requestAdapter`. */
   requestAdapter(options?: { powerPreference?: 'low-power' | 'high-performance' }): Promise<object | null>;
 }
 

@@ -28,19 +28,29 @@ export const USEFUL_LIMITS = [
   'maxComputeWorkgroupsPerDimension',
 ] as const satisfies readonly (keyof GPUSupportedLimits)[];
 
-/** Plain, printable, and what {@link checkProgram} compares a program's requirements with. */
+/** What a GPU is and offers: plain, printable, and what `checkProgram` compares a program's requirements with. */
 export interface AdapterReport {
+  /** As WebGPU's `GPUAdapterInfo.vendor`; browsers may leave it empty. */
   vendor: string;
+  /** Family of GPUs, as `GPUAdapterInfo.architecture`. */
   architecture: string;
+  /** As `GPUAdapterInfo.device`; empty in most browsers. */
   device: string;
+  /** Readable name, as `GPUAdapterInfo.description`; empty in most browsers. */
   description: string;
   /** A CPU pretending to be a GPU. */
   isFallbackAdapter: boolean;
   /** Sorted. Of the device when there is one, else of the adapter. */
   features: string[];
+  /** All limits by their WebGPU names; sizes in bytes. */
   limits: Record<string, number>;
-  /** Absent without the feature `subgroups`. */
-  subgroupSize?: { min: number; max: number };
+  /** Invocations of a subgroup, powers of two; absent without the feature `subgroups`. */
+  subgroupSize?: {
+    /** The smallest that a pipeline may get. */
+    min: number;
+    /** The largest. */
+    max: number;
+  };
   /** Empty without the feature `chromium-experimental-subgroup-matrix`. */
   subgroupMatrixConfigs: SubgroupMatrixConfig[];
 }

@@ -21,10 +21,15 @@ export type WeightFormat = 'f32' | 'f16' | 'q8' | 'q4';
 
 /** A tile shape a device multiplies in one instruction: `a[m, k] · b[k, n]`. */
 export interface SubgroupMatrixConfig {
+  /** Rows of the left operand and of the result. */
   m: number;
+  /** Columns of the right operand and of the result. */
   n: number;
+  /** Columns of the left operand, rows of the right one. */
   k: number;
+  /** Type of the operands. */
   componentType: 'f32' | 'f16';
+  /** Type of the sums. */
   resultType: 'f32' | 'f16';
 }
 

@@ -3,9 +3,11 @@
 
 import { abortedError, KontextError, throwIfAborted } from '../errors.ts';
 
+/** Random access to the bytes of one file. Implement it to read weights from anywhere else. */
 export interface ByteSource {
   /** For error messages. */
   readonly name: string;
+  /** Bytes of the whole file. */
   readonly size: number;
   /**
    * Bytes `[start, end)`, exactly that many.
@@ -13,6 +15,7 @@ export interface ByteSource {
    * @throws `weights-invalid` past the end, `download-failed` from a server, `aborted`
    */
   read(start: number, end: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
+  /** Gives the file back; the source is not used afterwards. */
   close(): Promise<void>;
 }
 

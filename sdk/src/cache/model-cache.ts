@@ -5,6 +5,7 @@ import { type ByteSource, urlBytes } from '../../../runtime/src/weights/bytes.ts
 import type { ModelFiles } from '../model/files.ts';
 import { openStore, type PieceStore } from './store.ts';
 
+/** Options of {@link cachedFiles}. */
 export interface CacheOptions {
   /** Told once when the browser grants no space, with numbers; the model still loads. Default: a warning on the console. */
   onFull?: (message: string, details: { usedBytes: number; quotaBytes: number }) => void;

@@ -3,11 +3,13 @@
 
 /** Pieces by folder and name. */
 export interface PieceStore {
+  /** Which of the browser's stores it is. */
   readonly kind: 'opfs' | 'cache-storage';
+  /** A piece, or undefined when it is not there. */
   get(folder: string, name: string): Promise<Uint8Array<ArrayBuffer> | undefined>;
-  /** @throws DOMException `QuotaExceededError` when the browser grants no more */
+  /** Keeps a piece, whole or not at all. @throws DOMException `QuotaExceededError` when the browser grants no more */
   put(folder: string, name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
-  /** Without a folder, everything. */
+  /** Forgets a folder's pieces; without a folder, everything. */
   clear(folder?: string): Promise<void>;
 }
 

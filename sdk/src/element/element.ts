@@ -11,9 +11,20 @@ import { MARKUP, STYLE } from './template.ts';
 /** Events of the element; all bubble and cross shadow roots. */
 export interface KontextEditorEvents {
   /** A picture was opened by the user or by {@link KontextEditor.open}. */
-  'kontext-open': CustomEvent<{ image: PixelImage }>;
+  'kontext-open': CustomEvent<{
+    /** The picture as it was decoded. */
+    image: PixelImage;
+  }>;
+  /** What happens during an edit. */
   'kontext-progress': CustomEvent<ProgressEvent>;
-  'kontext-result': CustomEvent<EditResult & { prompt: string }>;
+  /** An edit is done. */
+  'kontext-result': CustomEvent<
+    EditResult & {
+      /** What was asked for. */
+      prompt: string;
+    }
+  >;
+  /** Something failed; the element shows the message. */
   'kontext-error': CustomEvent<KontextError>;
 }
 
@@ -23,6 +34,8 @@ type Face = ReturnType<typeof build>;
 const Base = globalThis.HTMLElement ?? (class {} as typeof HTMLElement);
 
 /**
+ * The element `<kontext-editor>`, defined by importing this module.
+ *
  * Attributes: `model`, the URL of the model's folder; `steps`, `seed`, `guidance`, as in a request; `preview`, every so many
  * steps. Parts: `stage picture pick form prompt button progress status toolbar history compare`. Custom properties:
  * `--kontext-accent -background -surface -text -muted -on-accent -radius -font`.
@@ -41,6 +54,7 @@ export class KontextEditor extends Base {
   #position = 0;
   #stop: AbortController | undefined;
 
+  /** Called by the browser. @internal */
   connectedCallback(): void {
     if (!this.#face) {
       this.#face = build(this.attachShadow({ mode: 'open' }));
@@ -50,6 +64,7 @@ export class KontextEditor extends Base {
       this.#showFailure(new KontextError('webgpu-unavailable', NO_WEBGPU));
   }
 
+  /** Called by the browser. @internal */
   disconnectedCallback(): void {
     this.cancel();
     void this.#loading?.then((engine) => engine.close()).catch(() => {});
@@ -108,10 +123,12 @@ export class KontextEditor extends Base {
     this.#stop?.abort();
   }
 
+  /** Shows the picture before the one shown; does nothing at the first one or during an edit. */
   undo(): void {
     this.#go(this.#position - 1);
   }
 
+  /** Shows the picture after the one shown; does nothing at the last one or during an edit. */
   redo(): void {
     this.#go(this.#position + 1);
   }

@@ -19,6 +19,7 @@ export interface MemoryExports {
 /** Everything the module exports. */
 export interface HostExports extends MemoryExports, ScheduleExports, RandomExports, ResizeExports, TokenizerExports {}
 
+/** Where the WASM module comes from; by default out of the bundle itself. */
 export interface HostOptions {
   /** The module's bytes, or the module already compiled (it can be posted to workers). */
   wasm?: BufferSource | WebAssembly.Module;

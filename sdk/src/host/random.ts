@@ -49,7 +49,7 @@ export class TorchGenerator {
    * @throws KontextError `invalid-request` for any other seed; `out-of-memory` when the module's memory cannot grow
    */
   static create(host: Host, seed: bigint | number): TorchGenerator {
-    if (typeof seed === 'number' && !Number.isSafeInteger(seed)) {
+    if (typeof seed !== 'bigint' && !Number.isSafeInteger(seed)) {
       throw invalid(`A seed is a whole number; ${seed} is not, or is too large to be exact. Pass a bigint.`, { seed });
     }
     const wide = BigInt(seed);

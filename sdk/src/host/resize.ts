@@ -31,6 +31,9 @@ export interface ByteImage<Data extends Uint8Array | Uint8ClampedArray = Uint8Ar
   channels: 1 | 3 | 4;
 }
 
+/** The array that {@link resize} makes of a given one: subclasses such as Node's Buffer become plain. */
+export type Resized<Data> = Data extends Uint8ClampedArray ? Uint8ClampedArray<ArrayBuffer> : Uint8Array<ArrayBuffer>;
+
 /** Pillow's BOX, BILINEAR and LANCZOS; all of them widen with the reduction, so none skips pixels. */
 export type ResizeFilter = 'box' | 'bilinear' | 'lanczos';
 
@@ -53,7 +56,7 @@ const errors: ErrorTable = {
  *
  * @param width pixels, 1 to 65,535
  * @param height pixels, 1 to 65,535
- * @returns a new image of the same array type and channels; a copy when the size is the same
+ * @returns a new image with the same channels, clamped where the given one is; a copy when the size is the same
  * @throws KontextError `image-invalid` when the data does not fit the size; `invalid-request` for a size or filter out
  *   of range; `out-of-memory` when the filter's rows do not fit (a photo reduced to a few pixels of height)
  */
@@ -63,7 +66,7 @@ export function resize<Data extends Uint8Array | Uint8ClampedArray>(
   width: number,
   height: number,
   filter: ResizeFilter = 'lanczos',
-): ByteImage<Data> {
+): ByteImage<Resized<Data>> {
   checkImage(image);
   checkTarget(width, height, image.channels);
   const filterNumber = FILTER_NUMBERS[filter];
@@ -77,7 +80,9 @@ export function resize<Data extends Uint8Array | Uint8ClampedArray>(
   );
   const sourceRow = image.width * image.channels;
   const resultRow = width * image.channels;
-  const data = new (image.data.constructor as new (length: number) => Data)(resultRow * height);
+  // By kind and not by constructor: a subclass such as Node's Buffer need not take a length.
+  const kind = image.data instanceof Uint8ClampedArray ? Uint8ClampedArray : Uint8Array;
+  const data = new kind(resultRow * height) as Resized<Data>;
   const bandRows = exports.resizeBandRows(job);
   const outRows = exports.resizeOutRows(job);
   let taken = 0;

@@ -132,7 +132,7 @@ function stepCount({ steps, sigmas: own }: ScheduleOptions): number {
   if (own) {
     own.forEach((sigma, i) => {
       const before = i === 0 ? Infinity : own[i - 1]!;
-      if (!(sigma > 0 && sigma <= 1 && Math.fround(sigma) < Math.fround(before))) {
+      if (!(Math.fround(sigma) > 0 && sigma <= 1 && Math.fround(sigma) < Math.fround(before))) {
         throw invalid(
           `sigmas[${i}] is ${sigma} after ${i === 0 ? 'nothing' : before}: sigmas must fall strictly within (0, 1]. The final 0 is added for you.`,
           { index: i, sigma },

@@ -128,6 +128,7 @@ export function t5FromTokenizerJson(file: JsonFile): T5Model {
     if (!Array.isArray(entry) || typeof entry[0] !== 'string' || !Number.isFinite(entry[1])) {
       throw invalid(`model.vocab[${id}] is not [piece, score]`);
     }
+    checkWellFormed(entry[0], `model.vocab[${id}]`);
     if (entry[0] !== '') pieces.set(entry[0], id);
     scores[id] = entry[1];
   });
@@ -185,9 +186,10 @@ function templateEnd(json: Json): number {
   const post = object(json.post_processor, 'post_processor');
   expectEqual(post.type, 'TemplateProcessing', 'post_processor.type');
   if (!Array.isArray(post.single)) throw invalid('post_processor.single is missing');
-  const parts = post.single.map((part: Json) => Object.keys(part)[0]);
-  expectEqual(parts, ['Sequence', 'SpecialToken'], 'post_processor.single');
-  const name = String((post.single[1] as { SpecialToken: { id: unknown } }).SpecialToken.id);
+  const parts = post.single.map((part, i) => object(part, `post_processor.single[${i}]`));
+  const kinds = parts.map((part) => Object.keys(part)[0]);
+  expectEqual(kinds, ['Sequence', 'SpecialToken'], 'post_processor.single');
+  const name = String(object(parts[1]!.SpecialToken, 'post_processor.single[1]').id);
   const token = object(
     object(post.special_tokens, 'post_processor.special_tokens')[name],
     `post_processor.special_tokens["${name}"]`,
@@ -200,10 +202,12 @@ function templateEnd(json: Json): number {
 function addedTokens(json: Json): AddedToken[] {
   const list: unknown = json.added_tokens ?? [];
   if (!Array.isArray(list)) throw invalid('added_tokens is not a list');
-  return list.map((token: Json, i) => {
+  return list.map((entry: unknown, i) => {
+    const token = object(entry, `added_tokens[${i}]`);
     const { id, content } = token;
     if (!isId(id) || typeof content !== 'string' || content === '')
       throw invalid(`added_tokens[${i}] lacks an id or a content`);
+    checkWellFormed(content, `added_tokens[${i}]`);
     if (token.lstrip || token.rstrip || token.single_word) {
       throw invalid(`added token "${content}" uses lstrip, rstrip or single_word, which are not supported`);
     }
@@ -219,6 +223,11 @@ function vocabulary(json: Json, where: string): Map<string, number> {
   }
   if (vocab.size === 0) throw invalid(`${where} is empty`);
   return vocab;
+}
+
+/** Half a surrogate pair has no UTF-8: two damaged entries would become the same bytes. */
+function checkWellFormed(content: string, where: string): void {
+  if (/\p{Surrogate}/u.test(content)) throw invalid(`${where} has half of a surrogate pair`);
 }
 
 /** Ids are below 2^24: larger ones are damage, and would ask for absurd tables. */

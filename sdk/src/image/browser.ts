@@ -8,6 +8,7 @@ import { checkImageSize, checkPixels, type PixelImage } from './pixels.ts';
 /** File formats {@link toBlob} writes. */
 export type ImageFormat = 'png' | 'jpeg' | 'webp';
 
+/** Options of {@link toBlob}. */
 export interface BlobOptions {
   /** Defaults to `png`. */
   format?: ImageFormat;
@@ -70,8 +71,9 @@ export function toImageData(image: PixelImage): ImageData {
   return new ImageData(image.data, image.width, image.height);
 }
 
-/** Draws a picture into a canvas, which takes its size. Without a canvas makes one. */
+/** A new canvas with a picture on it. */
 export function toCanvas(image: PixelImage): OffscreenCanvas;
+/** Draws a picture into a canvas, which takes its size. @returns the canvas */
 export function toCanvas<T extends HTMLCanvasElement | OffscreenCanvas>(image: PixelImage, canvas: T): T;
 export function toCanvas(
   image: PixelImage,

@@ -13,6 +13,7 @@ import { writePngText } from './png-text.ts';
 /** File formats {@link encodeImage} writes. */
 export type ImageFormat = 'png' | 'jpeg' | 'webp';
 
+/** Options of {@link encodeImage} and {@link saveImage}. */
 export interface EncodeOptions {
   /** 1 to 100, for JPEG and WebP; default 92. WebP at 100 is lossless. */
   quality?: number;

@@ -5,8 +5,11 @@ import { MAX_INPUT_SIDE } from '../kontext/options.ts';
 
 /** An opaque sRGB picture: `data` holds `width · height` pixels of R, G, B, A bytes, top row first; A is 255. */
 export interface PixelImage {
+  /** Pixels. */
   width: number;
+  /** Pixels. */
   height: number;
+  /** `4 · width · height` bytes. */
   data: Uint8ClampedArray<ArrayBuffer>;
 }
 

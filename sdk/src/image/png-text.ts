@@ -28,7 +28,12 @@ export function writePngText(png: Uint8Array, text: string, keyword = PNG_KEYWOR
   return out;
 }
 
-/** The text written by {@link writePngText}, or undefined when there is none. */
+/**
+ * The text that the command line's PNG files carry (prompt, seed and options as JSON), or undefined when there is none.
+ *
+ * @param png a whole PNG file
+ * @param keyword of the iTXt chunk
+ */
 export function readPngText(png: Uint8Array, keyword = PNG_KEYWORD): string | undefined {
   for (const { type, start, end } of chunks(png)) {
     if (type !== 'iTXt') continue;

@@ -48,9 +48,16 @@ export interface Platform {
 
 /** Options of `Kontext.load`; defaults are in `LOAD_OPTIONS`. */
 export interface LoadOptions {
+  /** Arithmetic of the matmuls; default `auto`: f16 where the adapter has it. */
   precision?: Precision;
+  /** Rounding of timesteps and guidance; default `auto`: `exact` in float32, else `bfloat16` as the published pipelines run. */
   conditioning?: Conditioning;
+  /** Storage of the large matrices on the GPU; default `none`. `q8` and `q4` save memory, not time. */
   quantization?: Quantization;
+  /**
+   * Default `phased`: text encoders or transformer, never both. `resident` keeps every part loaded between edits; `streamed` loads the
+   * transformer piece by piece in every step, slow but small.
+   */
   memory?: MemoryMode;
   /** Which GPU, and how to open it. */
   device?: OpenDeviceOptions;
@@ -63,6 +70,7 @@ export interface LoadOptions {
    * a linear map fitted for the model's autoencoder, at 1/8 of the size.
    */
   previewDecoder?: FileInput;
+  /** Cancels loading: it rejects with `aborted`. */
   signal?: AbortSignal;
 }
 
@@ -87,10 +95,11 @@ export class Engine implements KontextEngine {
   }
 
   /**
-   * Opens model and device. Weights are loaded by the requests that need them, or by `prepare()`.
+   * Behind `Kontext.load`: opens model and device. Weights are loaded by the requests that need them, or by `prepare()`.
    *
    * @throws KontextError `webgpu-unavailable`, `weights-invalid`, `tokenizer-invalid`, `download-failed`, `feature-missing`,
    *   `invalid-request`; with a bundle also `program-mismatch`, `program-invalid`, `limit-too-small`
+   * @internal
    */
   static async open(platform: Platform, source: ModelSource, options: LoadOptions = {}): Promise<Engine> {
     const checked = { ...options, ...checkChoices(options) };
@@ -161,6 +170,7 @@ export class Engine implements KontextEngine {
     await this.model.close();
   }
 
+  /** The same as {@link Engine.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -3,19 +3,27 @@
 
 /** Bounds and help of one numeric option. */
 export interface NumberOption {
+  /** Whether fractions are refused. */
   kind: 'integer' | 'number';
   /** Null when nothing happens unless the option is given. */
   default: number | null;
+  /** Smallest value allowed. */
   min: number;
+  /** Largest value allowed. */
   max: number;
+  /** What it does, in one line. */
   help: string;
 }
 
 /** An option with a closed list of values. */
 export interface ChoiceOption<T extends string = string> {
+  /** Tells it from a {@link NumberOption}. */
   kind: 'choice';
+  /** Taken when nothing is given. */
   default: T;
+  /** All values allowed. */
   choices: readonly T[];
+  /** What it does, in one line. */
   help: string;
 }
 
@@ -44,37 +52,47 @@ export const MAX_INPUT_SIDE = 16384;
 
 /** Options of one request; a model's `kontext.json` may replace the defaults of `steps` and `maxSequenceLength`. */
 export const REQUEST_OPTIONS = {
+  /** @see {@link RequestOptions.steps} */
   steps: integer(28, 1, 1000, 'denoising steps'),
+  /** @see {@link RequestOptions.guidance} */
   guidance: number(2.5, 0, 100, 'how strongly the distilled guidance follows the prompt; ignored by models without it'),
+  /** @see {@link RequestOptions.maxSequenceLength} */
   maxSequenceLength: integer(512, 1, 512, 'T5 tokens; longer prompts are cut'),
+  /** @see {@link RequestOptions.trueCfgScale} */
   trueCfgScale: number(
     1,
     1,
     100,
     'weight of the prompt against the negative prompt; 1 switches it off, twice the time above',
   ),
+  /** @see {@link RequestOptions.maxArea} */
   maxArea: integer(
     null,
     256,
     MAX_OUTPUT_SIDE * MAX_OUTPUT_SIDE,
     'scale the size to this many pixels, keeping its aspect',
   ),
+  /** @see {@link RequestOptions.images} */
   images: integer(1, 1, 64, 'pictures to make, with the seeds seed, seed+1, …'),
 } as const satisfies Record<string, NumberOption>;
 
 /** Options of a loaded model. */
 export const LOAD_OPTIONS = {
+  /** @see {@link LoadOptions.precision} */
   precision: choice('auto', ['auto', 'f16', 'f32'], 'arithmetic of the matmuls: f16 when the adapter has it'),
+  /** @see {@link LoadOptions.conditioning} */
   conditioning: choice(
     'auto',
     ['auto', 'exact', 'bfloat16'],
     'rounding of 1000·t and 1000·guidance: bfloat16 as the published pipelines run, exact as in float32; auto is exact with f32',
   ),
+  /** @see {@link LoadOptions.quantization} */
   quantization: choice(
     'none',
     ['none', 'f16', 'q8', 'q4'],
     'storage of the large matrices on the GPU; q8 and q4 save memory, not time',
   ),
+  /** @see {@link LoadOptions.memory} */
   memory: choice(
     'phased',
     ['phased', 'resident', 'streamed'],
@@ -83,15 +101,21 @@ export const LOAD_OPTIONS = {
   ),
 } as const satisfies Record<string, ChoiceOption>;
 
+/** Arithmetic of the matmuls; `auto` takes f16 where the adapter has it. */
 export type Precision = (typeof LOAD_OPTIONS.precision.choices)[number];
+/** Rounding of 1000·t and 1000·guidance before their embedding: as the published bfloat16 pipelines round, or exactly. */
 export type Conditioning = (typeof LOAD_OPTIONS.conditioning.choices)[number];
+/** How the large matrices are stored on the GPU; `none` keeps float32 or float16 by the precision. */
 export type Quantization = (typeof LOAD_OPTIONS.quantization.choices)[number];
+/** Which parts of the model stay on the GPU, and for how long. */
 export type MemoryMode = (typeof LOAD_OPTIONS.memory.choices)[number];
 
 /** What a model folder's `kontext.json` may say about itself; explicit options win over it. */
 export interface ModelDefaults {
   /** `[width, height]` pairs, each a multiple of 16, that `size: 'auto'` and `autoResize` choose from. */
   preferredSizes?: [number, number][];
+  /** T5 tokens, 1 to 512. */
   maxSequenceLength?: number;
+  /** Denoising steps, 1 to 1000. */
   steps?: number;
 }

@@ -9,15 +9,19 @@ export type TurnOptions = Omit<EditRequest, 'image' | 'prompt'>;
 
 /** One edit that was made; plain JSON apart from the picture and further references. */
 export interface Turn {
+  /** What was asked for. */
   prompt: string;
   /** As given, with the seed that was used; `signal` and `onProgress` left out. */
   options: Omit<TurnOptions, 'signal' | 'onProgress' | 'preview'>;
+  /** The same with every default filled in. */
   resolved: ResolvedOptions;
+  /** The result. */
   image: PixelImage;
 }
 
 /** What a session needs of an engine. */
 export interface SessionEngine {
+  /** As {@link KontextEngine.edit}. */
   edit(request: EditRequest): Promise<EditResult>;
 }
 
@@ -35,6 +39,7 @@ export class Session {
   #position: number;
   #busy: Promise<unknown> = Promise.resolve();
 
+  /** @internal */
   constructor(engine: SessionEngine, first: ImageInput, turns: Turn[] = [], position: number = turns.length) {
     this.#engine = engine;
     this.#first = first;
@@ -47,10 +52,12 @@ export class Session {
     return this.#turns.slice(0, this.#position);
   }
 
+  /** Whether {@link Session.undo} would change anything. */
   get canUndo(): boolean {
     return this.#position > 0;
   }
 
+  /** Whether {@link Session.redo} would change anything. */
   get canRedo(): boolean {
     return this.#position < this.#turns.length;
   }

@@ -21,7 +21,9 @@ export type PagePicture =
 
 /** Width and height in pixels, multiples of 16. */
 export interface ImageSize {
+  /** Pixels, 16 to 4096. */
   width: number;
+  /** Pixels, 16 to 4096. */
   height: number;
 }
 
@@ -29,33 +31,42 @@ export interface ImageSize {
 export interface RequestOptions {
   /** What to make or to change; not empty. */
   prompt: string;
-  /** What to steer away from; has an effect with `trueCfgScale` above 1. */
+  /** What to steer away from; has an effect with `trueCfgScale` above 1. Default none. */
   negativePrompt?: string;
-  /** True classifier-free guidance: velocity = negative + scale · (positive − negative). Doubles the time above 1. */
+  /** True classifier-free guidance: velocity = negative + scale · (positive − negative), 1 to 100 (Ho & Salimans 2022). Doubles the time above 1, the default. */
   trueCfgScale?: number;
-  /** Denoising steps. */
+  /** Denoising steps, 1 to 1000; default 28, or the model's own. Time grows in proportion. */
   steps?: number;
-  /** Distilled guidance, as the model was trained with; 2.5 for FLUX.1 Kontext [dev]. */
+  /** Distilled guidance, an input of the transformer, 0 to 100; default 2.5, as FLUX.1 Kontext [dev] is published with. */
   guidance?: number;
-  /** Of the noise, as `torch.Generator('cpu').manual_seed(seed)`; drawn at random when absent and told in the result. */
+  /**
+   * Of the noise, as `torch.Generator('cpu').manual_seed(seed)`: −2⁶³ to 2⁶⁴ − 1, from 2⁵³ on as a bigint. Drawn at random when absent
+   * and told in the result.
+   */
   seed?: number | bigint;
   /** Rescales the size to this many pixels as the reference pipeline does: aspect kept, sides floored to multiples of 16. */
   maxArea?: number;
-  /** T5 tokens, 1 to 512; longer prompts are cut. */
+  /** T5 tokens, 1 to 512, default 512 or the model's own; longer prompts are cut, which the result tells in `truncated`. */
   maxSequenceLength?: number;
-  /** Initial noise instead of the seed's: packed `[tokens, 64]`, tokens = width/16 · height/16, row by row. */
+  /** Initial noise instead of the seed's: float32, packed `[tokens, 64]`, tokens = width/16 · height/16, row by row. */
   latents?: Float32Array;
-  /** Number of pictures, with the seeds `seed`, `seed + 1`, …, each the same as when asked for alone. */
+  /** Number of pictures, 1 to 64, default 1, with the seeds `seed`, `seed + 1`, …, each the same as when asked for alone. */
   images?: number;
   /**
    * Rough pictures during denoising: what the final picture would be by now, every so many steps. At 1/8 of the size, or whole where
    * `Kontext.load` was given a `previewDecoder`.
    */
-  preview?: { every: number };
+  preview?: {
+    /** Steps from one preview to the next, at least 1. */
+    every: number;
+  };
+  /** Cancels the request: it rejects with `aborted`, and the GPU stops after the slice of work it is in (about 100 ms). */
   signal?: AbortSignal;
+  /** Called in order with everything that happens; must not throw. */
   onProgress?: (event: ProgressEvent) => void;
 }
 
+/** What to change in which picture: the argument of {@link KontextEngine.edit}. */
 export interface EditRequest extends RequestOptions {
   /** The picture to edit. */
   image: ImageInput;
@@ -70,6 +81,7 @@ export interface EditRequest extends RequestOptions {
   size?: 'auto' | 'input' | ImageSize;
 }
 
+/** A picture to make from words alone: the argument of {@link KontextEngine.generate}. */
 export interface GenerateRequest extends RequestOptions {
   /** `auto` (default): the model's squarest preferred size, 1024×1024 for FLUX. */
   size?: 'auto' | ImageSize;
@@ -77,6 +89,7 @@ export interface GenerateRequest extends RequestOptions {
 
 /** Added to a request: stop before the decoder. */
 export interface LatentsOnly {
+  /** The result has `latents` and no picture. */
   output: 'latents';
 }
 
@@ -90,6 +103,7 @@ export interface Timings {
   modulationMs: number;
   /** All steps of all pictures. */
   denoiseMs: number;
+  /** The autoencoder's decoder, all pictures. */
   decodeMs: number;
   /** Compiling kernels and loading weights, of all stages. */
   loadMs: number;
@@ -109,30 +123,43 @@ export interface MemoryUse {
 
 /** Everything needed to make the same picture again, with every default filled in. */
 export interface ResolvedOptions extends ImageSize {
+  /** As given. */
   prompt: string;
+  /** As given; absent when it had no effect. */
   negativePrompt?: string;
+  /** 1 when there was no true classifier-free guidance. */
   trueCfgScale: number;
+  /** Denoising steps. */
   steps: number;
+  /** Distilled guidance. */
   guidance: number;
+  /** T5 tokens. */
   maxSequenceLength: number;
+  /** How timesteps and guidance were rounded on their way into the transformer. */
   conditioning: 'exact' | 'bfloat16';
+  /** Operands of the matmuls. Norms, softmax statistics and accumulators are float32 in both. */
   precision: 'f32' | 'f16';
   /** Sizes the references were brought to. */
   references: ImageSize[];
 }
 
+/** Result of a request that stops before the decoder. */
 export interface LatentsResult {
-  /** Packed `[tokens, 64]` of each picture as the transformer leaves them: channels (mean − shift) · scale, tokens row by row. */
+  /** Float32, packed `[tokens, 64]` of each picture as the transformer leaves them: channels (mean − shift) · scale, tokens row by row. */
   latents: Float32Array<ArrayBuffer>[];
   /** Of the first picture; a bigint when above 2⁵³ − 1. */
   seed: number | bigint;
+  /** Every option as it was used. */
   options: ResolvedOptions;
   /** The prompt had more T5 tokens than `maxSequenceLength`: its end had no influence beyond CLIP's. */
   truncated: boolean;
+  /** Where the time went, in milliseconds. */
   timings: Timings;
+  /** GPU memory of the model, in bytes. */
   memory: MemoryUse;
 }
 
+/** Result of `edit()` and `generate()`. */
 export interface EditResult extends LatentsResult {
   /** The first picture. */
   image: PixelImage;
@@ -143,15 +170,25 @@ export interface EditResult extends LatentsResult {
 /** Stages of a request, in order. */
 export type Stage = 'encode-image' | 'encode-text' | 'modulation' | 'denoise' | 'decode';
 
-/** Fields every event has. */
-interface Progressing {
+/** Fields that every {@link ProgressEvent} has. */
+export interface Progressing {
   /** Share of the whole request's work that is done, 0 to 1, never falling. */
   progress: number;
   /** Estimated milliseconds until the result; absent until something has been measured. */
   remainingMs?: number;
 }
 
-/** What happens during a request, in the order of the stages. */
+/**
+ * What happens during a request, in the order of the stages:
+ *
+ * - `queued`: it waits for `ahead` other requests;
+ * - `stage`: a stage begins;
+ * - `compile`: `done` of `total` kernels of a component are compiled;
+ * - `load`: `loadedBytes` of `totalBytes` of a component's weights are on the GPU;
+ * - `step`: step `step` (from 1) of `steps` of picture `image` (from 0) took `stepMs` milliseconds;
+ * - `preview`: how picture `image` looks after step `step`;
+ * - `done`: the result follows.
+ */
 export type ProgressEvent = Progressing &
   (
     | { type: 'queued'; ahead: number }
@@ -170,26 +207,47 @@ export type StreamEvent = ProgressEvent | { type: 'result'; result: EditResult }
 export interface PrepareRequest extends Partial<ImageSize> {
   /** Sizes of the references that will come; empty for text-to-image. Default: one of the same size. */
   references?: ImageSize[];
+  /** Steps of the requests to come; matters with memory `resident` only. */
   steps?: number;
+  /** T5 tokens of the requests to come. */
   maxSequenceLength?: number;
+  /** Cancels: rejects with `aborted`. */
   signal?: AbortSignal;
+  /** Called with `queued`, `compile`, `load` and `done` events. */
   onProgress?: (event: ProgressEvent) => void;
 }
 
 /** A loaded model. Requests made at the same time run one after the other. */
 export interface KontextEngine extends AsyncDisposable {
-  /** Changes a picture as the prompt says. */
+  /** As the other form, but stops before the decoder: the result has latents and no picture. */
   edit(request: EditRequest & LatentsOnly): Promise<LatentsResult>;
+  /**
+   * Changes a picture as the prompt says (FLUX.1 Kontext, https://arxiv.org/abs/2506.15742).
+   *
+   * @throws KontextError `invalid-request` and `image-invalid` before any work; `download-failed`, `weights-invalid`,
+   *   `out-of-memory`, `limit-too-small`, `device-lost`, `gpu-validation`, `program-mismatch` during it; `aborted`, `closed`
+   */
   edit(request: EditRequest): Promise<EditResult>;
-  /** Makes a picture from the prompt alone. */
+  /** As the other form, but stops before the decoder: the result has latents and no picture. */
   generate(request: GenerateRequest & LatentsOnly): Promise<LatentsResult>;
+  /** Makes a picture from the prompt alone. @throws KontextError as {@link KontextEngine.edit} */
   generate(request: GenerateRequest): Promise<EditResult>;
-  /** The same, as a sequence of events; breaking out of the loop cancels. Edits when the request has an `image`. */
+  /**
+   * The same, as a sequence of events; breaking out of the loop cancels. Edits when the request has an `image`.
+   *
+   * @throws KontextError as {@link KontextEngine.edit}, out of the loop
+   */
   stream(request: EditRequest | GenerateRequest): AsyncIterable<StreamEvent>;
   /** A chain of edits, each on the result of the one before, with undo. */
   session(image: ImageInput): Session;
-  /** Compiles programs and, with memory `resident`, loads weights for a size before it is asked for. */
+  /**
+   * Compiles programs and, with memory `resident`, loads weights for a size before it is asked for.
+   *
+   * @throws KontextError as {@link KontextEngine.edit}
+   */
   prepare(request?: PrepareRequest): Promise<void>;
   /** Cancels what runs and what waits, then frees the GPU. Later calls reject with `closed`. */
   close(): Promise<void>;
+  /** The same as {@link KontextEngine.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>;
 }

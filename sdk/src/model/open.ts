@@ -50,10 +50,28 @@ export interface BflFiles {
   transformer: FileInput;
   /** `ae.safetensors` */
   vae: FileInput;
+  /** CLIP ViT-L/14's text encoder */
   clip: FileInput;
+  /** T5 v1.1 XXL's encoder */
   t5: FileInput;
-  clipTokenizer: { vocab: FileInput; merges: FileInput } | { tokenizerJson: FileInput };
-  t5Tokenizer: { tokenizerJson: FileInput };
+  /** Either of the forms in which repositories carry it. */
+  clipTokenizer:
+    | {
+        /** `vocab.json` */
+        vocab: FileInput;
+        /** `merges.txt` */
+        merges: FileInput;
+      }
+    | {
+        /** `tokenizer.json` */
+        tokenizerJson: FileInput;
+      };
+  /** SentencePiece's vocabulary in the form of the `tokenizers` library. */
+  t5Tokenizer: {
+    /** `tokenizer.json` */
+    tokenizerJson: FileInput;
+  };
+  /** What a folder's `kontext.json` would say. */
   defaults?: ModelDefaults;
 }
 

@@ -23,6 +23,7 @@ import type { Call, FromWorker, PortableOptions, PortableSource, ToWorker } from
 
 /** Options of `Kontext.load` in a worker: those of the engine in the page, without functions, and the worker itself. */
 export interface WorkerOptions extends PortableOptions {
+  /** Cancels loading: it rejects with `aborted`, and the worker ends. */
   signal?: AbortSignal;
   /** The worker, or the URL of its script; for set-ups whose bundler does not find `worker.js` beside this module. */
   worker?: Worker | string | URL;
@@ -31,6 +32,7 @@ export interface WorkerOptions extends PortableOptions {
 /** A model in a worker. */
 export type Kontext = WorkerEngine;
 
+/** Loads FLUX.1 Kontext models in workers of their own. */
 export const Kontext = {
   /**
    * Starts a worker and opens the model in it.
@@ -63,6 +65,7 @@ export class WorkerEngine implements KontextEngine {
     worker.addEventListener('error', ({ message }) => this.#end(crashed(message)));
   }
 
+  /** Behind `Kontext.load`. @internal */
   static async open(source: string | URL | BflFiles, options: WorkerOptions = {}): Promise<WorkerEngine> {
     const { signal, worker, ...rest } = options;
     if (signal?.aborted) throw abortedError(signal);
@@ -125,6 +128,7 @@ export class WorkerEngine implements KontextEngine {
     this.#end(new KontextError('closed', 'This model was closed. Load it again with Kontext.load().'));
   }
 
+  /** The same as {@link WorkerEngine.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -7,7 +7,10 @@ import type { EditRequest, GenerateRequest, LatentsResult, PrepareRequest, Progr
 import type { BflFiles } from '../model/open.ts';
 
 /** Options that can cross to a worker: a bundle by its URL, because an imported one has a function. */
-export type PortableOptions = Omit<LoadOptions, 'signal' | 'programs'> & { programs?: string | URL };
+export type PortableOptions = Omit<LoadOptions, 'signal' | 'programs'> & {
+  /** URL of a bundle's folder. */
+  programs?: string | URL;
+};
 
 /** Sources that can cross: URLs, Files and bytes; an own `ModelFiles` has functions, which cannot. */
 export type PortableSource = string | BflFiles;
