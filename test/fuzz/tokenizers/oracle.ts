@@ -1,5 +1,5 @@
 // Two oracles: @huggingface/tokenizers as it is, and the same with its known defects repaired one by one.
-// The repairs are written from the behaviour of the `tokenizers` library (Rust), which the fixtures record; defects.test.ts proves each.
+// The repairs are written from the behaviour of the `tokenizers` library (Rust), which the fixtures record; tokenizers.test.ts proves each.
 import { Tokenizer } from '@huggingface/tokenizers';
 import { clipTokenizerJson, files } from '../../support/tokenizers.ts';
 

@@ -127,6 +127,9 @@ describe('TorchGenerator', () => {
     for (const seed of [NaN, 0.5, Infinity, 2 ** 53, -(2 ** 53), 2n ** 64n, -(2n ** 63n) - 1n]) {
       expect(() => TorchGenerator.create(host, seed)).toThrow(refused);
     }
+    for (const seed of ['7', null, undefined, {}, true]) {
+      expect(() => TorchGenerator.create(host, seed as unknown as number)).toThrow(refused);
+    }
     const generator = TorchGenerator.create(host, 0);
     for (const shape of [[-1], [1.5], [NaN], [Infinity], [2 ** 20, 2 ** 20]]) {
       expect(() => generator.randn(shape)).toThrow(refused);

@@ -107,13 +107,18 @@ describe('resize', () => {
     }
   });
 
-  it('keeps the array type, and copies when the size stays', () => {
+  it('keeps the kind of array, and copies when the size stays', () => {
     const data = new Uint8ClampedArray([1, 2, 3, 0, 5, 6, 7, 8]);
     const result = resize(host, { data, width: 2, height: 1, channels: 4 }, 2, 1);
     // A transparent pixel's colour survives: nothing is multiplied when nothing is filtered, as in Pillow.
     expect(result.data).toEqual(data);
     expect(result.data).not.toBe(data);
     expect(resize(host, { data, width: 2, height: 1, channels: 4 }, 1, 1).data).toBeInstanceOf(Uint8ClampedArray);
+    // What sharp gives: a subclass whose constructor is deprecated.
+    const buffer = Buffer.from([10, 20, 30, 40, 50, 60]);
+    const plain = resize(host, { data: buffer, width: 2, height: 1, channels: 3 }, 1, 1).data;
+    expect(Object.getPrototypeOf(plain)).toBe(Uint8Array.prototype);
+    expect([...plain]).toEqual([25, 35, 45]);
   });
 
   it('does not change the image it is given', () => {

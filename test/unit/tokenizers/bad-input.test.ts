@@ -192,6 +192,20 @@ describe('memory', () => {
     expect(host.bytes.length).toBe(before);
   });
 
+  it('does not grow over 100,000 refused calls', () => {
+    const refused = [
+      () => clip.encode('\ud800'),
+      () => t5.encode('a', { length: 0 }),
+      () => ClipTokenizer.create(host, t5Table.subarray(0, 4000)),
+      () => T5Tokenizer.create(host, t5Table.subarray(0, 4000)),
+    ];
+    for (const run of refused) errorOf(run);
+    const before = host.bytes.length;
+    for (let i = 0; i < 100_000; i++) errorOf(refused[i % refused.length]!);
+    expect(host.bytes.length).toBe(before);
+    stillWorks();
+  });
+
   it('does not grow when tokenizers come and go', () => {
     const round = () => {
       const tokenizers = [ClipTokenizer.create(host, clipTable), T5Tokenizer.create(host, t5Table)];

@@ -77,6 +77,8 @@ describe('CLIP files', () => {
     ['marks without ids', ['post_processor', 'cls'], '<s>'],
     ['a token that eats spaces', ['added_tokens', 0, 'lstrip'], true],
     ['a token without content', ['added_tokens', 0, 'content'], ''],
+    ['a token that is none', ['added_tokens', 1], null],
+    ['half a surrogate pair in a token', ['added_tokens', 0, 'content'], '<\ud800>'],
   ])('refuses a tokenizer.json with %s', (_, path, value) => {
     refusal(() => buildClipTable({ tokenizerJson: changed(clipTokenizerJson(), path, value) }));
   });
@@ -103,6 +105,19 @@ describe('T5 files', () => {
     ['no padding token', ['added_tokens', 0, 'content'], '<padding>'],
     ['a normalised added token', ['added_tokens', 3, 'normalized'], true],
     ['an absurd id', ['added_tokens', 3, 'id'], 2 ** 31],
+    ['a token that is none', ['added_tokens', 3], null],
+    ['a template of nothing', ['post_processor', 'single'], [null, null]],
+    ['a template without a token', ['post_processor', 'single', 1], { SpecialToken: null }],
+    // Two such pieces have the same bytes, which once sent the trie's builder round in circles.
+    [
+      'half surrogate pairs as pieces',
+      ['model', 'vocab'],
+      [
+        ['<unk>', 0],
+        ['\ud800', -1],
+        ['\ud801', -1],
+      ],
+    ],
   ])('refuses a tokenizer.json with %s', (_, path, value) => {
     refusal(() => buildT5Table({ tokenizerJson: changed(t5Json, path, value) }));
   });
