@@ -30,10 +30,12 @@ def train(minutes, decoder_only, batch=16, peak=1e-3):
     peak = peak / 2 if decoder_only else peak
     kernels = {k for k, p in part.named_parameters() if p.dim() == 4 and 'conv_in' not in k and 'conv_out' not in k}
     opt = Muon([p for k, p in part.named_parameters() if k in kernels], [p for k, p in part.named_parameters() if k not in kernels])
+    # Empty scenes are few, and a black that is not quite black is another scene.
+    share = torch.tensor([10. if s['thing'] is None else 1. for s in data.SCENES])
     start, step, mean, known = time.time(), 0, None, torch.full((len(images),), 20.)
     while (f := (time.time() - start) / 60 / minutes) < 1:
         # Pictures that are behind come more often: the aim is a floor for every scene, not a mean.
-        i = torch.multinomial((AIM - known).clamp_min(1), batch)
+        i = torch.multinomial(share * (AIM - known).clamp_min(1), batch)
         x = data.pixels(images[i])
         with data.products():
             if decoder_only:  # half of the draws nearly clean, the others disturbed as the transformer's answers are
