@@ -58,11 +58,12 @@ class Resizer {
 }
 
 /**
- * Prepares to resize an image; everything lives in scratch memory, which this empties first.
+ * Prepares to resize an image as Pillow 13's `Image.resize` does; everything lives in scratch memory, which this empties first.
  *
+ * @param width pixels, 1 to 65,535, as are `height`, `outWidth` and `outHeight`
  * @param channels 1 grey, 3 RGB, 4 RGBA (not premultiplied)
  * @param filter 0 box, 1 bilinear, 2 Lanczos with three lobes
- * @returns address of the job, or a negative error
+ * @returns address of the job; or INVALID_ARGUMENT, OUT_OF_MEMORY
  */
 export function resizeBegin(
   width: u32,
@@ -116,6 +117,7 @@ export function resizeBand(job: usize): usize {
   return changetype<Resizer>(job).band;
 }
 
+/** The most source rows that one `resizeStep` takes. */
 export function resizeBandRows(job: usize): u32 {
   return changetype<Resizer>(job).bandRows;
 }
@@ -125,6 +127,7 @@ export function resizeOut(job: usize): usize {
   return changetype<Resizer>(job).out;
 }
 
+/** The most finished rows that one `resizeStep` leaves. */
 export function resizeOutRows(job: usize): u32 {
   return changetype<Resizer>(job).outRows;
 }

@@ -42,7 +42,7 @@ export function linearSigmas(out: usize, steps: u32): void {
 
 /**
  * The shift exponent for an image of `tokens` patches: the line through (baseTokens, baseShift) and (maxTokens,
- * maxShift), continued outside them.
+ * maxShift), continued outside them (black-forest-labs/flux, `get_lin_function`).
  */
 export function dynamicMu(tokens: f64, baseTokens: f64, maxTokens: f64, baseShift: f64, maxShift: f64): f64 {
   const slope = (maxShift - baseShift) / (maxTokens - baseTokens);

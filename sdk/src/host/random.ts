@@ -10,6 +10,7 @@ export interface RandomExports {
   generatorNormal(generator: number, out: number, count: number, mean: number, std: number, bfloat16: number): void;
 }
 
+/** Options of {@link TorchGenerator.normal}. */
 export interface NormalOptions {
   /** Default 0. */
   mean?: number;
@@ -72,7 +73,11 @@ export class TorchGenerator {
     return this.normal(shape, { dtype });
   }
 
-  /** `torch.normal(mean, std, shape, generator=…)`; see {@link randn}. */
+  /**
+   * `torch.normal(mean, std, shape, generator=…)`; see {@link randn}.
+   *
+   * @throws KontextError as {@link randn}; `invalid-request` also for a mean or std that is not finite, or a negative std
+   */
   normal(shape: readonly number[], options: NormalOptions = {}): Float32Array<ArrayBuffer> {
     const { mean = 0, std = 1, dtype = 'float32' } = options;
     const count = valueCount(shape);

@@ -24,8 +24,9 @@ export interface ResizeExports {
 export interface ByteImage<Data extends Uint8Array | Uint8ClampedArray = Uint8Array | Uint8ClampedArray> {
   /** `width · height · channels` bytes. */
   data: Data;
-  /** Pixels. */
+  /** Pixels, 1 to 65,535. */
   width: number;
+  /** Pixels, 1 to 65,535. */
   height: number;
   /** 1 grey, 3 RGB, 4 RGBA with alpha not multiplied in (a canvas' `ImageData`). */
   channels: 1 | 3 | 4;
