@@ -4,17 +4,18 @@
 #
 # usage: sudo scripts/test-matrix.sh [vitest arguments]     (Linux on x86-64 or arm64, debootstrap, root; 1.2 GB, a few minutes once)
 #   KONTEXT_MATRIX_ROOT  folder of the sid system   (default ~/.cache/kontext-webgpu/sid)
-#   DEBIAN_MIRROR        where to install it from   (default http://deb.debian.org/debian)
+#   DEBIAN_MIRROR        URL of a Debian mirror     (default: the one this system installs from, if it is a Debian)
 set -euo pipefail
 
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 system=${KONTEXT_MATRIX_ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/kontext-webgpu/sid}
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 2>/dev/null | head -n 1 || true)}
 
 [ "$(id -u)" = 0 ] || { echo 'needs root for chroot and mount: run with sudo' >&2; exit 1; }
 
 if ! compgen -G "$system/usr/share/vulkan/icd.d/lvp_icd*.json" >/dev/null; then
   command -v debootstrap >/dev/null || { echo 'needs debootstrap: apt-get install debootstrap' >&2; exit 1; }
+  [ -n "$mirror" ] || { echo 'needs the URL of a Debian mirror in DEBIAN_MIRROR' >&2; exit 1; }
   mkdir -p "$system"
   # A sid signature expires after a week, and mirrors that freeze a day keep serving it.
   [ -e "$system/etc/debian_version" ] || debootstrap --variant=minbase sid "$system" "$mirror"
