@@ -34,7 +34,7 @@ export type ShapeRequest = BundleShape | Omit<Extract<Component, { component: 'p
 /** The networks of a model, and the small decoder that an app may give for previews. */
 type StoreName = PartName | 'preview';
 
-/** Programs are kept as data beyond their binding: compiling FLUX takes half a second, an app has a few sizes. */
+/** Programs are kept as data beyond their binding: compiling one of FLUX takes a tenth of a second, an app has a few sizes. */
 const PROGRAMS_KEPT = 24;
 
 /** The networks of one model on one device. Not for use by two requests at once. */

@@ -37,7 +37,7 @@ export interface ProgramProvider {
   program(request: ProgramRequest): Promise<Program>;
 }
 
-/** Compiles in this process when asked: a few milliseconds for small models, half a second for FLUX. */
+/** Compiles in this process when asked: a few milliseconds a program for small models, a tenth of a second for FLUX. */
 export function justInTime(): ProgramProvider {
   return {
     async specs(model) {
