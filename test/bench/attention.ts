@@ -9,6 +9,7 @@ import { openTestDevice } from '../support/gpu.ts';
 import { plainAttention } from '../support/plain-attention.ts';
 import { printRates } from '../support/print-rates.ts';
 import { decode, encode, gaussian, roundTo, view } from '../support/views.ts';
+import { relativeError } from './timed-kernel.ts';
 
 interface Pass {
   wgsl: string;
@@ -155,14 +156,4 @@ function prepare({ type, passes }: Contender, inputs: Float64Array[], scoreBytes
     for (const buffer of buffers) buffer?.destroy();
   };
   return { run, read, free };
-}
-
-function relativeError(got: Float64Array, want: Float64Array): number {
-  let error = 0;
-  let power = 0;
-  for (let i = 0; i < want.length; i++) {
-    error += (got[i]! - want[i]!) ** 2;
-    power += want[i]! ** 2;
-  }
-  return Math.sqrt(error / power);
 }

@@ -11,6 +11,7 @@ import { type Conv2dShape, conv2dSpec } from '../support/oracle-conv2d.ts';
 import { plainConv2d } from '../support/plain-conv2d.ts';
 import { printRates } from '../support/print-rates.ts';
 import { encode, gaussian, roundTo } from '../support/views.ts';
+import { relativeError, timedKernel } from './timed-kernel.ts';
 
 interface Contender {
   name: string;
@@ -68,7 +69,7 @@ async function bench(shape: Conv2dShape): Promise<void> {
     // The operands are f16 values in every variant, so only the order of f32 sums differs.
     if (!(error <= 1e-5)) throw new Error(`${name}: relative error ${error}`);
   }
-  const runs = contenders.map(prepare);
+  const runs = contenders.map((c) => timedKernel(gpu.device, c.kernel, c.buffers));
   const times = contenders.map((): number[] => []);
   for (let round = -1; round < ROUNDS; round++) {
     for (const [i, run] of runs.entries()) {
@@ -90,41 +91,4 @@ function variants(): [name: string, target: TargetProfile, type: 'f32' | 'f16'][
     if (software) list.push([`tier ${highest}, software adapter`, { ...target, software }, type]);
   }
   return list;
-}
-
-/** Uploads once; the returned function runs the kernel and gives milliseconds until the queue is empty. */
-function prepare({ kernel, buffers }: Contender): () => Promise<number> {
-  const { device } = gpu;
-  const module = device.createShaderModule({ code: kernel.wgsl, label: kernel.label });
-  const pipeline = device.createComputePipeline({ layout: 'auto', compute: { module, entryPoint: 'main' } });
-  const entries = buffers.map((data, binding) => {
-    const storageAndCopyDestination = 0x80 | 0x08;
-    const size = Math.ceil(data.byteLength / 16) * 16;
-    const buffer = device.createBuffer({ size, usage: storageAndCopyDestination });
-    device.queue.writeBuffer(buffer, 0, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
-    return { binding, resource: { buffer } };
-  });
-  const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
-  return async () => {
-    const start = performance.now();
-    const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, group);
-    pass.dispatchWorkgroups(...kernel.workgroups);
-    pass.end();
-    device.queue.submit([encoder.finish()]);
-    await device.queue.onSubmittedWorkDone();
-    return performance.now() - start;
-  };
-}
-
-function relativeError(got: Float32Array, want: Float32Array): number {
-  let error = 0;
-  let power = 0;
-  for (let i = 0; i < want.length; i++) {
-    error += (got[i]! - want[i]!) ** 2;
-    power += want[i]! ** 2;
-  }
-  return Math.sqrt(error / power);
 }

@@ -13,6 +13,7 @@ import { matmulReference, randomWeight } from '../support/oracle-matmul.ts';
 import { plainMatmul } from '../support/plain-matmul.ts';
 import { printRates } from '../support/print-rates.ts';
 import { encode, gaussian, roundTo } from '../support/views.ts';
+import { relativeError, timedKernel } from './timed-kernel.ts';
 
 interface Contender {
   name: string;
@@ -60,7 +61,7 @@ async function bench(m: number, n: number, k: number): Promise<void> {
   const buffers = [encode('f32', a), weights.get('f32')!.bytes, new Float32Array(m * n)];
   contenders.unshift({ name: 'plain 16×16 tiles, f32', format: 'f32', kernel: plainMatmul(m, n, k), buffers });
 
-  const runs = contenders.map((c) => prepare(c));
+  const runs = contenders.map((c) => timedKernel(gpu.device, c.kernel, c.buffers));
   const times = contenders.map((): number[] => []);
   for (const { name, kernel, buffers, format } of contenders) {
     const y = new Float32Array((await runKernel(gpu, kernel, buffers)).get(2)!);
@@ -92,41 +93,4 @@ function variants(): [name: string, target: TargetProfile, type: 'f32' | 'f16', 
   }
   const type = own.tier === 'f32' ? 'f32' : 'f16';
   return [...list, [`own target, ${own.tier}`, own, type, 'q8'], [`own target, ${own.tier}`, own, type, 'q4']];
-}
-
-/** Uploads once; the returned function runs the kernel and gives milliseconds until the queue is empty. */
-function prepare({ kernel, buffers }: Contender): () => Promise<number> {
-  const { device } = gpu;
-  const module = device.createShaderModule({ code: kernel.wgsl, label: kernel.label });
-  const pipeline = device.createComputePipeline({ layout: 'auto', compute: { module, entryPoint: 'main' } });
-  const entries = buffers.map((data, binding) => {
-    const storage = 0x80 | 0x08;
-    const buffer = device.createBuffer({ size: Math.ceil(data.byteLength / 4) * 4, usage: storage });
-    device.queue.writeBuffer(buffer, 0, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
-    return { binding, resource: { buffer } };
-  });
-  const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
-  return async () => {
-    const start = performance.now();
-    const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, group);
-    pass.dispatchWorkgroups(...kernel.workgroups);
-    pass.end();
-    device.queue.submit([encoder.finish()]);
-    await device.queue.onSubmittedWorkDone();
-    return performance.now() - start;
-  };
-}
-
-/** Over the elements of `want`, the first of `got`. */
-function relativeError(got: Float32Array, want: Float64Array): number {
-  let error = 0;
-  let power = 0;
-  for (let i = 0; i < want.length; i++) {
-    error += (got[i]! - want[i]!) ** 2;
-    power += want[i]! ** 2;
-  }
-  return Math.sqrt(error / power);
 }
