@@ -21,10 +21,12 @@ export interface BundleRequest {
   quantizations: readonly Quantization[];
   /** Adds each module as a file of its own, for reading; the runtime never asks for these. */
   wgsl?: boolean;
+  /** Signs the manifest's digest; what it returns becomes `signature.json`. */
+  sign?: (digest: string) => Promise<object>;
 }
 
 /**
- * @returns file contents by path: `manifest.json`, `modules/*.json`, `programs/*.json`, `index.js`, `index.d.ts`, `package.json`,
+ * @returns file contents by path: `manifest.json`, `signature.json`, `modules/*.json`, `programs/*.json`, `index.js`, `index.d.ts`, `package.json`,
  *   `wgsl/*.wgsl`
  * @throws KontextError `invalid-request` for a shape the model cannot have, `limit-too-small` when a program exceeds a target and no
  *   tiles are among the shapes
@@ -94,6 +96,7 @@ export async function writeBundle(
   for (const [hash, text] of texts) files.set(`modules/${hash}.json`, text);
   const sorted = [...bodies].sort(([a], [b]) => (a < b ? -1 : 1));
   for (const [hash, text] of sorted) files.set(`programs/${hash}.json`, text);
+  if (request.sign) files.set('signature.json', JSON.stringify(await request.sign(manifest.digest)));
   files.set('index.js', entryPoint(request.model, [...files.keys()]));
   files.set('index.d.ts', entryTypes(request.model));
   // Node takes index.js for what it is wherever the bundle lies.

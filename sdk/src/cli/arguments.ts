@@ -47,6 +47,11 @@ const FLAGS = {
   quantization: { value: 'Q', help: choiceHelp(LOAD_OPTIONS.quantization), commands: BOTH },
   memory: { value: 'M', help: choiceHelp(LOAD_OPTIONS.memory), commands: BOTH },
   programs: { value: 'BUNDLE', help: 'folder or URL of programs compiled ahead of time', commands: BOTH },
+  'public-key': {
+    value: 'FILE|KEY',
+    help: 'who signed those programs: an Ed25519 key in PEM or base64; they then run without bounds checks',
+    commands: BOTH,
+  },
   adapter: { value: 'NAME', help: 'part of the GPU’s name, as doctor shows it', commands: [...BOTH, 'doctor'] },
   'save-latents': { value: 'FILE', help: 'write the final latents as safetensors', commands: BOTH },
   latents: { value: 'FILE', help: 'start from these packed latents instead of the seed’s noise', commands: BOTH },
@@ -112,6 +117,7 @@ export function helpText(): string {
 Programs ahead of time (docs/guide/ahead-of-time.md)
   kontext compile --target NAME[,NAME…]|this|FILE.json --size WxH | --preferred -o DIR [--model PATH|demo]
       [--reference WxH] [--quantization none,f16,q8,q4] [--steps N,…] [--max-sequence-length N] [--wgsl]
+      [--sign KEY.pem]
   kontext compile --diff A B
   kontext targets [--probe]
   kontext inspect BUNDLE [--program N [--svg FILE]] [--roofline GPU|TARGET|TFLOPS,GB/s]

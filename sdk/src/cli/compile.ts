@@ -1,6 +1,6 @@
 // `kontext compile`: programs for known GPUs and sizes, ahead of time, without a GPU and without weights.
 // Written beside the target folder and renamed at the end, so a stopped run leaves no half bundle.
-import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
@@ -15,6 +15,7 @@ import { tilePrograms } from '../kontext/tiling.ts';
 import type { ImageSize } from '../kontext/types.ts';
 import { demoModel } from '../model/demo.ts';
 import { openModel } from '../model/open.ts';
+import { type BundleSignature, signBundle } from '../programs/signature.ts';
 import { bundleFolder } from '../programs/sources.ts';
 import { usage } from './arguments.ts';
 import { diffBundles } from './diff.ts';
@@ -31,6 +32,7 @@ const OPTIONS = {
   'max-sequence-length': { type: 'string' },
   wgsl: { type: 'boolean' },
   diff: { type: 'boolean' },
+  sign: { type: 'string' },
   output: { type: 'string', short: 'o' },
 } as const;
 
@@ -79,9 +81,13 @@ export async function compileCommand(args: readonly string[]): Promise<void> {
   const { writeBundle } = await import('../../../kernels-codegen/src/bundle/write.ts');
   const wgsl = values.wgsl === true;
   const terminal = process.stderr.isTTY;
-  const files = await writeBundle({ model: label, specs, shapes, targets, quantizations, wgsl }, (done, total) => {
-    if (terminal) process.stderr.write(done < total ? `\rprogram ${done} of ${total}` : '\r\x1b[K');
-  });
+  const sign = await signer(values.sign);
+  const files = await writeBundle(
+    { model: label, specs, shapes, targets, quantizations, wgsl, sign },
+    (done, total) => {
+      if (terminal) process.stderr.write(done < total ? `\rprogram ${done} of ${total}` : '\r\x1b[K');
+    },
+  );
   await save(resolve(values.output), files);
   const manifest = JSON.parse(files.get('manifest.json')!) as BundleManifest;
   let [bytes, gzipped] = [0, 0];
@@ -95,6 +101,18 @@ export async function compileCommand(args: readonly string[]): Promise<void> {
       `${manifest.modules.reduce((sum, { holds }) => sum + holds.length, 0)} kernels, ${files.size} files, ${kib(bytes)} (${kib(gzipped)} gzipped), ` +
       `${((performance.now() - started) / 1000).toFixed(1)} s`,
   );
+}
+
+/** Reads the key before anything is compiled: a wrong path ends in a second. */
+async function signer(path: string | undefined): Promise<((digest: string) => Promise<BundleSignature>) | undefined> {
+  if (path === undefined) return undefined;
+  const key = await readFile(path, 'utf8').catch((cause: Error) => {
+    throw usage(
+      `The signing key ${path} cannot be read: ${cause.message}. Make one with: openssl genpkey -algorithm ed25519 -out ${path}`,
+    );
+  });
+  await signBundle(key, '');
+  return (digest) => signBundle(key, digest);
 }
 
 /**

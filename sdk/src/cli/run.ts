@@ -1,6 +1,6 @@
 // `kontext edit` and `kontext generate`: typed words to a request, the result to a file.
 // Nothing is written before all of it is there; a cancelled or failed run leaves no file behind.
-import { rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { formatOf, saveImage } from '../image/node.ts';
 import type { LoadOptions } from '../kontext/kontext.ts';
 import { type NumberOption, REQUEST_OPTIONS } from '../kontext/options.ts';
@@ -21,7 +21,10 @@ export async function runRequest(parsed: ParsedArguments, signal: AbortSignal): 
   const place = text(values.model) ?? 'demo';
   const line = progressLine(process.stderr);
   const quiet = values.quiet === true || values.json === true;
-  const kontext = await Kontext.load(place === 'demo' ? demoModel() : place, { ...loadOptions(parsed), signal });
+  const kontext = await Kontext.load(place === 'demo' ? demoModel() : place, {
+    ...(await loadOptions(parsed)),
+    signal,
+  });
   try {
     const observed = { ...request, signal, ...(!quiet && { onProgress: line.show }) };
     const result = 'image' in observed ? await kontext.edit(observed) : await kontext.generate(observed);
@@ -100,7 +103,7 @@ function seedOf(value: string): bigint {
   throw usage(`--seed is "${value}"; it must be a whole number.`);
 }
 
-function loadOptions({ values }: ParsedArguments): LoadOptions {
+async function loadOptions({ values }: ParsedArguments): Promise<LoadOptions> {
   const adapter = text(values.adapter);
   const choices = Object.fromEntries(
     (['precision', 'conditioning', 'quantization', 'memory'] as const)
@@ -108,12 +111,21 @@ function loadOptions({ values }: ParsedArguments): LoadOptions {
       .map((name) => [name, values[name]]),
   );
   // The SDK refuses values that are not in its lists.
-  const programs = text(values.programs);
+  const bundle = text(values.programs);
+  const key = text(values['public-key']);
+  if (key !== undefined && bundle === undefined)
+    throw usage('--public-key says who signed a bundle: give --programs too.');
+  const programs = bundle !== undefined && key !== undefined ? { bundle, publicKey: await readKey(key) } : bundle;
   return {
     ...choices,
     ...(programs !== undefined && { programs }),
     ...(adapter !== undefined && { device: { adapter } }),
   } as LoadOptions;
+}
+
+/** A key on the command line is its file, or the key itself. */
+function readKey(key: string): Promise<string> {
+  return readFile(key, 'utf8').catch(() => key);
 }
 
 function reportOf(result: EditResult, output: string, adapter: string | undefined): Record<string, unknown> {

@@ -223,9 +223,14 @@ function portableOptions(options: PortableOptions): PortableOptions {
   return {
     ...options,
     ...(host?.wasmUrl && { host: { ...host, wasmUrl: pageUrl(host.wasmUrl).href } }),
-    ...(programs !== undefined && { programs: pageUrl(programs).href }),
+    ...(programs !== undefined && { programs: portablePrograms(programs) }),
     ...(isUrl && { previewDecoder: pageUrl(previewDecoder).href }),
   };
+}
+
+function portablePrograms(programs: NonNullable<PortableOptions['programs']>): PortableOptions['programs'] {
+  const signed = typeof programs === 'object' && 'bundle' in programs;
+  return signed ? { ...programs, bundle: pageUrl(programs.bundle).href } : pageUrl(programs).href;
 }
 
 function notPortable(cause: unknown): KontextError {
