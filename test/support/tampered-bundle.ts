@@ -44,8 +44,9 @@ export function tamper(files: ReadonlyMap<string, string>, change: Tampering): M
   changed.set(`modules/${file}.json`, pack);
   manifest.modules = [{ file, bytes: pack.length, holds: Object.keys(modules) }];
   change.manifest?.(manifest);
-  manifest.digest = sha256(JSON.stringify({ ...manifest, digest: '' }));
-  changed.set('manifest.json', JSON.stringify(manifest));
+  const { signature, ...unsigned } = manifest;
+  const digest = sha256(JSON.stringify({ ...unsigned, digest: '' }));
+  changed.set('manifest.json', JSON.stringify({ ...unsigned, digest, ...(signature && { signature }) }));
   return changed;
 }
 

@@ -7,7 +7,7 @@ import { type CompileRequest, type Component, compile } from '../compile.ts';
 import type { Quantization } from '../plan/lower.ts';
 import type { TargetProfile } from '../targets/types.ts';
 import { type Module, packModules, sha256 } from './pack.ts';
-import type { BundleBody, BundleEntry, BundleManifest, BundleShape, BundleSpecs } from './types.ts';
+import type { BundleBody, BundleEntry, BundleManifest, BundleShape, BundleSignature, BundleSpecs } from './types.ts';
 
 /** Raised whenever a bundle written by an older version could be misread; `sdk/src/programs/bundle.ts` holds its twin. */
 export const BUNDLE_SCHEMA = 1;
@@ -21,12 +21,12 @@ export interface BundleRequest {
   quantizations: readonly Quantization[];
   /** Adds each module as a file of its own, for reading; the runtime never asks for these. */
   wgsl?: boolean;
-  /** Signs the manifest's digest; what it returns becomes `signature.json`. */
-  sign?: (digest: string) => Promise<object>;
+  /** Signs the manifest's digest. */
+  sign?: ((digest: string) => Promise<BundleSignature>) | undefined;
 }
 
 /**
- * @returns file contents by path: `manifest.json`, `signature.json`, `modules/*.json`, `programs/*.json`, `index.js`, `index.d.ts`, `package.json`,
+ * @returns file contents by path: `manifest.json`, `modules/*.json`, `programs/*.json`, `index.js`, `index.d.ts`, `package.json`,
  *   `wgsl/*.wgsl`
  * @throws KontextError `invalid-request` for a shape the model cannot have, `limit-too-small` when a program exceeds a target and no
  *   tiles are among the shapes
@@ -91,12 +91,12 @@ export async function writeBundle(
     modules: packs,
   };
   manifest.digest = await sha256(JSON.stringify(manifest));
+  if (request.sign) manifest.signature = await request.sign(manifest.digest);
   const files = new Map<string, string>();
   files.set('manifest.json', JSON.stringify(manifest));
   for (const [hash, text] of texts) files.set(`modules/${hash}.json`, text);
   const sorted = [...bodies].sort(([a], [b]) => (a < b ? -1 : 1));
   for (const [hash, text] of sorted) files.set(`programs/${hash}.json`, text);
-  if (request.sign) files.set('signature.json', JSON.stringify(await request.sign(manifest.digest)));
   files.set('index.js', entryPoint(request.model, [...files.keys()]));
   files.set('index.d.ts', entryTypes(request.model));
   // Node takes index.js for what it is wherever the bundle lies.

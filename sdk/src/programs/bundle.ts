@@ -67,7 +67,7 @@ export function bundlePrograms(source: BundleSource, keys?: readonly PublicKey[]
  * @throws KontextError `program-mismatch`, `program-invalid`
  */
 export async function readManifest(source: BundleSource, keys?: readonly PublicKey[]): Promise<BundleManifest> {
-  const manifest = record(await readFile(source, 'manifest.json'), 'manifest');
+  const { signature, ...manifest } = record(await readFile(source, 'manifest.json'), 'manifest');
   if (manifest.schema !== BUNDLE_SCHEMA) {
     const schema = typeof manifest.schema === 'number' ? manifest.schema : undefined;
     throw new KontextError(
@@ -80,9 +80,7 @@ export async function readManifest(source: BundleSource, keys?: readonly PublicK
     throw changed(source, 'manifest.json');
   }
   if (keys) {
-    const { SIGNATURE_FILE, verifyBundle } = await import('./signature.ts');
-    // A file that is missing and one that is broken are both no signature.
-    const signature = await source.read(SIGNATURE_FILE).catch(() => undefined);
+    const { verifyBundle } = await import('./signature.ts');
     await verifyBundle(source.label, manifest.digest as string, signature, keys);
   }
   return checkManifest(manifest, source.label);

@@ -1,19 +1,7 @@
 // Who made a bundle: an Ed25519 signature of the manifest's digest, which covers every program and kernel by their hashes.
 // Loaded only by those who sign or name a key. RFC 8032; by WebCrypto, which Node, Deno and current browsers have.
+import type { BundleSignature } from '../../../kernels-codegen/src/bundle/types.ts';
 import { KontextError } from '../../../runtime/src/errors.ts';
-
-/** The file of a bundle that holds its signature. */
-export const SIGNATURE_FILE = 'signature.json';
-
-/** `signature.json`. */
-export interface BundleSignature {
-  /** The only algorithm there is. */
-  algorithm: 'Ed25519';
-  /** Of the key pair it was signed with: 32 bytes, base64. Says which key to ask for, and proves nothing. */
-  publicKey: string;
-  /** 64 bytes, base64. */
-  signature: string;
-}
 
 /** An Ed25519 public key: PEM, base64 of its 32 bytes or of its SPKI form, either as bytes, or a `CryptoKey`. */
 export type PublicKey = string | Uint8Array | CryptoKey;
@@ -48,7 +36,7 @@ export async function signBundle(privateKey: string, digest: string): Promise<Bu
 }
 
 /**
- * @param signature what `signature.json` holds, from outside; undefined when there is none
+ * @param signature what the manifest holds, from outside; undefined when there is none
  * @param digest of the manifest, which has been compared with the manifest itself
  * @throws KontextError `program-invalid` unless one of `keys` signed it; `invalid-request` for a key that is none; `feature-missing`
  *   where the platform lacks Ed25519
@@ -64,11 +52,10 @@ export async function verifyBundle(
     new KontextError(
       'program-invalid',
       `${label} ${problem}. Sign it with kontext compile --sign, name the right publicKey, or leave publicKey out: it then runs with bounds checks.`,
-      { file: SIGNATURE_FILE },
     );
   if (signature === undefined) throw refused('is not signed');
   const bytes = signatureBytes(signature);
-  if (!bytes) throw refused(`has a ${SIGNATURE_FILE} that holds no Ed25519 signature`);
+  if (!bytes) throw refused(`has a signature that is no Ed25519 signature`);
   for (const key of imported) if (await crypto.subtle.verify('Ed25519', key, bytes, message(digest))) return;
   throw refused('is not signed by a key that was named');
 }
