@@ -30,10 +30,10 @@ export interface EncodeOptions {
  * embedded colour profile is converted to sRGB, files without one are taken as sRGB (CMYK without one by libvips' default).
  * Of an animation the first frame is taken. SVG and PDF are refused: they can pull in other files.
  *
- * @param role what the picture is for, named in errors
+ * @param role what the picture is for, named in errors; default `picture`
  * @throws KontextError `image-invalid`, `download-failed`
  */
-export async function decodeImage(input: ImageInput, role: string, signal?: AbortSignal): Promise<PixelImage> {
+export async function decodeImage(input: ImageInput, role = 'picture', signal?: AbortSignal): Promise<PixelImage> {
   if (typeof input === 'object' && 'data' in input) return checkPixels(input, role);
   const bytes = await readBytes(input, role, signal);
   const sharp = await loadSharp();
