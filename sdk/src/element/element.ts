@@ -65,6 +65,7 @@ export class KontextEditor extends Base {
   get strings(): KontextEditorStrings {
     return this.#strings;
   }
+  /** Takes any of the texts. */
   set strings(strings: Partial<KontextEditorStrings>) {
     this.#strings = { ...english, ...strings };
     if (this.#face) fillFace(this.#face, this.#strings);
