@@ -265,3 +265,5 @@ export type { PixelImage } from '../image/pixels.ts';
 export type { Session, Turn, TurnOptions } from '../kontext/session.ts';
 export type * from '../kontext/types.ts';
 export type { BflFiles } from '../model/open.ts';
+export type { PublicKey } from '../programs/signature.ts';
+export type { PortableSignedPrograms } from './protocol.ts';

@@ -10,8 +10,14 @@ import type { SignedPrograms } from '../programs/sources.ts';
 /** Options that can cross to a worker: a bundle by its URL, because an imported one has a function. */
 export type PortableOptions = Omit<LoadOptions, 'signal' | 'programs'> & {
   /** URL of a bundle's folder, alone or with the key that signed it. */
-  programs?: string | URL | (SignedPrograms & { bundle: string | URL });
+  programs?: string | URL | PortableSignedPrograms;
 };
+
+/** A signed bundle by its URL. */
+export interface PortableSignedPrograms extends Omit<SignedPrograms, 'bundle'> {
+  /** URL of the bundle's folder. */
+  bundle: string | URL;
+}
 
 /** Sources that can cross: URLs, Files and bytes; an own `ModelFiles` has functions, which cannot. */
 export type PortableSource = string | BflFiles;
