@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { runCommand } from '../../sdk/src/cli/command.ts';
-import { writeLatents } from '../../sdk/src/cli/latents-file.ts';
+import { latentsBytes } from '../../sdk/src/cli/latents-file.ts';
 import { decodeImage } from '../../sdk/src/image/node.ts';
 import { readPngText } from '../../sdk/src/image/png-text.ts';
 import { pipelineFile, pipelineRuns, writePipelineModel } from '../support/pipeline-model.ts';
@@ -70,7 +70,7 @@ describe('kontext edit', { timeout: TIMEOUT }, () => {
 
   it('starts from given latents', async () => {
     const noise = floatTensor(readSafetensors(pipelineFile('edit.safetensors')), 'mid.latents_initial');
-    await writeLatents(at('noise.safetensors'), [noise]);
+    await writeFile(at('noise.safetensors'), latentsBytes([noise]));
     const common = ['edit', input, run.prompts[0]!, ...small()];
     expect((await kontext(...common, '-o', at('a.png'), '--latents', at('noise.safetensors'))).code).toBe(0);
     expect((await kontext(...common, '-o', at('b.png'), '--seed', '42')).code).toBe(0);
