@@ -36,8 +36,8 @@ export async function readLatents(path: string): Promise<Float32Array<ArrayBuffe
   }
 }
 
-/** The file with the latents of all pictures of a result. */
-export function encodeLatents(latents: readonly Float32Array[]): Uint8Array {
+/** The file that holds the latents of all pictures of a result. */
+export function latentsBytes(latents: readonly Float32Array[]): Uint8Array {
   const values = latents.reduce((sum, { length }) => sum + length, 0);
   const shape = [latents.length, values / latents.length / TOKEN_CHANNELS, TOKEN_CHANNELS];
   const entry = { latents: { dtype: 'F32', shape, data_offsets: [0, values * 4] } };

@@ -4,6 +4,7 @@ import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { writeAllOrNone, writeWhole } from '../files/whole.ts';
+import { assertFolderWritable } from './outputs.ts';
 
 /** What names the others, in the order it is put in place: a reader who sees the manifest finds everything it names. */
 const HEADS = ['package.json', 'index.d.ts', 'index.js', 'manifest.json'];
@@ -16,18 +17,24 @@ const HASHED = ['modules', 'programs', 'wgsl'];
  * @throws KontextError `invalid-request` when the folder holds something else, or cannot be written; it is then as it was
  */
 export async function saveBundle(folder: string, files: ReadonlyMap<string, string>): Promise<void> {
+  await assertReplaceable(folder);
+  if (!(await stat(folder).catch(() => undefined))) return create(folder, files);
+  await writeHashed(folder, files);
+  await writeAllOrNone(HEADS.map((name) => ({ path: join(folder, name), bytes: files.get(name)! })));
+  await prune(folder, files);
+}
+
+/** @throws KontextError `invalid-request` when something else lies there, or nothing can be written there */
+export async function assertReplaceable(folder: string): Promise<void> {
   const old = await stat(folder).catch(() => undefined);
-  if (!old) return create(folder, files);
-  if (!(await stat(join(folder, 'manifest.json')).catch(() => undefined))) {
+  if (old && !(await stat(join(folder, 'manifest.json')).catch(() => undefined))) {
     throw new KontextError(
       'invalid-request',
       `${folder} exists and is no bundle; it will not be replaced. Give another -o DIR.`,
       { path: folder },
     );
   }
-  await writeHashed(folder, files);
-  await writeAllOrNone(HEADS.map((name) => ({ path: join(folder, name), bytes: files.get(name)! })));
-  await prune(folder, files);
+  await assertFolderWritable(dirname(folder), true);
 }
 
 async function create(folder: string, files: ReadonlyMap<string, string>): Promise<void> {

@@ -10,6 +10,7 @@ import type {
   BundleSpecs,
 } from '../../../../kernels-codegen/src/bundle/types.ts';
 import type { TargetProfile } from '../../../../kernels-codegen/src/targets/types.ts';
+import { throwIfAborted } from '../../../../runtime/src/errors.ts';
 import { PREFERRED_KONTEXT_SIZES } from '../../host/sizes.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from '../../kontext/latents.ts';
 import { type ModelDefaults, REQUEST_OPTIONS } from '../../kontext/options.ts';
@@ -23,7 +24,8 @@ import { signBundle } from '../../programs/signature.ts';
 import { bundleFolder } from '../../programs/sources.ts';
 import { diffBundles } from '../diff.ts';
 import { defineCommand, usage } from '../grammar.ts';
-import { saveBundle } from '../save-bundle.ts';
+import { statusLine } from '../progress-line.ts';
+import { assertReplaceable, saveBundle } from '../save-bundle.ts';
 import { resolveTarget } from './targets.ts';
 
 const QUANTIZATIONS = ['none', 'f16', 'q8', 'q4'] as const;
@@ -54,7 +56,7 @@ export const compile = defineCommand({
     output: { value: 'DIR', short: 'o', help: 'folder to write; a bundle there is replaced' },
   },
   /** @throws KontextError `invalid-request`, `limit-too-small` when a program exceeds a target */
-  async run({ values, words }) {
+  async run({ values, words, signal }) {
     if (values.diff) {
       const [a, b] = words;
       if (a === undefined || b === undefined || words.length > 2)
@@ -64,6 +66,9 @@ export const compile = defineCommand({
     }
     if (words.length > 0) throw usage(`kontext compile takes no words, but got "${words[0]}".`);
     if (values.output === undefined) throw usage('Where should the bundle go? Give -o DIR.');
+    const folder = resolve(values.output);
+    await assertReplaceable(folder);
+    const sign = await signer(values.sign);
     const started = performance.now();
     const quantizations = (values.quantization ?? 'f16').split(',').map((name) => {
       const known = QUANTIZATIONS.find((q) => q === name);
@@ -94,15 +99,17 @@ export const compile = defineCommand({
     });
     const { writeBundle } = await import('../../../../kernels-codegen/src/bundle/write.ts');
     const wgsl = values.wgsl === true;
-    const terminal = process.stderr.isTTY;
-    const sign = await signer(values.sign);
+    const line = statusLine(process.stderr);
     const files = await writeBundle(
       { model: label, specs, shapes, targets, quantizations, wgsl, sign },
-      (done, total) => {
-        if (terminal) process.stderr.write(done < total ? `\rprogram ${done} of ${total}` : '\r\x1b[K');
+      async (done, total) => {
+        line.write(`program ${done} of ${total}`);
+        // A turn of the event loop, or Ctrl-C would not be heard.
+        await new Promise((resolve) => setImmediate(resolve));
+        throwIfAborted(signal);
       },
-    );
-    await saveBundle(resolve(values.output), files);
+    ).finally(() => line.write(''));
+    await saveBundle(folder, files);
     const manifest = JSON.parse(files.get('manifest.json')!) as BundleManifest;
     let [bytes, gzipped] = [0, 0];
     for (const [path, text] of files) {
