@@ -29,15 +29,21 @@ export interface EncodeOptions {
  * Of an animation the first frame is taken. SVG and PDF are refused: they can pull in other files.
  *
  * @param role what the picture is for, named in errors
+ * @param depth `own` keeps transparency, and in `data16` the bits of 16-bit files
  * @throws KontextError `image-invalid`, `download-failed`
  */
-export async function decodeImage(input: ImageInput, role: string, signal?: AbortSignal): Promise<PixelImage> {
-  if (typeof input === 'object' && 'data' in input) return checkPixels(input, role);
+export async function decodeImage(
+  input: ImageInput,
+  role: string,
+  signal?: AbortSignal,
+  depth: Depth = 'opaque',
+): Promise<PixelImage> {
+  if (typeof input === 'object' && 'data' in input) return checkPixels(input, role, depth);
   const bytes = await readBytes(input, role, signal);
   const sharp = await loadSharp();
   try {
     const options: SharpOptions = { autoOrient: true, failOn: 'error', limitInputPixels: MAX_INPUT_SIDE ** 2 };
-    const { format, width, height } = await sharp(bytes, options).metadata();
+    const { format, width, height, depth: bits, hasAlpha } = await sharp(bytes, options).metadata();
     if (format === undefined || !RASTER_FORMATS.includes(format)) {
       throw new Error(`${format ?? 'this format'} is not supported; use PNG, JPEG or WebP`);
     }

@@ -74,7 +74,31 @@ export const REQUEST_OPTIONS = {
   ),
   /** @see {@link RequestOptions.images} */
   images: integer(1, 1, 64, 'pictures to make, with the seeds seed, seed+1, …'),
+  /** @see {@link EditRequest.strength} */
+  strength: number(1, 0, 1, 'how far from the input the denoising starts: 1 from pure noise, less keeps more of it'),
+  /** @see {@link EditRequest.maskPaddingCrop} */
+  maskPaddingCrop: integer(
+    null,
+    0,
+    MAX_INPUT_SIDE,
+    'pixels around the mask that the edit sees; by itself half of its longer side, at least 32',
+  ),
+  /** @see {@link EditRequest.maskFeather} */
+  maskFeather: number(null, 0, 512, 'pixels over which the edit fades in, inside the mask; by itself 8, less in narrow ones'),
 } as const satisfies Record<string, NumberOption>;
+
+/** Options of one request with a closed list of values. */
+export const REQUEST_CHOICES = {
+  /** @see {@link EditRequest.maskMode} */
+  maskMode: choice(
+    'exact',
+    ['exact', 'reference'],
+    'exact keeps every pixel outside the mask; reference does as diffusers’ FluxKontextInpaintPipeline',
+  ),
+} as const satisfies Record<string, ChoiceOption>;
+
+/** What a mask means. */
+export type MaskMode = (typeof REQUEST_CHOICES.maskMode.choices)[number];
 
 /** Options of a loaded model. */
 export const LOAD_OPTIONS = {

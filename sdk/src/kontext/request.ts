@@ -1,7 +1,16 @@
 // Turns what a caller asked for into numbers that are known to be right, before any work starts.
 // Every refusal names the option, its value and its bounds: this is where most mistakes of a new user end.
 import { KontextError } from '../../../runtime/src/errors.ts';
-import { MAX_OUTPUT_SIDE, type ModelDefaults, type NumberOption, REQUEST_OPTIONS } from './options.ts';
+import {
+  type ChoiceOption,
+  MAX_OUTPUT_SIDE,
+  type MaskMode,
+  type ModelDefaults,
+  type NumberOption,
+  REQUEST_CHOICES,
+  REQUEST_OPTIONS,
+} from './options.ts';
+import { firstStep } from './stages/strength.ts';
 import type { EditRequest, GenerateRequest, ImageInput, LatentsOnly, RequestOptions } from './types.ts';
 
 /** A request with every default filled in; sizes are chosen later, when the pictures are open. */
@@ -23,6 +32,16 @@ export interface CheckedRequest {
   latents: Float32Array | undefined;
   output: 'image' | 'latents';
   previewEvery: number | undefined;
+  mask: CheckedMask | undefined;
+  strength: number;
+}
+
+/** What to change in the picture, and how. */
+export interface CheckedMask {
+  input: ImageInput;
+  mode: MaskMode;
+  paddingCrop: number | undefined;
+  feather: number | undefined;
 }
 
 /**
@@ -60,11 +79,14 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
     size: checkSize(request),
     maxArea: request.maxArea === undefined ? undefined : numeric('maxArea', request.maxArea),
     autoResize: edit ? (request.autoResize ?? true) : true,
-    references: edit ? [request.image, ...(request.references ?? [])] : [],
+    references: edit ? [request.image, ...checkReferences(request)] : [],
     latents: request.latents,
     output: (request as Partial<LatentsOnly>).output ?? 'image',
     previewEvery: checkPreview(request),
+    mask: edit ? checkMask(request) : undefined,
+    strength: edit ? numeric('strength', request.strength) : 1,
   };
+  firstStep(checked.steps, checked.strength);
   if (checked.output !== 'image' && checked.output !== 'latents') {
     throw invalid(`output is ${show(checked.output)}; it must be "image" or "latents".`);
   }
@@ -93,7 +115,50 @@ const COMMON_KEYS: readonly string[] = [
   'size',
 ] satisfies (keyof GenerateRequest | keyof LatentsOnly)[];
 
-const EDIT_KEYS: readonly string[] = ['image', 'references', 'autoResize'] satisfies (keyof EditRequest)[];
+const EDIT_KEYS: readonly string[] = [
+  'image',
+  'references',
+  'autoResize',
+  'mask',
+  'maskMode',
+  'maskPaddingCrop',
+  'maskFeather',
+  'strength',
+] satisfies (keyof EditRequest)[];
+
+function choose<K extends keyof typeof REQUEST_CHOICES>(
+  name: K,
+  given: string | undefined,
+): (typeof REQUEST_CHOICES)[K]['choices'][number] {
+  const option: ChoiceOption = REQUEST_CHOICES[name];
+  const value = given ?? option.default;
+  if (option.choices.includes(value)) return value as (typeof REQUEST_CHOICES)[K]['choices'][number];
+  const known = option.choices.map((one) => `"${one}"`).join(', ');
+  throw invalid(`${name} is ${show(value)}; it must be one of ${known}.`, { option: name });
+}
+
+function checkMask(request: EditRequest): CheckedMask | undefined {
+  const { mask, maskMode, maskPaddingCrop, maskFeather } = request;
+  if (mask === undefined) {
+    for (const [name, value] of Object.entries({ maskMode, maskPaddingCrop, maskFeather })) {
+      if (value !== undefined) throw invalid(`${name} has no effect without a mask. Give a mask, or leave it out.`);
+    }
+    return undefined;
+  }
+  if (mask === null) throw invalid('mask is null; give a picture that is white where the input may change.');
+  const paddingCrop = maskPaddingCrop === undefined ? undefined : numeric('maskPaddingCrop', maskPaddingCrop);
+  const feather = maskFeather === undefined ? undefined : numeric('maskFeather', maskFeather);
+  const mode = choose('maskMode', maskMode);
+  if (mode === 'reference' && feather !== undefined) {
+    throw invalid('maskFeather belongs to maskMode "exact": the reference has no soft edges. Leave it out.');
+  }
+  return { input: mask, mode, paddingCrop, feather };
+}
+
+function checkReferences({ references = [] }: EditRequest): readonly ImageInput[] {
+  if (Array.isArray(references)) return references;
+  throw invalid('references must be a list of pictures; put a single one in brackets.', { option: 'references' });
+}
 
 function numeric(name: keyof typeof REQUEST_OPTIONS, given: number | undefined, modelDefault?: number): number {
   const option: NumberOption = REQUEST_OPTIONS[name];
