@@ -37,9 +37,13 @@ export {
   type MemoryMode,
   type ModelDefaults,
   type NumberOption,
+  type OptionFacts,
   type Precision,
   type Quantization,
   REQUEST_OPTIONS,
+  type RequestOption,
+  type SwitchOption,
+  type ValueOption,
 } from './kontext/options.ts';
 export type { ProgramProvider, ProgramRequest } from './kontext/programs.ts';
 export type { Session, Turn, TurnOptions } from './kontext/session.ts';

@@ -134,11 +134,7 @@ export async function runPipeline(
   }
 }
 
-function jobOf(
-  { host, model }: PipelineContext,
-  request: PipelineRequest,
-  scene: Scene,
-): DenoiseJob {
+function jobOf({ host, model }: PipelineContext, request: PipelineRequest, scene: Scene): DenoiseJob {
   const { target } = scene.sizes;
   const { steps, strength, guidance, trueCfgScale, maxSequenceLength, conditioning, previewEvery, afterStep } = request;
   const sigmas = scheduleSigmas(host, { ...model.schedule, steps, imageTokens: tokenCount(target) });
@@ -166,12 +162,7 @@ function checkLatents({ latents, images }: PipelineRequest, size: ImageSize): vo
 }
 
 /** Noise as the reference draws it for a generator with seed + image, or the caller's own. */
-function initialNoise(
-  host: Host,
-  request: PipelineRequest,
-  image: number,
-  size: ImageSize,
-): Float32Array<ArrayBuffer> {
+function initialNoise(host: Host, request: PipelineRequest, image: number, size: ImageSize): Float32Array<ArrayBuffer> {
   const values = tokenCount(size) * TOKEN_CHANNELS;
   if (request.latents) return request.latents.slice(image * values, (image + 1) * values);
   const generator = TorchGenerator.create(host, BigInt.asUintN(64, request.seed + BigInt(image)));

@@ -22,7 +22,7 @@ export class ReferenceEncoder {
   async encode(parts: Parts, image: PixelImage, size: ImageSize, work: Work): Promise<Float32Array<ArrayBuffer>> {
     const known = this.#cache.get(image)?.get(keyOf(size));
     if (known) return known;
-    const latents = await encode(parts, fit(this.host, image, size), work);
+    const latents = await encode(parts, fitted(this.host, image, size), work);
     const sizes = this.#cache.get(image) ?? new Map<string, Float32Array<ArrayBuffer>>();
     sizes.set(keyOf(size), latents);
     this.#cache.set(image, sizes);
@@ -31,7 +31,7 @@ export class ReferenceEncoder {
 }
 
 /** A picture brought to a size as Pillow's LANCZOS does; itself when it has that size. */
-export function fit(host: Host, image: PixelImage, { width, height }: ImageSize): PixelImage {
+export function fitted(host: Host, image: PixelImage, { width, height }: ImageSize): PixelImage {
   if (image.width === width && image.height === height) return image;
   const rgb = { data: toRgb(image), width: image.width, height: image.height, channels: 3 as const };
   return fromRgb(resize(host, rgb, width, height, 'lanczos').data, width, height);

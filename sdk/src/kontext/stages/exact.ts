@@ -2,7 +2,7 @@
 // A small mask in a large photo so costs one edit of the model's size, and nothing outside goes through the autoencoder.
 import type { Host } from '../../host/module.ts';
 import type { PixelImage } from '../../image/pixels.ts';
-import { fit } from '../references.ts';
+import { fitted } from '../references.ts';
 import type { ImageSize, PixelBox } from '../types.ts';
 import { featherWeights } from './feather.ts';
 import { boxOf, type GreyImage, packMask } from './mask.ts';
@@ -85,7 +85,7 @@ export function putBack(
   feather?: number,
 ): PixelImage {
   const weights = featherWeights(mask, feather);
-  const fresh = fit(host, edited, box).data;
+  const fresh = fitted(host, edited, box).data;
   const data = new Uint8ClampedArray(source.data);
   blend(data, source.data, source.width, box, weights, fresh, 255);
   if (!source.data16) return { width: source.width, height: source.height, data };

@@ -1,7 +1,7 @@
 // What the model sees of a masked edit, as diffusers' `FluxKontextInpaintPipeline` has it: picture, context and mask at the model's size.
 import type { Host } from '../../host/module.ts';
 import { fromRgb, type PixelImage, toRgb } from '../../image/pixels.ts';
-import { fit } from '../references.ts';
+import { fitted } from '../references.ts';
 import type { ImageSize, PixelBox } from '../types.ts';
 import { type GreyImage, latentMask, MASK_THRESHOLD, resizeGrey } from './mask.ts';
 import { cropAndFill, cropBox } from './reference-crop.ts';
@@ -31,7 +31,9 @@ export function referenceInpainting(
   paddingCrop: number | undefined,
 ): Inpainting {
   const { target } = sizes;
-  const [image, ...others] = pictures.map((picture, i) => fit(host, picture, i === 0 ? target : sizes.references[i]!));
+  const [image, ...others] = pictures.map((picture, i) =>
+    fitted(host, picture, i === 0 ? target : sizes.references[i]!),
+  );
   const whole = { x: 0, y: 0, ...target };
   const box = paddingCrop === undefined ? whole : cropBox(mask, target, paddingCrop);
   const cropped = (picture: PixelImage): PixelImage => {

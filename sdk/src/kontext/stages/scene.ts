@@ -30,8 +30,7 @@ export interface Scene {
   finish: (decoded: PixelImage) => PixelImage;
 }
 
-export interface SceneRequest
-  extends Pick<CheckedRequest, 'mask' | 'strength' | 'size' | 'maxArea' | 'autoResize'> {
+export interface SceneRequest extends Pick<CheckedRequest, 'mask' | 'strength' | 'size' | 'maxArea' | 'autoResize'> {
   /** The input as it came, with alpha, then references. */
   pictures: readonly PixelImage[];
   maskPicture?: PixelImage;
