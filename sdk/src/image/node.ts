@@ -5,6 +5,8 @@ import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Sharp, SharpOptions } from 'sharp';
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
+import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
+import { shownUrl } from '../../../runtime/src/net/retry.ts';
 import { MAX_INPUT_SIDE } from '../kontext/options.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { checkImageSize, checkPixels, type Depth, flattened, isOpaque, type PixelImage, toRgb } from './pixels.ts';
@@ -178,19 +180,23 @@ async function readBytes(
 
 async function download(url: URL, role: string, signal?: AbortSignal): Promise<Uint8Array> {
   try {
-    const response = await fetch(url, { signal: signal ?? null });
-    if (!response.ok) throw new Error(`HTTP ${response.status}`);
-    return new Uint8Array(await response.arrayBuffer());
+    // Inline, nothing is asked of anybody.
+    if (url.protocol === 'data:') return new Uint8Array(await (await fetch(url)).arrayBuffer());
+    return (await fetchBytes(url, MAX_PICTURE_BYTES, { signal, attempts: 3 })).bytes;
   } catch (cause) {
     if (signal?.aborted) throw abortedError(signal);
+    const details = cause instanceof KontextError ? cause.details : { url: shownUrl(url.href) };
     throw new KontextError(
       'download-failed',
-      `Could not fetch the ${role} ${url}: ${firstLine(cause)}.`,
-      { url: String(url) },
+      `Could not fetch the ${role} ${shownUrl(url.href)}: ${firstLine(cause)}.`,
+      details,
       { cause },
     );
   }
 }
+
+/** Of one picture file on a server; more is not read. */
+const MAX_PICTURE_BYTES = 256 * 2 ** 20;
 
 /** A URL when `input` is one; single letters before a colon are Windows drives. */
 function toUrl(input: string | URL): URL | undefined {
