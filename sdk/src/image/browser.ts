@@ -3,7 +3,7 @@
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { pageUrl } from '../worker/page-url.ts';
-import { checkImageSize, checkPixels, type Depth, isOpaque, type PixelImage } from './pixels.ts';
+import { checkImageSize, checkPixels, type PixelDepth, isOpaque, type PixelImage } from './pixels.ts';
 
 /** File formats {@link toBlob} writes. */
 export type ImageFormat = 'png' | 'jpeg' | 'webp';
@@ -31,7 +31,7 @@ export async function decodeImage(
   input: ImageInput,
   role = 'picture',
   signal?: AbortSignal,
-  depth: Depth = 'opaque',
+  depth: PixelDepth = 'opaque',
 ): Promise<PixelImage> {
   if (isPixels(input)) return checkPixels(input, role, depth);
   if (isElement(input)) await elementReady(input, role);

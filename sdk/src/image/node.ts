@@ -9,7 +9,7 @@ import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
 import { MAX_INPUT_SIDE } from '../kontext/options.ts';
 import type { ImageInput } from '../kontext/types.ts';
-import { checkImageSize, checkPixels, type Depth, flattened, isOpaque, type PixelImage, toRgb } from './pixels.ts';
+import { checkImageSize, checkPixels, type PixelDepth, flattened, isOpaque, type PixelImage, toRgb } from './pixels.ts';
 import { writePngText } from './png-text.ts';
 
 /** File formats {@link encodeImage} writes. */
@@ -38,7 +38,7 @@ export async function decodeImage(
   input: ImageInput,
   role = 'picture',
   signal?: AbortSignal,
-  depth: Depth = 'opaque',
+  depth: PixelDepth = 'opaque',
 ): Promise<PixelImage> {
   if (typeof input === 'object' && 'data' in input) return checkPixels(input, role, depth);
   const bytes = await readBytes(input, role, signal);

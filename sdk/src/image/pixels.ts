@@ -19,7 +19,7 @@ export interface PixelImage {
 }
 
 /** What becomes of an input's transparency and of its bits beyond eight: laid over white and rounded, or kept. */
-export type Depth = 'opaque' | 'own';
+export type PixelDepth = 'opaque' | 'own';
 
 /**
  * Checks raw pixels from a caller and makes them opaque, flattened on white, or copies them as they are.
@@ -31,7 +31,7 @@ export type Depth = 'opaque' | 'own';
 export function checkPixels(
   image: { width: number; height: number; data: Uint8Array | Uint8ClampedArray; data16?: Uint16Array },
   role: string,
-  depth: Depth = 'opaque',
+  depth: PixelDepth = 'opaque',
 ): PixelImage {
   const { width, height, data, data16 } = image;
   checkImageSize(width, height, role);

@@ -4,7 +4,7 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import { findAdapter, type OpenDeviceOptions } from '../../../runtime/src/gpu/open.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { type HostOptions, loadHost } from '../host/module.ts';
-import type { Depth, PixelImage } from '../image/pixels.ts';
+import type { PixelDepth, PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { openPrograms, type Programs } from '../programs/sources.ts';
@@ -46,7 +46,7 @@ export interface Platform {
    * @param role what the picture is for, named in errors
    * @param depth `own` keeps transparency and, where the platform can, 16 bits a channel; default `opaque`
    */
-  decodeImage(input: ImageInput, role: string, signal?: AbortSignal, depth?: Depth): Promise<PixelImage>;
+  decodeImage(input: ImageInput, role: string, signal?: AbortSignal, depth?: PixelDepth): Promise<PixelImage>;
 }
 
 /** Options of `Kontext.load`; defaults are in `LOAD_OPTIONS`. */

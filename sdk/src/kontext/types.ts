@@ -166,8 +166,16 @@ export interface ResolvedOptions extends ImageSize {
   references: ImageSize[];
   /** As used; absent when 1. */
   strength?: number;
-  /** What the mask meant and the box of the input that was edited, in its pixels; absent without one. */
-  mask?: { mode: MaskMode; box: PixelBox };
+  /** What the mask meant and what of the input was edited; absent without one. */
+  mask?: MaskUse;
+}
+
+/** How a mask was used. */
+export interface MaskUse {
+  /** What it meant. */
+  mode: MaskMode;
+  /** What was edited: of the input's pixels, with `reference` of the model's size. */
+  box: PixelBox;
 }
 
 /** A rectangle of pixels, from its top left corner. */
