@@ -3,7 +3,7 @@
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { pageUrl } from '../worker/page-url.ts';
-import { checkImageSize, checkPixels, type PixelDepth, isOpaque, type PixelImage } from './pixels.ts';
+import { checkImageSize, checkPixels, isOpaque, type PixelDepth, type PixelImage } from './pixels.ts';
 
 /** File formats {@link toBlob} writes. */
 export type ImageFormat = 'png' | 'jpeg' | 'webp';

@@ -9,7 +9,7 @@ import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
 import { MAX_INPUT_SIDE } from '../kontext/options.ts';
 import type { ImageInput } from '../kontext/types.ts';
-import { checkImageSize, checkPixels, type PixelDepth, flattened, isOpaque, type PixelImage, toRgb } from './pixels.ts';
+import { checkImageSize, checkPixels, flattened, isOpaque, type PixelDepth, type PixelImage, toRgb } from './pixels.ts';
 import { writePngText } from './png-text.ts';
 
 /** File formats {@link encodeImage} writes. */
@@ -119,6 +119,11 @@ function rawOf(sharp: SharpFactory, image: PixelImage, format: ImageFormat): Sha
  */
 export async function saveImage(path: string, image: PixelImage, options: EncodeOptions = {}): Promise<void> {
   await writeWhole(path, await encodeImage(image, formatOf(path), options));
+}
+
+/** @throws KontextError `image-invalid` where files cannot be written, because sharp is not installed: to know it before the work */
+export async function assertCanEncode(): Promise<void> {
+  await loadSharp();
 }
 
 /** The format a file name asks for. */

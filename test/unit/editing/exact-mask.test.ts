@@ -145,7 +145,7 @@ it('refuses what would do nothing or cannot be meant', () => {
     [{ mask: input, maskMode: 'soft' }, /must be one of "exact", "reference"/],
     [{ mask: input, maskMode: 'reference', maskFeather: 2 }, /maskFeather belongs to maskMode "exact"/],
     [{ mask: input, maskPaddingCrop: -1 }, /maskPaddingCrop is -1/],
-    [{ references: 'b.png' }, /references must be a list/],
+    [{ references: 'b.png' }, /references/],
   ];
   for (const [more, message] of wrong) {
     expect(() => checkRequest({ image: input, prompt: 'x', ...more } as never)).toThrow(message);
