@@ -4,7 +4,6 @@
 
 import { KontextError } from '../errors.ts';
 import type { ByteSource } from './bytes.ts';
-import { nameDamage, type Placed } from './integrity/damage.ts';
 import {
   DTYPE_BYTES,
   elementCount,
@@ -37,11 +36,7 @@ export async function openSafetensors(bytes: ByteSource, signal?: AbortSignal): 
       if (start < 0 || end < start || end > tensor.bytes) {
         throw invalid(bytes, `bytes ${start} to ${end} are outside tensor "${name}" of ${tensor.bytes} bytes`, name);
       }
-      try {
-        return await bytes.read(tensor.offset + start, tensor.offset + end, readSignal);
-      } catch (error) {
-        throw nameDamage(error, placedTensors(tensors), name);
-      }
+      return bytes.read(tensor.offset + start, tensor.offset + end, readSignal);
     },
     close: () => bytes.close(),
   };
@@ -95,10 +90,6 @@ export async function openShardedSafetensors(
     close,
   };
   return source;
-}
-
-function placedTensors(tensors: ReadonlyMap<string, PlacedTensor>): Placed[] {
-  return [...tensors].map(([name, { offset, bytes }]) => ({ name, offset, bytes }));
 }
 
 async function readHeader(bytes: ByteSource, signal: AbortSignal | undefined): Promise<Map<string, PlacedTensor>> {

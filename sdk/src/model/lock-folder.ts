@@ -1,7 +1,7 @@
 // Writes the lock of a model's folder, and checks every byte of a model against its lock.
 import { KontextError, throwIfAborted } from '../../../runtime/src/errors.ts';
 import type { ByteSource } from '../../../runtime/src/weights/byte-source.ts';
-import { listed } from '../../../runtime/src/weights/integrity/damage.ts';
+import { whereTheyLie } from '../../../runtime/src/weights/integrity/damage.ts';
 import { LOCK_FILE, type Lock, PIECE_BYTES, sha256 } from '../../../runtime/src/weights/integrity/lock.ts';
 import { folderFiles, type ModelFiles } from './files.ts';
 import { readLock } from './locked.ts';
@@ -96,8 +96,13 @@ export async function verifyFiles(files: ModelFiles, { signal, onProgress }: Fol
       for (const offset of wrong) {
         const end = Math.min(size, offset + lock.pieceBytes);
         const tensors = await tensorNamesAt(source, offset, end);
-        const where = tensors.length > 0 ? `, where ${listed(tensors)} lie${tensors.length === 1 ? 's' : ''}` : '';
-        found.push({ file, problem: `is damaged between byte ${offset} and ${end}${where}`, offset, end, tensors });
+        found.push({
+          file,
+          problem: `is damaged between byte ${offset} and ${end}${whereTheyLie(tensors)}`,
+          offset,
+          end,
+          tensors,
+        });
       }
     } finally {
       await source?.close();

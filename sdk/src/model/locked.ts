@@ -5,6 +5,7 @@ import { checkLock, LOCK_FILE, type Lock, MAX_LOCK_BYTES } from '../../../runtim
 import { verifiedBytes } from '../../../runtime/src/weights/integrity/verified.ts';
 import { type ModelFiles, readJson } from './files.ts';
 import { addressBelow } from './place-names.ts';
+import { tensorNamesAt } from './tensor-names.ts';
 
 /** The lock of a place, or undefined when it has none. @throws KontextError `weights-invalid` for one that is broken */
 export async function readLock(files: ModelFiles, signal?: AbortSignal): Promise<Lock | undefined> {
@@ -41,7 +42,7 @@ export function withLock(files: ModelFiles, lock: Lock): ModelFiles {
         if (!bytes && !entry) return undefined;
         if (!bytes) throw broken(files, name, 'is in the lock, but not there: the model was not copied completely');
         if (!entry) throw broken(files, name, 'is not in the lock. Write it again with kontext lock');
-        return verifiedBytes(bytes, entry, lock.pieceBytes, name);
+        return verifiedBytes(bytes, entry, lock.pieceBytes, name, tensorNamesAt);
       } catch (error) {
         await bytes?.close();
         throw error;
