@@ -54,7 +54,10 @@ export function planChunks(
 
   const outCols = taps * padIn;
   const total = (endRow - firstRow) * outCols;
-  if (total !== request.shape[0] * request.shape[1] || total === 0) {
+  const [rows, cols] = request.shape;
+  // A vector is a row or a column as the program likes; of anything else a transposed or reshaped tensor would fit by its count alone.
+  const same = tensor.shape.length < 2 ? total === rows * cols : endRow - firstRow === rows && outCols === cols;
+  if (!same || total === 0) {
     throw refuse(`does not give the shape [${request.shape.join(', ')}] that the program needs`);
   }
   const unit = columnsUnit(format);

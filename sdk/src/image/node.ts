@@ -4,13 +4,22 @@ import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Sharp, SharpOptions } from 'sharp';
-import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
+import { abortedError, asKontextError, KontextError } from '../../../runtime/src/errors.ts';
 import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
 import { writeWhole } from '../files/whole.ts';
-import { MAX_INPUT_SIDE } from '../kontext/options.ts';
+import { MAX_INPUT_PIXELS } from '../kontext/options.ts';
 import type { ImageInput } from '../kontext/types.ts';
-import { checkImageSize, checkPixels, flattened, isOpaque, type PixelDepth, type PixelImage, toRgb } from './pixels.ts';
+import {
+  checkImageSize,
+  checkPixelBytes,
+  checkPixels,
+  flattened,
+  isOpaque,
+  type PixelDepth,
+  type PixelImage,
+  toRgb,
+} from './pixels.ts';
 import { writePngText } from './png-text.ts';
 
 /** File formats {@link encodeImage} writes. */
@@ -41,11 +50,24 @@ export async function decodeImage(
   signal?: AbortSignal,
   depth: PixelDepth = 'opaque',
 ): Promise<PixelImage> {
-  if (typeof input === 'object' && 'data' in input) return checkPixels(input, role, depth);
+  try {
+    return await decode(input, role, signal, depth);
+  } catch (error) {
+    throw signal?.aborted ? abortedError(signal) : asKontextError(error, 'image-invalid', `The ${role} cannot be read`);
+  }
+}
+
+async function decode(
+  input: ImageInput,
+  role: string,
+  signal: AbortSignal | undefined,
+  depth: PixelDepth,
+): Promise<PixelImage> {
+  if (typeof input === 'object' && input !== null && 'data' in input) return checkPixels(input, role, depth);
   const bytes = await readBytes(input, role, signal);
   const sharp = await loadSharp();
   try {
-    const options: SharpOptions = { autoOrient: true, failOn: 'error', limitInputPixels: MAX_INPUT_SIDE ** 2 };
+    const options: SharpOptions = { autoOrient: true, failOn: 'error', limitInputPixels: MAX_INPUT_PIXELS };
     const { format, width, height, depth: bits } = await sharp(bytes, options).metadata();
     if (format === undefined || !RASTER_FORMATS.includes(format)) {
       throw new Error(`${format ?? 'this format'} is not supported; use PNG, JPEG or WebP`);
@@ -93,10 +115,24 @@ export async function encodeImage(
   format: ImageFormat,
   options: EncodeOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
+  const encode = Object.hasOwn(encoders, format) ? encoders[format] : undefined;
+  if (!encode) {
+    throw new KontextError('invalid-request', `There is no format ${String(format)}; there are png, jpeg and webp.`);
+  }
+  const { quality = 92, metadata } = options ?? {};
+  if (!(Number.isInteger(quality) && quality >= 1 && quality <= 100)) {
+    throw new KontextError(
+      'invalid-request',
+      `quality is ${String(quality)}; it must be a whole number from 1 to 100.`,
+    );
+  }
+  if (metadata !== undefined && typeof metadata !== 'string') {
+    throw new KontextError('invalid-request', 'metadata must be a text.');
+  }
+  checkPixelBytes(image, 'picture');
   const sharp = await loadSharp();
-  const raw = rawOf(sharp, image, format);
-  const file = new Uint8Array(await encoders[format](raw, options.quality ?? 92).toBuffer());
-  return format === 'png' && options.metadata !== undefined ? writePngText(file, options.metadata) : file;
+  const file = new Uint8Array(await encode(rawOf(sharp, image, format), quality).toBuffer());
+  return format === 'png' && metadata !== undefined ? writePngText(file, metadata) : file;
 }
 
 type SharpFactory = Awaited<ReturnType<typeof loadSharp>>;
@@ -129,7 +165,7 @@ export async function assertCanEncode(): Promise<void> {
 
 /** The format a file name asks for. */
 export function formatOf(path: string): ImageFormat {
-  const format = FORMATS[extname(path).toLowerCase()];
+  const format = typeof path === 'string' ? FORMATS[extname(path).toLowerCase()] : undefined;
   if (format) return format;
   throw new KontextError('invalid-request', `${path} must end in ${Object.keys(FORMATS).join(', ')}.`, { path });
 }

@@ -103,6 +103,9 @@ export class Session {
    */
   edit(prompt: string, options: TurnOptions = {}): Promise<EditResult> {
     return this.#inOrder(async () => {
+      if (typeof options !== 'object' || options === null) {
+        throw new KontextError('invalid-request', 'The options of a turn must be an object.');
+      }
       if ('output' in options || (options.images ?? 1) !== 1) {
         throw new KontextError('invalid-request', 'A turn makes one picture: leave out output and images.');
       }

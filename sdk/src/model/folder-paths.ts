@@ -1,0 +1,35 @@
+// Paths of files below a folder on disk: a name leads nowhere else, and neither does a link, save into the hub cache it belongs to.
+// Names come from indexes and manifests; folders are unpacked from archives, which can hold links to anywhere (Node, Deno).
+import { KontextError } from '../../../runtime/src/errors.ts';
+import { isPlainSegment } from './place-names.ts';
+
+/**
+ * The real path of a file below `folder`, or undefined when there is none.
+ *
+ * Hugging Face's cache keeps each file once, `models--OWNER--NAME/blobs/HASH`, and links to it from `snapshots/REVISION`: a link may
+ * lead to anywhere below that `models--…` folder.
+ *
+ * @param name with `/` between folders
+ * @throws KontextError `weights-invalid` for a name that climbs or is absolute, and for a link that leaves the folder
+ */
+export async function pathBelow(folder: string, name: string): Promise<string | undefined> {
+  const { realpath, stat } = await import('node:fs/promises');
+  const { relative, isAbsolute } = await import('node:path');
+  if (!name.split('/').every(isPlainSegment)) throw outside(folder, name, 'is not the name of a file below');
+  const path = `${folder}/${name}`;
+  const real = await realpath(path).catch(() => undefined);
+  if (real === undefined || !(await stat(real).catch(() => undefined))?.isFile()) return undefined;
+  const within = (base: string) => {
+    const way = relative(base, real);
+    return way !== '' && !isAbsolute(way) && !/^\.\.(?:[\\/]|$)/.test(way);
+  };
+  const root = await realpath(folder).catch(() => folder);
+  const cache = /^(.*[\\/]models--[^\\/]+)[\\/]snapshots(?:[\\/]|$)/.exec(root)?.[1];
+  if (within(root) || (cache !== undefined && within(cache))) return path;
+  throw outside(folder, name, 'is a link that leaves');
+}
+
+function outside(folder: string, name: string, how: string): KontextError {
+  const shown = JSON.stringify(name.slice(0, 200));
+  return new KontextError('weights-invalid', `${shown} ${how} ${folder}.`, { file: name.slice(0, 200), folder });
+}
