@@ -211,6 +211,7 @@ const PART_OF: Record<Component['component'], StoreName> = {
   denoise: 'transformer',
   euler: 'transformer',
   cfg: 'transformer',
+  'keep-known': 'transformer',
   'vae-encode': 'vae',
   'vae-decode': 'vae',
   'preview-decode': 'preview',
