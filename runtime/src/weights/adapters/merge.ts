@@ -7,6 +7,7 @@ import { BufferUsage, wholeWords } from '../../gpu/flags.ts';
 import type { Kernel, WeightRequest } from '../../program/types.ts';
 import { elementCount, type SourceTensor, sourceTensor, type WeightSource } from '../source.ts';
 import { WeightStore, type Weights } from '../store.ts';
+import { F32 } from '../types/floats.ts';
 import { addDense } from './dense.ts';
 import { product } from './factors.ts';
 import { type Share, scalesOf, stackedRank, stackFactors } from './stack.ts';
@@ -89,7 +90,7 @@ function mergedSource(base: WeightStore, changes: ReadonlyMap<string, readonly S
 }
 
 function f32Tensor(shape: readonly number[]): SourceTensor {
-  return { dtype: 'F32', shape: [...shape], bytes: elementCount(shape) * 4 };
+  return { dtype: 'F32', type: F32, shape: [...shape], bytes: elementCount(shape) * 4 };
 }
 
 /** The shares of one tensor that are products of factors, their scales inside `up`. */
