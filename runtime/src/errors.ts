@@ -97,6 +97,13 @@ export function asKontextError(error: unknown, code: KontextErrorCode = 'interna
   return new KontextError(code, `${text}: ${line}.`, {}, { cause: error });
 }
 
+/** A value from outside in few words, for a message: its contents are not ours to repeat, and not all have a text. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object';
+  return typeof value === 'function' ? 'a function' : String(value);
+}
+
 /** Throws `aborted` when the signal has fired; call between units of work. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw abortedError(signal);

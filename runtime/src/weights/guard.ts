@@ -17,7 +17,7 @@ export function guardSource(source: ByteSource): ByteSource {
     );
   }
   const { size } = source;
-  const name = String(source.name ?? 'own source');
+  const name = typeof source.name === 'string' ? source.name : 'own source';
   if (!Number.isSafeInteger(size) || size < 0) {
     throw new KontextError('invalid-request', `The source ${name} has no size: it must be a whole number of bytes.`, {
       file: name,

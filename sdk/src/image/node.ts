@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Sharp, SharpOptions } from 'sharp';
-import { abortedError, asKontextError, KontextError } from '../../../runtime/src/errors.ts';
+import { abortedError, asKontextError, KontextError, shown } from '../../../runtime/src/errors.ts';
 import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
 import { writeWhole } from '../files/whole.ts';
@@ -115,16 +115,13 @@ export async function encodeImage(
   format: ImageFormat,
   options: EncodeOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const encode = Object.hasOwn(encoders, format) ? encoders[format] : undefined;
+  const encode = typeof format === 'string' && Object.hasOwn(encoders, format) ? encoders[format] : undefined;
   if (!encode) {
-    throw new KontextError('invalid-request', `There is no format ${String(format)}; there are png, jpeg and webp.`);
+    throw new KontextError('invalid-request', `There is no format ${shown(format)}; there are png, jpeg and webp.`);
   }
   const { quality = 92, metadata } = options ?? {};
   if (!(Number.isInteger(quality) && quality >= 1 && quality <= 100)) {
-    throw new KontextError(
-      'invalid-request',
-      `quality is ${String(quality)}; it must be a whole number from 1 to 100.`,
-    );
+    throw new KontextError('invalid-request', `quality is ${shown(quality)}; it must be a whole number from 1 to 100.`);
   }
   if (metadata !== undefined && typeof metadata !== 'string') {
     throw new KontextError('invalid-request', 'metadata must be a text.');
@@ -167,7 +164,7 @@ export async function assertCanEncode(): Promise<void> {
 export function formatOf(path: string): ImageFormat {
   const format = typeof path === 'string' ? FORMATS[extname(path).toLowerCase()] : undefined;
   if (format) return format;
-  throw new KontextError('invalid-request', `${path} must end in ${Object.keys(FORMATS).join(', ')}.`, { path });
+  throw new KontextError('invalid-request', `${shown(path)} must end in ${Object.keys(FORMATS).join(', ')}.`);
 }
 
 const FORMATS: Record<string, ImageFormat> = { '.png': 'png', '.jpg': 'jpeg', '.jpeg': 'jpeg', '.webp': 'webp' };

@@ -37,16 +37,19 @@ export function checkPixels(
   checkPixelBytes(image, role);
   if (depth === 'opaque') return { width, height, data: flattenOnWhite(data) };
   const copy = { width, height, data: new Uint8ClampedArray(data) };
-  return data16?.length === data.length ? { ...copy, data16: new Uint16Array(data16) } : copy;
+  return data16 ? { ...copy, data16: new Uint16Array(data16) } : copy;
 }
 
 /** @throws KontextError `image-invalid` unless it has a size that is allowed and four bytes for each of its pixels */
 export function checkPixelBytes(
-  image: { width: number; height: number; data: Uint8Array | Uint8ClampedArray },
+  image: { width: number; height: number; data: Uint8Array | Uint8ClampedArray; data16?: Uint16Array },
   role: string,
 ): void {
-  const { width, height, data } = image ?? {};
+  const { width, height, data, data16 } = image ?? {};
   checkImageSize(width, height, role);
+  if (data16 !== undefined && !(data16 instanceof Uint16Array && data16.length === width * height * 4)) {
+    throw new KontextError('image-invalid', `The ${role} has a data16 that is not its pixels at 16 bits a channel.`);
+  }
   const bytes = data instanceof Uint8Array || data instanceof Uint8ClampedArray ? data.length : undefined;
   if (bytes === width * height * 4) return;
   throw new KontextError(
@@ -71,6 +74,9 @@ export function isOpaque({ data }: PixelImage): boolean {
 /** @throws KontextError `image-invalid` unless both sides are whole numbers from 1 to {@link MAX_INPUT_SIDE}, with at most {@link MAX_INPUT_PIXELS} in all */
 export function checkImageSize(width: number, height: number, role: string): void {
   const valid = (side: number) => Number.isInteger(side) && side >= 1 && side <= MAX_INPUT_SIDE;
+  if (typeof width !== 'number' || typeof height !== 'number') {
+    throw new KontextError('image-invalid', `The ${role} has no width and height in pixels.`);
+  }
   if (valid(width) && valid(height) && width * height <= MAX_INPUT_PIXELS) return;
   throw new KontextError(
     'image-invalid',

@@ -1,6 +1,6 @@
 // The engine: a loaded model that edits and generates, one request at a time, in this process.
 // It owns the device and gets over its loss; what differs between Node and a page comes in as a Platform.
-import { asKontextError, KontextError } from '../../../runtime/src/errors.ts';
+import { asKontextError, KontextError, shown } from '../../../runtime/src/errors.ts';
 import { findAdapter, type OpenDeviceOptions } from '../../../runtime/src/gpu/open.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { type HostOptions, loadHost } from '../host/module.ts';
@@ -39,6 +39,7 @@ import type {
   LatentsOnly,
   LatentsResult,
   PrepareRequest,
+  ResolvedOptions,
   StreamEvent,
 } from './types.ts';
 
@@ -251,9 +252,11 @@ export class Engine implements KontextEngine {
           conditioning,
           precision: context.parts.precision,
           references,
+          ...samplingOf(request),
           ...(request.strength < 1 && { strength: request.strength }),
           ...(request.mask && box && { mask: { mode: request.mask.mode, box } }),
         },
+        evaluations: result.evaluations,
         truncated: result.truncated,
         timings: { ...result.timings, totalMs: performance.now() - started },
         memory: context.parts.memory,
@@ -337,6 +340,20 @@ function checkPreparedSizes(sizes: PrepareRequest['references']): PrepareRequest
   return sizes;
 }
 
+/** What differs from how the model is published; with it all, the same picture can be made again. */
+function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
+  const { sampler, eta, schedule, sigmas, referencePositions, stitch, references } = request;
+  return {
+    ...(sampler !== 'euler' && { sampler }),
+    ...(sampler === 'euler_ancestral' && { eta }),
+    ...(schedule !== 'model' && { schedule }),
+    ...(sigmas && { sigmas: [...sigmas] }),
+    ...(references.length > 1 && referencePositions !== 'offset' && { referencePositions }),
+    ...(references.length > 1 &&
+      referencePositions === 'stitched' && { stitchDirection: stitch.direction, stitchSpacing: stitch.spacing }),
+  };
+}
+
 /** Binds what the memory mode will keep: the transformer, and with `resident` everything. */
 async function prepareShapes({ model, parts }: PipelineContext, request: PrepareRequest, work: Work): Promise<void> {
   const { maxSequenceLength, steps } = checkRequest(
@@ -403,7 +420,7 @@ function checkChoices(options: LoadOptions): Choices {
     const value = options[name as keyof Choices] ?? option.default;
     if (option.choices.includes(value)) return [name, value];
     const known = option.choices.map((choice) => `"${choice}"`).join(', ');
-    throw new KontextError('invalid-request', `${name} is ${JSON.stringify(value)}; it must be one of ${known}.`);
+    throw new KontextError('invalid-request', `${name} is ${shown(value)}; it must be one of ${known}.`);
   });
   return Object.fromEntries(chosen) as Choices;
 }

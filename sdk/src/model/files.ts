@@ -1,6 +1,6 @@
 // The files of a model by their names inside its folder: on disk, on a server, or wherever an app keeps them.
 // Everything above asks for names and byte ranges, so a new place to keep models is one function.
-import { asKontextError, KontextError, throwIfAborted } from '../../../runtime/src/errors.ts';
+import { asKontextError, KontextError, shown, throwIfAborted } from '../../../runtime/src/errors.ts';
 import { jsonProblem } from '../../../runtime/src/json.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
 import { abortable } from '../../../runtime/src/net/wait.ts';
@@ -30,7 +30,7 @@ export type FileInput = string | URL | Blob | Uint8Array | ByteSource;
  * @param options headers of an app's own, hosts that may be asked, attempts
  */
 export function urlFiles(base: string | URL, options: Omit<UrlBytesOptions, 'signal'> = {}): ModelFiles {
-  const url = new URL(base);
+  const url = addressOf(base);
   return {
     label: shownUrl(url.href),
     async open(name, signal) {
@@ -46,6 +46,9 @@ export function urlFiles(base: string | URL, options: Omit<UrlBytesOptions, 'sig
 
 /** Files of a folder on disk (Node, Deno). A link may lead out of it only within the hub cache that the folder belongs to. */
 export function folderFiles(folder: string): ModelFiles {
+  if (typeof folder !== 'string' || folder.includes('\0')) {
+    throw new KontextError('invalid-request', `${shown(folder)} is no path of a folder.`);
+  }
   return {
     label: folder,
     async open(name) {
@@ -61,13 +64,13 @@ export function folderFiles(folder: string): ModelFiles {
 
 /** An app's own place held to its contract: its files are checked sources, its errors ours. @throws KontextError `invalid-request` when it is none */
 export function guardFiles(files: ModelFiles): ModelFiles {
-  if (typeof files?.open !== 'function') {
+  if (typeof files?.open !== 'function' || (files.list !== undefined && typeof files.list !== 'function')) {
     throw new KontextError(
       'invalid-request',
-      'A model is the path or URL of its folder, its files one by one, or a place with a function open(name).',
+      'A model is the path or URL of its folder, its files one by one, or a place with a function open(name), and perhaps list().',
     );
   }
-  const label = String(files.label ?? 'own files');
+  const label = typeof files.label === 'string' ? files.label : 'own files';
   const told = (error: unknown): never => {
     throw asKontextError(error, 'weights-invalid', `The files of ${label} cannot be opened`);
   };
@@ -79,7 +82,13 @@ export function guardFiles(files: ModelFiles): ModelFiles {
       const source = await abortable(opening, signal).catch(told);
       return source === undefined || source === null ? undefined : guardSource(source);
     },
-    ...(files.list && { list: () => Promise.resolve(files.list!()).catch(told) }),
+    ...(files.list && {
+      async list() {
+        const names: unknown = await Promise.resolve(files.list!()).catch(told);
+        if (Array.isArray(names) && names.every((name) => typeof name === 'string')) return names;
+        throw new KontextError('invalid-request', `list() of ${label} must give names.`);
+      },
+    }),
   };
 }
 
@@ -98,10 +107,27 @@ export async function openFile(input: FileInput, signal?: AbortSignal): Promise<
   return path === undefined ? urlBytes(input, signal ? { signal } : {}) : guardSource(await fileBytes(path));
 }
 
-/** The path of a string or file URL; undefined for what must be fetched. In a page everything is fetched. */
+/** @throws KontextError `invalid-request` */
+function addressOf(text: string | URL): URL {
+  if (typeof text === 'string' || text instanceof URL) {
+    try {
+      return new URL(text);
+    } catch {
+      // Told below.
+    }
+  }
+  throw new KontextError('invalid-request', `${shown(text)} is no URL.`);
+}
+
+/**
+ * The path of a string or file URL; undefined for what must be fetched. In a page everything is fetched.
+ *
+ * @throws KontextError `invalid-request` for a file URL that is broken
+ */
 export function localPath(place: string | URL): string | undefined {
   const text = String(place);
   if (/^file:/i.test(text)) {
+    if (/%(?![0-9a-f]{2})|%00/i.test(text)) throw new KontextError('invalid-request', `${shown(text)} is no file URL.`);
     // Windows paths have a drive after the slash.
     return decodeURIComponent(new URL(text).pathname).replace(/^\/([a-z]:)/i, '$1');
   }

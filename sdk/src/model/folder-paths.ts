@@ -1,6 +1,6 @@
 // Paths of files below a folder on disk: a name leads nowhere else, and neither does a link, save into the hub cache it belongs to.
 // Names come from indexes and manifests; folders are unpacked from archives, which can hold links to anywhere (Node, Deno).
-import { KontextError } from '../../../runtime/src/errors.ts';
+import { KontextError, shown } from '../../../runtime/src/errors.ts';
 import { isPlainSegment } from './place-names.ts';
 
 /**
@@ -15,7 +15,8 @@ import { isPlainSegment } from './place-names.ts';
 export async function pathBelow(folder: string, name: string): Promise<string | undefined> {
   const { realpath, stat } = await import('node:fs/promises');
   const { relative, isAbsolute } = await import('node:path');
-  if (!name.split('/').every(isPlainSegment)) throw outside(folder, name, 'is not the name of a file below');
+  if (typeof name !== 'string' || !name.split('/').every(isPlainSegment))
+    throw outside(folder, name, 'is not the name of a file below');
   const path = `${folder}/${name}`;
   const real = await realpath(path).catch(() => undefined);
   if (real === undefined || !(await stat(real).catch(() => undefined))?.isFile()) return undefined;
@@ -30,6 +31,6 @@ export async function pathBelow(folder: string, name: string): Promise<string | 
 }
 
 function outside(folder: string, name: string, how: string): KontextError {
-  const shown = JSON.stringify(name.slice(0, 200));
-  return new KontextError('weights-invalid', `${shown} ${how} ${folder}.`, { file: name.slice(0, 200), folder });
+  const named = shown(name);
+  return new KontextError('weights-invalid', `${named} ${how} ${folder}.`, { file: named, folder });
 }
