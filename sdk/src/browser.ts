@@ -36,8 +36,11 @@ export { KontextError, type KontextErrorCode, type KontextErrorJSON } from '../.
 export type { Backend } from '../../runtime/src/gpu/device.ts';
 export type { GpuEntryPoint, OpenDeviceOptions } from '../../runtime/src/gpu/open.ts';
 export type { AdapterReport } from '../../runtime/src/gpu/report.ts';
+export type { AccessPolicy } from '../../runtime/src/net/access.ts';
+export type { NetOptions } from '../../runtime/src/net/request.ts';
 export type { SubgroupMatrixConfig } from '../../runtime/src/program/types.ts';
 export type { ByteSource } from '../../runtime/src/weights/bytes.ts';
+export type { UrlBytesOptions } from '../../runtime/src/weights/url.ts';
 export { type CacheOptions, cachedFiles, clearCache } from './cache/model-cache.ts';
 export type { PieceStore } from './cache/store.ts';
 export type { HostOptions } from './host/module.ts';
@@ -59,9 +62,13 @@ export {
   type MemoryMode,
   type ModelDefaults,
   type NumberOption,
+  type OptionFacts,
   type Precision,
   type Quantization,
   REQUEST_OPTIONS,
+  type RequestOption,
+  type SwitchOption,
+  type ValueOption,
 } from './kontext/options.ts';
 export type { ProgramProvider, ProgramRequest } from './kontext/programs.ts';
 export type { Session, Turn, TurnOptions } from './kontext/session.ts';

@@ -4,7 +4,7 @@
 import { expect, it } from 'vitest';
 import { writeBundle } from '../../kernels-codegen/src/bundle/write.ts';
 import { TARGETS } from '../../kernels-codegen/src/targets/profiles.ts';
-import { shapesFor } from '../../sdk/src/cli/compile.ts';
+import { shapesFor } from '../../sdk/src/cli/commands/compile.ts';
 import { justInTime } from '../../sdk/src/kontext/programs.ts';
 import { demoModel } from '../../sdk/src/model/demo.ts';
 import { openModel } from '../../sdk/src/model/open.ts';

@@ -9,7 +9,7 @@ import { FLUX1_KONTEXT_DEV } from '../../kernels-codegen/src/models/specs.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
 import { KontextError } from '../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../runtime/src/gpu/report.ts';
-import { shapesFor } from '../../sdk/src/cli/compile.ts';
+import { shapesFor } from '../../sdk/src/cli/commands/compile.ts';
 import { tokenCount } from '../../sdk/src/kontext/latents.ts';
 import type { Parts, ShapeRequest, Work } from '../../sdk/src/kontext/parts.ts';
 import { fitPreview } from '../../sdk/src/kontext/preview.ts';

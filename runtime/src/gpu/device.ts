@@ -28,6 +28,9 @@ export class KontextDevice {
   private readonly pipelines = new Map<string, Promise<CompiledKernel>>();
   private readonly buffers = new Set<GPUBuffer>();
   private bytes = 0;
+  private readonly onUncaptured = ({ error }: GPUUncapturedErrorEvent) => {
+    this.uncapturedErrors.push(errorFrom(error, 'outside any call'));
+  };
 
   constructor(
     readonly device: GPUDevice,
@@ -36,9 +39,7 @@ export class KontextDevice {
     /** Dawn for Node: waiting keeps the event loop turning. */
     private readonly pollsInLoop = false,
   ) {
-    device.addEventListener('uncapturederror', ({ error }) => {
-      this.uncapturedErrors.push(errorFrom(error, 'outside any call'));
-    });
+    device.addEventListener('uncapturederror', this.onUncaptured);
     this.lost = device.lost.then((info) => this.loseWith(info));
   }
 
@@ -172,6 +173,13 @@ export class KontextDevice {
     if (this.closed) return;
     this.closed = true;
     this.rejectPending(closedError());
+    this.letGo();
+  }
+
+  /** Drops everything that holds the device, so that driver threads and memory go with it. */
+  private letGo(): void {
+    // Dawn for Node keeps a device as long as it has a listener: each closed engine would leave its threads behind.
+    this.device.removeEventListener('uncapturederror', this.onUncaptured);
     this.buffers.clear();
     this.bytes = 0;
     this.pipelines.clear();
@@ -228,6 +236,7 @@ export class KontextDevice {
           { reason: info.reason || 'unknown', message: info.message },
         );
     this.rejectPending(this.lostError);
+    this.letGo();
     return this.lostError;
   }
 

@@ -2,6 +2,7 @@
 // One place asks for features and limits, so that every other part can take the device as it is.
 
 import { KontextError } from '../errors.ts';
+import type { Lack } from './advice.ts';
 import { type Backend, KontextDevice } from './device.ts';
 import { type AdapterReport, reportAdapter, USEFUL_FEATURES, USEFUL_LIMITS } from './report.ts';
 
@@ -96,12 +97,7 @@ async function entryPoint(options: OpenDeviceOptions): Promise<GPU> {
   if (options.gpu) return options.gpu as GPU;
   const platform = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
   if (platform && !options.backend) return platform;
-  if (typeof process === 'undefined' || !process.versions?.node) {
-    throw new KontextError(
-      'webgpu-unavailable',
-      'This browser has no WebGPU. Use a current Chrome, Edge, Safari or Firefox, on a secure (https or localhost) page.',
-    );
-  }
+  if (isPage()) throw await forVisitors('webgpu');
   const flags = dawnFlags(options);
   const key = flags.join(' ');
   let instance = dawnInstances.get(key);
@@ -110,6 +106,14 @@ async function entryPoint(options: OpenDeviceOptions): Promise<GPU> {
     dawnInstances.set(key, instance);
   }
   return instance;
+}
+
+/** In Node and Deno the reader administers the machine; in a page a visitor does not. */
+const isPage = (): boolean => typeof process === 'undefined' || !process.versions?.node;
+
+async function forVisitors(lack: Lack, cause?: unknown): Promise<KontextError> {
+  const { pageFacts, visitorAdvice } = await import('./advice.ts');
+  return new KontextError('webgpu-unavailable', visitorAdvice(lack, pageFacts()), { lack }, { cause });
 }
 
 async function importDawn(): Promise<{ create(flags: string[]): GPU }> {
@@ -149,6 +153,7 @@ async function requestAdapter(gpu: GPU, options: OpenDeviceOptions): Promise<GPU
       return null;
     });
   if (!adapter) {
+    if (isPage()) throw await forVisitors('adapter', cause);
     const wanted = options.adapter ? ` named like "${options.adapter}"` : '';
     throw new KontextError(
       'webgpu-unavailable',

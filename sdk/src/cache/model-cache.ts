@@ -1,14 +1,24 @@
 // Keeps a model's files in the browser: what was downloaded once is read from there, piece by piece.
 // A cut download goes on where it stopped, a damaged piece is fetched again, and a full disk costs only the caching.
 import { KontextError } from '../../../runtime/src/errors.ts';
-import { type ByteSource, urlBytes } from '../../../runtime/src/weights/bytes.ts';
+import type { NetOptions } from '../../../runtime/src/net/request.ts';
+import { shownUrl } from '../../../runtime/src/net/retry.ts';
+import { type FileVersion, sameVersion, versionKey } from '../../../runtime/src/net/version.ts';
+import { abortable } from '../../../runtime/src/net/wait.ts';
+import { type ByteSource, checkRange } from '../../../runtime/src/weights/byte-source.ts';
+import { isMissing, type UrlSource, urlBytes } from '../../../runtime/src/weights/url.ts';
 import type { ModelFiles } from '../model/files.ts';
+import { addressBelow } from '../model/place-names.ts';
 import { openStore, type PieceStore } from './store.ts';
 
 /** Options of {@link cachedFiles}. */
 export interface CacheOptions {
   /** Told once when the browser grants no space, with numbers; the model still loads. Default: a warning on the console. */
   onFull?: (message: string, details: { usedBytes: number; quotaBytes: number }) => void;
+  /** Told when a file has changed on its server and is downloaded anew. Default: a line on the console. */
+  onChanged?: (message: string, details: { url: string }) => void;
+  /** Headers of an app's own, attempts, hosts that may be asked. */
+  request?: Omit<NetOptions, 'signal' | 'fetch'>;
   /** Bytes of one piece; a smaller one costs requests, a larger one costs a restart more. Default 4 MiB. */
   pieceBytes?: number;
   /** Replaces the platform's. */
@@ -18,21 +28,20 @@ export interface CacheOptions {
 }
 
 /**
- * Files below a URL, kept in this browser. Once a piece is cached it is never asked for again, also offline: publish a changed
- * model under another URL, or call {@link clearCache}.
+ * Files below a URL, kept in this browser: a piece that is cached is not downloaded again, also not offline.
  *
- * Each piece is kept with its SHA-256 and held to it whenever it is read. A file that changes on the server while some of its
- * pieces are cached is refused by its ETag, not mixed.
+ * Each visit asks the server once for each file which release it has (its ETag, or date and size). A changed file is downloaded
+ * anew and the app is told; its old pieces are never used with the new ones. Each piece is kept with a SHA-256 of itself and its
+ * release, and held to it whenever it is read. Where the server cannot be reached, what is cached is used.
  */
 export function cachedFiles(base: string | URL, options: CacheOptions = {}): ModelFiles {
   const url = new URL(base);
-  if (!url.pathname.endsWith('/')) url.pathname += '/';
   let store: Promise<PieceStore | undefined> | undefined;
   return {
-    label: url.href,
+    label: shownUrl(url.href),
     async open(name, signal) {
       store ??= options.store ? Promise.resolve(options.store) : openStore();
-      return openCached(new URL(name, url), await store, options, signal);
+      return openCached(addressBelow(url, name), await store, options, signal);
     },
   };
 }
@@ -43,10 +52,15 @@ export async function clearCache(url?: string | URL): Promise<void> {
   await store?.clear(url === undefined ? undefined : await folderOf(new URL(url)));
 }
 
-/** What is known of a file without asking the server. */
-type Known = { missing: true } | { size: number; etag: string | null; pieceBytes: number };
+/** What is kept of a file beside its pieces. */
+interface Known {
+  version: FileVersion;
+  pieceBytes: number;
+}
 
 const INDEX = 'index.json';
+/** Not there on this visit; the server is asked again, but where it cannot be reached this holds. */
+const missingNow = new Set<string>();
 
 async function openCached(
   url: URL,
@@ -55,109 +69,134 @@ async function openCached(
   signal?: AbortSignal,
 ): Promise<ByteSource | undefined> {
   const folder = await folderOf(url);
-  const pieceBytes = options.pieceBytes ?? 4 * 2 ** 20;
-  let known = parse(await store?.get(folder, INDEX).catch(() => undefined));
-  let etag: string | null = known && 'etag' in known ? known.etag : null;
-  const observed: typeof fetch = async (input, init) => {
-    // no-store: the browser's own cache would keep the same bytes a second time, and splits ranges it knows a part of.
-    const response = await (options.fetch ?? fetch)(input, { ...init, cache: 'no-store' });
-    const found = response.headers.get('etag');
-    if (etag !== null && found !== null && found !== etag) {
-      await response.body?.cancel();
-      throw new KontextError(
-        'download-failed',
-        `${url} has changed on its server since it was cached. Clear the cache.`,
-        {
-          url: url.href,
-        },
-      );
-    }
-    etag ??= found;
-    return response;
-  };
-  const remote = () => urlBytes(url, { ...(signal && { signal }), fetch: observed });
-  let source: ByteSource | undefined;
-  if (!known) {
-    try {
-      source = await remote();
-      known = { size: source.size, etag, pieceBytes };
-    } catch (error) {
-      if (!(error instanceof KontextError && error.details.status === 404)) throw error;
-      known = { missing: true };
-    }
+  const kept = parse(await store?.get(folder, INDEX).catch(() => undefined));
+  const remote = await askServer(url, options, kept !== undefined || missingNow.has(folder), signal);
+  if (remote === 'missing') {
+    missingNow.add(folder);
+    if (kept) await store?.clear(folder);
+    return undefined;
+  }
+  if (remote === 'unreachable') {
+    if (!kept) return undefined;
+    return cachedSource(url, kept, { store, folder, options, download: undefined });
+  }
+  missingNow.delete(folder);
+  const changed = kept !== undefined && !sameVersion(kept.version, remote.version);
+  if (changed) {
+    await store?.clear(folder);
+    const { onChanged = (message: string) => console.info(message) } = options;
+    onChanged(`${shownUrl(url.href)} has changed since it was cached and is downloaded anew.`, { url: url.href });
+  }
+  const known = kept && !changed ? kept : { version: remote.version, pieceBytes: options.pieceBytes ?? PIECE_BYTES };
+  if (known !== kept) {
     await keep(store, folder, INDEX, new TextEncoder().encode(JSON.stringify(known)), options);
   }
-  if ('missing' in known) return undefined;
-  const { size, pieceBytes: step } = known;
-  const fetchPiece = async (index: number) => {
-    source ??= await remote();
-    if (source.size !== size) {
-      throw new KontextError(
-        'download-failed',
-        `${url} has ${source.size} bytes, ${size} when it was cached. Clear the cache.`,
-      );
-    }
-    return source.read(index * step, Math.min(size, (index + 1) * step));
-  };
+  return cachedSource(url, known, { store, folder, options, download: remote });
+}
+
+/** The file on its server. Where something is known without, one attempt is enough and failing is no error. */
+async function askServer(
+  url: URL,
+  options: CacheOptions,
+  optional: boolean,
+  signal: AbortSignal | undefined,
+): Promise<UrlSource | 'missing' | 'unreachable'> {
+  // no-store: the browser's own cache would keep the same bytes a second time, and splits ranges it knows a part of.
+  const fresh: typeof fetch = (input, init) => (options.fetch ?? fetch)(input, { ...init, cache: 'no-store' });
+  try {
+    return await urlBytes(url, { ...options.request, fetch: fresh, signal, ...(optional && { openAttempts: 1 }) });
+  } catch (error) {
+    if (isMissing(error)) return 'missing';
+    if (optional && error instanceof KontextError && error.code === 'download-failed') return 'unreachable';
+    throw error;
+  }
+}
+
+interface CachePlace {
+  store: PieceStore | undefined;
+  folder: string;
+  options: CacheOptions;
+  /** Absent offline. */
+  download: UrlSource | undefined;
+}
+
+function cachedSource(url: URL, { version, pieceBytes: step }: Known, place: CachePlace): ByteSource {
+  const { size } = version;
+  const name = shownUrl(url.href);
   const pieces = new Map<number, Promise<Uint8Array<ArrayBuffer>>>();
   const piece = (index: number) => {
     let loading = pieces.get(index);
     if (!loading) {
-      // Readers go forward, with small steps: the last two pieces are enough.
-      for (const old of pieces.keys()) if (pieces.size > 1) pieces.delete(old);
-      loading = loadPiece(store, folder, index, Math.min(step, size - index * step), () => fetchPiece(index), options);
+      const start = index * step;
+      loading = loadPiece(place, version, index, Math.min(step, size - start), (length) => {
+        if (place.download) return place.download.read(start, start + length);
+        throw new KontextError(
+          'download-failed',
+          `${name} cannot be reached, and byte ${start} of it is not cached. Connect and try again.`,
+          { url: url.href },
+        );
+      });
       pieces.set(index, loading);
       loading.catch(() => pieces.delete(index));
     }
     return loading;
   };
   return {
-    name: url.href,
+    name,
     size,
-    async read(start, end, readSignal) {
-      if (start < 0 || end < start || end > size) {
-        throw new KontextError('weights-invalid', `${url} ends at byte ${size}, but byte ${end} is needed.`, { size });
-      }
+    async read(start, end, signal) {
+      checkRange(name, size, start, end);
       const bytes = new Uint8Array(end - start);
-      for (let at = start; at < end; ) {
-        readSignal?.throwIfAborted();
-        const index = Math.floor(at / step);
-        const part = (await piece(index)).subarray(at - index * step, Math.min(step, end - index * step));
-        bytes.set(part, at - start);
-        at += part.length;
-      }
+      const first = Math.floor(start / step);
+      const last = Math.max(first, Math.ceil(end / step) - 1);
+      // Readers go forward, with small steps: only the last piece will be wanted again.
+      for (const old of pieces.keys()) if (old < first || old > last) pieces.delete(old);
+      const wanted = start === end ? [] : Array.from({ length: last - first + 1 }, (_, i) => first + i);
+      const parts = await abortable(Promise.all(wanted.map(piece)), signal);
+      parts.forEach((part, i) => {
+        const from = (first + i) * step;
+        const cut = part.subarray(Math.max(0, start - from), Math.min(part.length, end - from));
+        bytes.set(cut, Math.max(start, from) - start);
+      });
       return bytes;
     },
     close: async () => pieces.clear(),
   };
 }
 
+const PIECE_BYTES = 4 * 2 ** 20;
 const HASH_BYTES = 32;
 
-/** From the store when it is there and whole, else from the server and into the store. */
+/** From the store when it is there, whole and of this release; else from the server and into the store. */
 async function loadPiece(
-  store: PieceStore | undefined,
-  folder: string,
+  { store, folder, options }: CachePlace,
+  version: FileVersion,
   index: number,
   length: number,
-  download: () => Promise<Uint8Array<ArrayBuffer>>,
-  options: CacheOptions,
+  download: (length: number) => Promise<Uint8Array<ArrayBuffer>>,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const name = String(index).padStart(6, '0');
   const cached = await store?.get(folder, name).catch(() => undefined);
   if (cached?.length === HASH_BYTES + length) {
     const bytes = cached.subarray(HASH_BYTES);
-    const hash = await sha256(bytes);
+    const hash = await pieceHash(version, bytes);
     if (hash.every((value, i) => value === cached[i])) return bytes;
   }
-  const bytes = await download();
+  const bytes = await download(length);
   if (store) {
     const stored = new Uint8Array(HASH_BYTES + bytes.length);
-    stored.set(await sha256(bytes));
+    stored.set(await pieceHash(version, bytes));
     stored.set(bytes, HASH_BYTES);
     await keep(store, folder, name, stored, options);
   }
   return bytes;
+}
+
+/** Of the bytes and of the release they belong to. */
+async function pieceHash(version: FileVersion, bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+  const key = await sha256(new TextEncoder().encode(versionKey(version)));
+  const content = await sha256(bytes);
+  return sha256(Uint8Array.from([...key, ...content]));
 }
 
 const full = new WeakSet<PieceStore>();
@@ -188,7 +227,9 @@ async function keep(
 function parse(bytes: Uint8Array | undefined): Known | undefined {
   if (!bytes) return undefined;
   try {
-    return JSON.parse(new TextDecoder().decode(bytes)) as Known;
+    const known = JSON.parse(new TextDecoder().decode(bytes)) as Known;
+    // Written by an earlier release of this SDK, or by something else.
+    return Number.isSafeInteger(known.version.size) && known.pieceBytes > 0 ? known : undefined;
   } catch {
     return undefined;
   }

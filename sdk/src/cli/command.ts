@@ -1,12 +1,11 @@
-// Runs one command line: picks the subcommand, turns errors into messages and exit codes.
+// Runs one command line: picks the command, turns errors into messages and exit codes.
 // Apart from the process itself, so that tests run it without one.
+import { version } from '../../../package.json' with { type: 'json' };
 import { KontextError, type KontextErrorCode } from '../../../runtime/src/errors.ts';
-import { helpText, parseArguments } from './arguments.ts';
-import { compileCommand } from './compile.ts';
-import { doctor } from './doctor.ts';
-import { inspectCommand } from './inspect.ts';
-import { runRequest } from './run.ts';
-import { targetsCommand } from './targets.ts';
+import { didYouMean } from '../kontext/nearest.ts';
+import { COMMANDS } from './commands.ts';
+import { parseWords, usage } from './grammar.ts';
+import { commandHelp, helpText } from './help.ts';
 
 /**
  * @param args without node and script
@@ -14,15 +13,7 @@ import { targetsCommand } from './targets.ts';
  */
 export async function runCommand(args: readonly string[], signal: AbortSignal): Promise<number> {
   try {
-    const bundling = BUNDLING[args[0] ?? ''];
-    if (bundling && !args.includes('--help')) {
-      await bundling(args.slice(1));
-      return 0;
-    }
-    const parsed = parseArguments(bundling ? [] : args);
-    if (!parsed) process.stdout.write(helpText());
-    else if (parsed.command === 'doctor') await doctor(parsed);
-    else await runRequest(parsed, signal);
+    await dispatch(args, signal);
     return 0;
   } catch (error) {
     if (!(error instanceof KontextError)) throw error;
@@ -32,12 +23,27 @@ export async function runCommand(args: readonly string[], signal: AbortSignal): 
   }
 }
 
-/** Commands about bundles: their options have nothing in common with those of requests. */
-const BUNDLING: Record<string, (args: readonly string[]) => Promise<void>> = {
-  compile: compileCommand,
-  targets: targetsCommand,
-  inspect: inspectCommand,
-};
+async function dispatch(args: readonly string[], signal: AbortSignal): Promise<void> {
+  const [first, ...rest] = args;
+  if (first !== undefined && ['version', '--version', '-v'].includes(first)) {
+    console.log(version);
+    return;
+  }
+  const asksHelp = first === undefined || ['help', '--help', '-h'].includes(first);
+  const name = asksHelp ? rest[0] : first;
+  if (name === undefined || name.startsWith('-')) {
+    process.stdout.write(await helpText());
+    return;
+  }
+  if (!Object.hasOwn(COMMANDS, name)) {
+    const known = Object.keys(COMMANDS);
+    throw usage(`There is no command "${name}".${didYouMean(name, known)} Commands: ${known.join(', ')}.`);
+  }
+  const command = await COMMANDS[name]!();
+  const line = asksHelp ? undefined : parseWords(name, command.flags, rest);
+  if (line) await command.run({ ...line, signal });
+  else process.stdout.write(commandHelp(name, command));
+}
 
 /** Exit codes by error; scripts branch on them, so they stay. */
 const EXIT_CODES: Partial<Record<KontextErrorCode, number>> = {

@@ -1,7 +1,7 @@
 // What GPUs can do at best, for roofline estimates: published peaks, by the name of the GPU or of a target profile.
 // A measured figure of one's own is better than any of these; `TFLOPS,GB/s` takes it.
 import type { Tier } from '../../../kernels-codegen/src/targets/types.ts';
-import { usage } from './arguments.ts';
+import { usage } from './grammar.ts';
 
 export interface Peak {
   flopsPerSecond: number;

@@ -23,10 +23,10 @@ export interface BlobOptions {
  * EXIF orientation of files is applied. Transparency is laid over white. Embedded colour profiles and wide-gamut sources are
  * converted to sRGB; an opaque sRGB picture keeps every byte.
  *
- * @param role what the picture is for, named in errors
+ * @param role what the picture is for, named in errors; default `picture`
  * @throws KontextError `image-invalid`, `download-failed`, `aborted`
  */
-export async function decodeImage(input: ImageInput, role: string, signal?: AbortSignal): Promise<PixelImage> {
+export async function decodeImage(input: ImageInput, role = 'picture', signal?: AbortSignal): Promise<PixelImage> {
   if (isPixels(input)) return checkPixels(input, role);
   if (isElement(input)) await elementReady(input, role);
   if (isDrawable(input)) return drawn(input, role);

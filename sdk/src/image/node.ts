@@ -5,6 +5,8 @@ import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Sharp, SharpOptions } from 'sharp';
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
+import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
+import { shownUrl } from '../../../runtime/src/net/retry.ts';
 import { MAX_INPUT_SIDE } from '../kontext/options.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { checkImageSize, checkPixels, type PixelImage, toRgb } from './pixels.ts';
@@ -28,10 +30,10 @@ export interface EncodeOptions {
  * embedded colour profile is converted to sRGB, files without one are taken as sRGB (CMYK without one by libvips' default).
  * Of an animation the first frame is taken. SVG and PDF are refused: they can pull in other files.
  *
- * @param role what the picture is for, named in errors
+ * @param role what the picture is for, named in errors; default `picture`
  * @throws KontextError `image-invalid`, `download-failed`
  */
-export async function decodeImage(input: ImageInput, role: string, signal?: AbortSignal): Promise<PixelImage> {
+export async function decodeImage(input: ImageInput, role = 'picture', signal?: AbortSignal): Promise<PixelImage> {
   if (typeof input === 'object' && 'data' in input) return checkPixels(input, role);
   const bytes = await readBytes(input, role, signal);
   const sharp = await loadSharp();
@@ -142,19 +144,23 @@ async function readBytes(
 
 async function download(url: URL, role: string, signal?: AbortSignal): Promise<Uint8Array> {
   try {
-    const response = await fetch(url, { signal: signal ?? null });
-    if (!response.ok) throw new Error(`HTTP ${response.status}`);
-    return new Uint8Array(await response.arrayBuffer());
+    // Inline, nothing is asked of anybody.
+    if (url.protocol === 'data:') return new Uint8Array(await (await fetch(url)).arrayBuffer());
+    return (await fetchBytes(url, MAX_PICTURE_BYTES, { signal, attempts: 3 })).bytes;
   } catch (cause) {
     if (signal?.aborted) throw abortedError(signal);
+    const details = cause instanceof KontextError ? cause.details : { url: shownUrl(url.href) };
     throw new KontextError(
       'download-failed',
-      `Could not fetch the ${role} ${url}: ${firstLine(cause)}.`,
-      { url: String(url) },
+      `Could not fetch the ${role} ${shownUrl(url.href)}: ${firstLine(cause)}.`,
+      details,
       { cause },
     );
   }
 }
+
+/** Of one picture file on a server; more is not read. */
+const MAX_PICTURE_BYTES = 256 * 2 ** 20;
 
 /** A URL when `input` is one; single letters before a colon are Windows drives. */
 function toUrl(input: string | URL): URL | undefined {

@@ -104,6 +104,8 @@ export class Engine implements KontextEngine {
   static async open(platform: Platform, source: ModelSource, options: LoadOptions = {}): Promise<Engine> {
     const checked = { ...options, ...checkChoices(options) };
     const { signal, previewDecoder } = options;
+    // Asked for before anything is fetched: without one, nothing of a model is of use. Not kept, because adapters expire.
+    await findAdapter(deviceOptions(options));
     let model = await openModel(source, signal);
     try {
       if (previewDecoder !== undefined) model = await withPreviewDecoder(model, previewDecoder, signal);
@@ -144,7 +146,7 @@ export class Engine implements KontextEngine {
   }
 
   session(image: ImageInput): Session {
-    return new Session(this, image);
+    return new Session(this, image, (input) => this.platform.decodeImage(input, 'picture of the session'));
   }
 
   prepare(request: PrepareRequest = {}): Promise<void> {
@@ -245,7 +247,7 @@ export class Engine implements KontextEngine {
         'These programs have none for a previewDecoder. Leave out previewDecoder (previews then come from a fitted map) or programs.',
       );
     }
-    const adapter = await findAdapter({ unchecked: true, ...this.options.device });
+    const adapter = await findAdapter(deviceOptions(this.options));
     await provider.target(adapter.report, precision);
     const gpu = await adapter.open();
     try {
@@ -275,6 +277,9 @@ export class Engine implements KontextEngine {
     return parts.precision === 'f32' ? 'exact' : 'bfloat16';
   }
 }
+
+/** The compiler's own programs need no bounds checks. One set of flags, because each set is a Dawn instance of its own. */
+const deviceOptions = (options: LoadOptions): OpenDeviceOptions => ({ unchecked: true, ...options.device });
 
 /** Binds what the memory mode will keep: the transformer, and with `resident` everything. */
 async function prepareShapes({ model, parts }: PipelineContext, request: PrepareRequest, work: Work): Promise<void> {

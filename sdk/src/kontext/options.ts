@@ -1,8 +1,18 @@
 // The table of options and defaults: what each is called, its range, its default and its help text.
 // One table, so that the API, the command line's help and the guide can never disagree.
 
+/** What every option of the tables has. */
+export interface OptionFacts {
+  /** What it does, in one line. */
+  help: string;
+  /** Set where the option belongs to edits alone. */
+  only?: 'edit';
+  /** Its name on the command line, where that is not simply the name with dashes. */
+  flag?: string;
+}
+
 /** Bounds and help of one numeric option. */
-export interface NumberOption {
+export interface NumberOption extends OptionFacts {
   /** Whether fractions are refused. */
   kind: 'integer' | 'number';
   /** Null when nothing happens unless the option is given. */
@@ -11,21 +21,38 @@ export interface NumberOption {
   min: number;
   /** Largest value allowed. */
   max: number;
-  /** What it does, in one line. */
-  help: string;
 }
 
 /** An option with a closed list of values. */
-export interface ChoiceOption<T extends string = string> {
+export interface ChoiceOption<T extends string = string> extends OptionFacts {
   /** Tells it from a {@link NumberOption}. */
   kind: 'choice';
   /** Taken when nothing is given. */
   default: T;
   /** All values allowed. */
   choices: readonly T[];
-  /** What it does, in one line. */
-  help: string;
 }
+
+/** An option that is on or off. */
+export interface SwitchOption extends OptionFacts {
+  /** Tells it from the other kinds. */
+  kind: 'switch';
+  /** Taken when nothing is given; the command line has a flag for the other. */
+  default: boolean;
+}
+
+/** An option of another type, which has checks of its own. */
+export interface ValueOption extends OptionFacts {
+  /** `text`; `seed`: a whole number of 64 bits; `size`: a width and a height; `picture`: what {@link ImageInput} is; `latents`: floats. */
+  kind: 'text' | 'seed' | 'size' | 'picture' | 'latents';
+  /** What happens when nothing is given, in words. */
+  default: string;
+  /** Whether it takes a list; the flag may then be given several times. */
+  list?: true;
+}
+
+/** Any option of a request. */
+export type RequestOption = NumberOption | ChoiceOption | SwitchOption | ValueOption;
 
 const integer = (standard: number | null, min: number, max: number, help: string): NumberOption => ({
   kind: 'integer',
@@ -45,19 +72,35 @@ const choice = <const T extends string>(standard: T, choices: readonly T[], help
   help,
 });
 
+const value = (
+  kind: ValueOption['kind'],
+  standard: string,
+  help: string,
+  facts: Partial<ValueOption> = {},
+): ValueOption => ({ kind, default: standard, help, ...facts });
+const flip = (standard: boolean, help: string, facts: Partial<OptionFacts> = {}): SwitchOption => ({
+  kind: 'switch',
+  default: standard,
+  help,
+  ...facts,
+});
+
 /** Sides of pictures the SDK takes or makes, in pixels. Above it one side alone exceeds the rotary positions FLUX was trained on. */
 export const MAX_OUTPUT_SIDE = 4096;
 /** A decoded input may be larger, because it is reduced first; beyond this it is refused. */
 export const MAX_INPUT_SIDE = 16384;
 
-/** Options of one request; a model's `kontext.json` may replace the defaults of `steps` and `maxSequenceLength`. */
+/**
+ * Options of one request, apart from prompt, picture and what only programs can give; a model's `kontext.json` may replace the defaults of `steps`
+ * and `maxSequenceLength`.
+ */
 export const REQUEST_OPTIONS = {
   /** @see {@link RequestOptions.steps} */
-  steps: integer(28, 1, 1000, 'denoising steps'),
+  steps: integer(28, 1, 1000, 'denoising steps; a model may have its own default'),
   /** @see {@link RequestOptions.guidance} */
   guidance: number(2.5, 0, 100, 'how strongly the distilled guidance follows the prompt; ignored by models without it'),
   /** @see {@link RequestOptions.maxSequenceLength} */
-  maxSequenceLength: integer(512, 1, 512, 'T5 tokens; longer prompts are cut'),
+  maxSequenceLength: integer(512, 1, 512, 'T5 tokens; longer prompts are cut; a model may have its own default'),
   /** @see {@link RequestOptions.trueCfgScale} */
   trueCfgScale: number(
     1,
@@ -74,7 +117,25 @@ export const REQUEST_OPTIONS = {
   ),
   /** @see {@link RequestOptions.images} */
   images: integer(1, 1, 64, 'pictures to make, with the seeds seed, seed+1, …'),
-} as const satisfies Record<string, NumberOption>;
+  /** @see {@link RequestOptions.seed} */
+  seed: value('seed', 'random', 'of the noise, as `torch.Generator("cpu")`'),
+  /** @see {@link EditRequest.size} */
+  size: value('size', 'auto', 'auto, input, or width x height in multiples of 16'),
+  /** @see {@link RequestOptions.negativePrompt} */
+  negativePrompt: value('text', 'none', 'what to steer away from, with a trueCfgScale above 1'),
+  /** @see {@link RequestOptions.latents} */
+  latents: value('latents', 'noise', 'packed latents to start from instead of the seed’s noise'),
+  /** @see {@link EditRequest.references} */
+  references: value('picture', 'none', 'further pictures the prompt refers to', {
+    only: 'edit',
+    flag: 'reference',
+    list: true,
+  }),
+  /** @see {@link EditRequest.autoResize} */
+  autoResize: flip(true, 'bring references to preferred sizes; without it they are only floored to multiples of 16', {
+    only: 'edit',
+  }),
+} as const satisfies Record<string, RequestOption>;
 
 /** Options of a loaded model. */
 export const LOAD_OPTIONS = {

@@ -1,8 +1,15 @@
 // Turns what a caller asked for into numbers that are known to be right, before any work starts.
 // Every refusal names the option, its value and its bounds: this is where most mistakes of a new user end.
 import { KontextError } from '../../../runtime/src/errors.ts';
-import { MAX_OUTPUT_SIDE, type ModelDefaults, type NumberOption, REQUEST_OPTIONS } from './options.ts';
-import type { EditRequest, GenerateRequest, ImageInput, LatentsOnly, RequestOptions } from './types.ts';
+import { didYouMean } from './nearest.ts';
+import {
+  MAX_OUTPUT_SIDE,
+  type ModelDefaults,
+  type NumberOption,
+  REQUEST_OPTIONS,
+  type RequestOption,
+} from './options.ts';
+import type { EditRequest, GenerateRequest, ImageInput, ImageSize, LatentsOnly, RequestOptions } from './types.ts';
 
 /** A request with every default filled in; sizes are chosen later, when the pictures are open. */
 export interface CheckedRequest {
@@ -75,27 +82,27 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
   return checked;
 }
 
-const COMMON_KEYS: readonly string[] = [
-  'prompt',
-  'negativePrompt',
-  'trueCfgScale',
-  'steps',
-  'guidance',
-  'seed',
-  'maxArea',
-  'maxSequenceLength',
-  'latents',
-  'images',
-  'output',
-  'preview',
-  'signal',
-  'onProgress',
-  'size',
-] satisfies (keyof GenerateRequest | keyof LatentsOnly)[];
+/** What only programs can give, and what the command line has other words for. */
+const PROGRAM_KEYS: readonly string[] = ['prompt', 'output', 'preview', 'signal', 'onProgress'] satisfies (
+  | keyof GenerateRequest
+  | keyof LatentsOnly
+)[];
 
-const EDIT_KEYS: readonly string[] = ['image', 'references', 'autoResize'] satisfies (keyof EditRequest)[];
+const EDIT_KEYS: readonly string[] = ['image', ...optionNames('edit')];
+const COMMON_KEYS: readonly string[] = [...PROGRAM_KEYS, ...optionNames(undefined)];
 
-function numeric(name: keyof typeof REQUEST_OPTIONS, given: number | undefined, modelDefault?: number): number {
+function optionNames(only: 'edit' | undefined): string[] {
+  return Object.entries<RequestOption>(REQUEST_OPTIONS).flatMap(([name, option]) =>
+    option.only === only ? [name] : [],
+  );
+}
+
+/** Names of the options that are numbers. */
+type NumericName = {
+  [Name in keyof typeof REQUEST_OPTIONS]: (typeof REQUEST_OPTIONS)[Name] extends NumberOption ? Name : never;
+}[keyof typeof REQUEST_OPTIONS];
+
+function numeric(name: NumericName, given: number | undefined, modelDefault?: number): number {
   const option: NumberOption = REQUEST_OPTIONS[name];
   const value = given ?? modelDefault ?? option.default;
   const whole = option.kind === 'number' || Number.isInteger(value);
@@ -120,7 +127,7 @@ function checkSize(request: EditRequest | GenerateRequest): CheckedRequest['size
     if ('image' in request) return size;
     throw invalid('size "input" needs an image. Give a width and a height.');
   }
-  const { width, height } = size;
+  const { width, height } = typeof size === 'string' ? sizeInWords(size) : size;
   for (const [name, side] of Object.entries({ width, height })) {
     if (!Number.isInteger(side) || side < 16 || side > MAX_OUTPUT_SIDE) {
       throw invalid(`${name} is ${show(side)}; it must be a whole number from 16 to ${MAX_OUTPUT_SIDE}.`);
@@ -133,6 +140,16 @@ function checkSize(request: EditRequest | GenerateRequest): CheckedRequest['size
   return { width, height };
 }
 
+/** `1024x768`, also with the multiplication sign. */
+function sizeInWords(text: string): ImageSize {
+  const [, width, height] = /^\s*(\d+)\s*[x×*]\s*(\d+)\s*$/i.exec(text) ?? [];
+  if (width !== undefined && height !== undefined) return { width: Number(width), height: Number(height) };
+  throw invalid(
+    `size is ${show(text)}; it must be "auto", "input", "1024x768" or { width: 1024, height: 768 }, in multiples of 16.`,
+    { option: 'size' },
+  );
+}
+
 function checkPreview({ preview }: RequestOptions): number | undefined {
   if (preview === undefined) return undefined;
   if (Number.isInteger(preview.every) && preview.every >= 1) return preview.every;
@@ -140,9 +157,8 @@ function checkPreview({ preview }: RequestOptions): number | undefined {
 }
 
 function unknownOption(key: string, known: readonly string[]): KontextError {
-  const near = known.find((name) => name.toLowerCase() === key.toLowerCase().replaceAll(/[_-]/g, ''));
   const editOnly = EDIT_KEYS.includes(key) ? ' It belongs to edit().' : '';
-  const hint = near ? ` Did you mean ${near}?` : editOnly || ` Known options: ${known.join(', ')}.`;
+  const hint = editOnly || didYouMean(key, known) || ` Known options: ${known.join(', ')}.`;
   return invalid(`Unknown option ${key}.${hint}`, { option: key });
 }
 

@@ -25,6 +25,9 @@ export interface SessionEngine {
   edit(request: EditRequest): Promise<EditResult>;
 }
 
+/** Opens a picture where the engine lives. */
+type Decode = (input: ImageInput) => Promise<PixelImage>;
+
 /**
  * Made by `kontext.session(image)`.
  *
@@ -35,14 +38,23 @@ export interface SessionEngine {
 export class Session {
   readonly #engine: SessionEngine;
   readonly #first: ImageInput;
+  readonly #decode: Decode;
+  #firstPixels: Promise<PixelImage> | undefined;
   #turns: Turn[];
   #position: number;
   #busy: Promise<unknown> = Promise.resolve();
 
   /** @internal */
-  constructor(engine: SessionEngine, first: ImageInput, turns: Turn[] = [], position: number = turns.length) {
+  constructor(
+    engine: SessionEngine,
+    first: ImageInput,
+    decode: Decode,
+    turns: Turn[] = [],
+    position: number = turns.length,
+  ) {
     this.#engine = engine;
     this.#first = first;
+    this.#decode = decode;
     this.#turns = turns;
     this.#position = position;
   }
@@ -65,6 +77,22 @@ export class Session {
   /** The picture the next edit works on: the last result, or the first picture as it was given. */
   get current(): ImageInput {
     return this.#position === 0 ? this.#first : this.#turns[this.#position - 1]!.image;
+  }
+
+  /**
+   * {@link Session.current} as pixels, whatever was given: for an own interface that shows the picture after `undo()` and `redo()`.
+   * The first picture is decoded once.
+   *
+   * @throws KontextError `image-invalid`, `download-failed` when the first picture cannot be read
+   */
+  get image(): Promise<PixelImage> {
+    if (this.#position > 0) return Promise.resolve(this.#turns[this.#position - 1]!.image);
+    this.#firstPixels ??= this.#decode(this.#first).catch((error: unknown) => {
+      // What failed, a download perhaps, may succeed the next time.
+      this.#firstPixels = undefined;
+      throw error;
+    });
+    return this.#firstPixels;
   }
 
   /**
@@ -107,7 +135,7 @@ export class Session {
 
   /** A session of its own from here on, with this one's history. */
   fork(): Session {
-    return new Session(this.#engine, this.#first, [...this.#turns], this.#position);
+    return new Session(this.#engine, this.#first, this.#decode, [...this.#turns], this.#position);
   }
 
   /**
@@ -116,7 +144,7 @@ export class Session {
    * @returns a new session; on the same adapter its pictures equal this one's byte for byte
    */
   async replay({ signal }: { signal?: AbortSignal } = {}): Promise<Session> {
-    const again = new Session(this.#engine, this.#first);
+    const again = new Session(this.#engine, this.#first, this.#decode);
     for (const turn of this.history) await again.edit(turn.prompt, { ...turn.options, ...(signal && { signal }) });
     return again;
   }

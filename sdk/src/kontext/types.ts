@@ -27,6 +27,9 @@ export interface ImageSize {
   height: number;
 }
 
+/** Width and height as `1024x768`, in pixels, multiples of 16. */
+export type SizeInWords = `${number}x${number}`;
+
 /** Options shared by {@link EditRequest} and {@link GenerateRequest}; defaults are in `REQUEST_OPTIONS`. */
 export interface RequestOptions {
   /** What to make or to change; not empty. */
@@ -76,15 +79,15 @@ export interface EditRequest extends RequestOptions {
   autoResize?: boolean;
   /**
    * `auto` (default): the preferred size nearest the input's aspect ratio. `input`: the input's size, floored to multiples
-   * of 16. Nothing is ever cropped.
+   * of 16. Or a size, also in words: `1024x768`. Nothing is ever cropped.
    */
-  size?: 'auto' | 'input' | ImageSize;
+  size?: 'auto' | 'input' | SizeInWords | ImageSize;
 }
 
 /** A picture to make from words alone: the argument of {@link KontextEngine.generate}. */
 export interface GenerateRequest extends RequestOptions {
-  /** `auto` (default): the model's squarest preferred size, 1024×1024 for FLUX. */
-  size?: 'auto' | ImageSize;
+  /** `auto` (default): the model's squarest preferred size, 1024×1024 for FLUX. Or a size, also in words: `1024x768`. */
+  size?: 'auto' | SizeInWords | ImageSize;
 }
 
 /** Added to a request: stop before the decoder. */

@@ -1,7 +1,10 @@
 // The files of a model by their names inside its folder: on disk, on a server, or wherever an app keeps them.
 // Everything above asks for names and byte ranges, so a new place to keep models is one function.
 import { KontextError } from '../../../runtime/src/errors.ts';
-import { type ByteSource, blobBytes, fileBytes, memoryBytes, urlBytes } from '../../../runtime/src/weights/bytes.ts';
+import { shownUrl } from '../../../runtime/src/net/retry.ts';
+import { type ByteSource, blobBytes, fileBytes, memoryBytes } from '../../../runtime/src/weights/bytes.ts';
+import { isMissing, type UrlBytesOptions, urlBytes } from '../../../runtime/src/weights/url.ts';
+import { addressBelow } from './place-names.ts';
 
 /** A place where a model's files are. Implement it to load from anywhere else. */
 export interface ModelFiles {
@@ -16,18 +19,21 @@ export interface ModelFiles {
 /** One file: a path (Node, Deno), a URL, a Blob, or bytes. */
 export type FileInput = string | URL | Blob | Uint8Array | ByteSource;
 
-/** Files below a URL, read by range requests. */
-export function urlFiles(base: string | URL): ModelFiles {
+/**
+ * Files below a URL, read by range requests. A file is missing when the server says so (404, 410), or shows a web page in its
+ * place, as servers of single-page apps do.
+ *
+ * @param options headers of an app's own, hosts that may be asked, attempts
+ */
+export function urlFiles(base: string | URL, options: Omit<UrlBytesOptions, 'signal'> = {}): ModelFiles {
   const url = new URL(base);
-  // Without the final slash the last folder would be replaced, not extended.
-  if (!url.pathname.endsWith('/')) url.pathname += '/';
   return {
-    label: url.href,
+    label: shownUrl(url.href),
     async open(name, signal) {
       try {
-        return await urlBytes(new URL(name, url), signal ? { signal } : {});
+        return await urlBytes(addressBelow(url, name), { ...options, signal });
       } catch (error) {
-        if (error instanceof KontextError && error.details.status === 404) return undefined;
+        if (isMissing(error)) return undefined;
         throw error;
       }
     },

@@ -2,7 +2,7 @@
 // happen there, so the page's own thread stays free.
 import { abortedError, KontextError, type KontextErrorJSON } from '../../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
-import { toPortable } from '../image/browser.ts';
+import { decodeImage, toPortable } from '../image/browser.ts';
 import { Session } from '../kontext/session.ts';
 import { eventStream } from '../kontext/stream.ts';
 import type {
@@ -114,7 +114,7 @@ export class WorkerEngine implements KontextEngine {
   }
 
   session(image: ImageInput): Session {
-    return new Session(this, image);
+    return new Session(this, image, (input) => decodeImage(input, 'picture of the session'));
   }
 
   async prepare(request: PrepareRequest = {}): Promise<void> {
@@ -255,7 +255,7 @@ function crashed(message: string | undefined): KontextError {
 }
 
 export { KontextError, type KontextErrorCode } from '../../../runtime/src/errors.ts';
-export { type BlobOptions, toBlob, toCanvas, toImageBitmap, toImageData } from '../image/browser.ts';
+export { type BlobOptions, decodeImage, toBlob, toCanvas, toImageBitmap, toImageData } from '../image/browser.ts';
 export type { PixelImage } from '../image/pixels.ts';
 export type { Session, Turn, TurnOptions } from '../kontext/session.ts';
 export type * from '../kontext/types.ts';

@@ -70,7 +70,7 @@ function answer(
     'content-length': end - start,
     'accept-ranges': 'bytes',
     // Versions are told apart by the time of the last change.
-    etag: `"${content.length}"`,
+    etag: `"${content.length}-${blank ? 0 : statSync(file).mtimeMs}"`,
     ...(range && { 'content-range': `bytes ${start}-${end - 1}/${content.length}` }),
     ...headers,
   });

@@ -4,7 +4,7 @@ import { abortedError } from '../../../runtime/src/errors.ts';
 import type { PixelImage } from '../../../sdk/src/image/pixels.ts';
 import { Session } from '../../../sdk/src/kontext/session.ts';
 import { eventStream } from '../../../sdk/src/kontext/stream.ts';
-import type { EditRequest, EditResult, StreamEvent } from '../../../sdk/src/kontext/types.ts';
+import type { EditRequest, EditResult, ImageInput, StreamEvent } from '../../../sdk/src/kontext/types.ts';
 
 const picture = (value: number): PixelImage => ({ width: 1, height: 1, data: Uint8ClampedArray.of(value, 0, 0, 255) });
 const red = (image: unknown) => (image as PixelImage).data[0];
@@ -24,9 +24,34 @@ const engine = {
   },
 };
 
+const decode = async (input: ImageInput) =>
+  typeof input === 'string' ? picture(Number(input)) : (input as PixelImage);
+
 describe('Session', () => {
+  it('gives the pixels of the current picture through undo and redo, the first one decoded once', async () => {
+    let decoded = 0;
+    const session = new Session(engine, '100', (input) => {
+      decoded++;
+      return decoded === 1 ? Promise.reject(new Error('offline')) : decode(input);
+    });
+    await expect(session.image).rejects.toThrow('offline');
+    expect(red(await session.image)).toBe(100);
+    await session.edit('10', { seed: 1 }).catch(() => {});
+    session.undo();
+    expect(red(await session.image)).toBe(100);
+    expect(decoded).toBe(2);
+    const fork = new Session(engine, picture(1), decode);
+    await fork.edit('10', { seed: 1 });
+    expect(red(await fork.image)).toBe(12);
+    expect(red(await fork.fork().image)).toBe(12);
+    fork.undo();
+    expect(red(await fork.image)).toBe(1);
+    fork.redo();
+    expect(red(await fork.image)).toBe(12);
+  });
+
   it('edits the result of the edit before, and undoes', async () => {
-    const session = new Session(engine, picture(0));
+    const session = new Session(engine, picture(0), decode);
     expect([session.canUndo, session.canRedo]).toEqual([false, false]);
     await session.edit('10', { seed: 1 });
     await session.edit('20', { seed: 2 });
@@ -42,7 +67,7 @@ describe('Session', () => {
   });
 
   it('keeps the seed that was drawn, so that a replay gives the same', async () => {
-    const session = new Session(engine, picture(0));
+    const session = new Session(engine, picture(0), decode);
     await session.edit('1', { steps: 3, onProgress: () => {} });
     await session.edit('2');
     const again = await session.replay();
@@ -52,7 +77,7 @@ describe('Session', () => {
   });
 
   it('runs turns in order, forks apart, and forgets a failed turn', async () => {
-    const session = new Session(engine, picture(0));
+    const session = new Session(engine, picture(0), decode);
     await Promise.all([session.edit('1', { seed: 0 }), session.edit('2', { seed: 0 })]);
     expect(red(session.current)).toBe(3);
     const fork = session.fork();

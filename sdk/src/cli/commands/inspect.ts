@@ -1,53 +1,56 @@
 // `kontext inspect BUNDLE`: what is in a bundle, for people: kernels, layers, memory over time, and how fast it could be.
 // Reads the bundle as the runtime does, so a broken one is refused here with the same words.
 import { writeFile } from 'node:fs/promises';
-import { parseArgs } from 'node:util';
-import type { Dispatch, Program } from '../../../runtime/src/program/types.ts';
+import type { Dispatch, Program } from '../../../../runtime/src/program/types.ts';
 import {
   type BundleEntry,
   type BundleManifest,
   type BundleSource,
   readEntry,
   readManifest,
-} from '../programs/bundle.ts';
-import { bundleFolder } from '../programs/sources.ts';
-import { usage } from './arguments.ts';
-import { type Peak, peakOf } from './peaks.ts';
-import { slabPicture, slabTable } from './slab-picture.ts';
+} from '../../programs/bundle.ts';
+import { bundleFolder } from '../../programs/sources.ts';
+import { defineCommand, usage } from '../grammar.ts';
+import { type Peak, peakOf } from '../peaks.ts';
+import { slabPicture, slabTable } from '../slab-picture.ts';
 
-const OPTIONS = {
-  program: { type: 'string' },
-  svg: { type: 'string' },
-  roofline: { type: 'string' },
-} as const;
-
-/** @throws KontextError `program-invalid`, `program-mismatch`, `invalid-request` */
-export async function inspectCommand(args: readonly string[]): Promise<void> {
-  const { values, positionals } = parse(args);
-  if (positionals.length !== 1) throw usage('kontext inspect takes one BUNDLE.');
-  const source = bundleFolder(positionals[0]!);
-  const manifest = await readManifest(source);
-  const peakFor = ({ target }: BundleEntry): Peak | undefined =>
-    values.roofline === undefined
-      ? undefined
-      : peakOf(values.roofline, manifest.targets.find(({ name }) => name === target)!.tier);
-  if (values.program === undefined) {
-    if (values.svg !== undefined) throw usage('Of which program? Give --program N with --svg.');
-    const modules = manifest.modules.reduce((sum, { holds }) => sum + holds.length, 0);
-    console.log(`${manifest.model}: ${manifest.programs.length} programs, ${modules} WGSL modules\n`);
-    for (const line of await programTable(source, manifest, peakFor)) console.log(line);
-    return;
-  }
-  const entry = manifest.programs[Number(values.program)];
-  if (!entry) throw usage(`There is no program ${values.program}; there are 0 to ${manifest.programs.length - 1}.`);
-  const program = await readEntry(source, manifest, entry);
-  const tables = [layerTable(program, peakFor(entry)), kernelTable(program), slabTable(program), assumptions(entry)];
-  console.log([`${entry.label} (${entry.quantization})`, ...tables.map((lines) => lines.join('\n'))].join('\n\n'));
-  if (values.svg !== undefined) {
-    await writeFile(values.svg, slabPicture(program));
-    console.log(`\n${values.svg}: memory over time`);
-  }
-}
+export const inspect = defineCommand({
+  summary: 'Show what is in a bundle: programs, kernels, memory over time, and how fast it could be.',
+  usage: ['BUNDLE [--program N [--svg FILE]] [--roofline GPU|TARGET|TFLOPS,GB/s]'],
+  examples: ['kontext inspect programs --roofline rtx-4090'],
+  flags: {
+    program: { value: 'N', help: 'layers, kernels, memory and needs of one program' },
+    svg: { value: 'FILE', help: 'draw its memory over time' },
+    roofline: { value: 'GPU|TARGET|TFLOPS,GB/s', help: 'with the time it takes at best' },
+  },
+  /** @throws KontextError `program-invalid`, `program-mismatch`, `invalid-request` */
+  async run({ values, words }) {
+    const [bundle] = words;
+    if (bundle === undefined || words.length > 1) throw usage('kontext inspect takes one BUNDLE.');
+    const source = bundleFolder(bundle);
+    const manifest = await readManifest(source);
+    const peakFor = ({ target }: BundleEntry): Peak | undefined =>
+      values.roofline === undefined
+        ? undefined
+        : peakOf(values.roofline, manifest.targets.find(({ name }) => name === target)!.tier);
+    if (values.program === undefined) {
+      if (values.svg !== undefined) throw usage('Of which program? Give --program N with --svg.');
+      const modules = manifest.modules.reduce((sum, { holds }) => sum + holds.length, 0);
+      console.log(`${manifest.model}: ${manifest.programs.length} programs, ${modules} WGSL modules\n`);
+      for (const line of await programTable(source, manifest, peakFor)) console.log(line);
+      return;
+    }
+    const entry = manifest.programs[Number(values.program)];
+    if (!entry) throw usage(`There is no program ${values.program}; there are 0 to ${manifest.programs.length - 1}.`);
+    const program = await readEntry(source, manifest, entry);
+    const tables = [layerTable(program, peakFor(entry)), kernelTable(program), slabTable(program), assumptions(entry)];
+    console.log([`${entry.label} (${entry.quantization})`, ...tables.map((lines) => lines.join('\n'))].join('\n\n'));
+    if (values.svg !== undefined) {
+      await writeFile(values.svg, slabPicture(program));
+      console.log(`\n${values.svg}: memory over time`);
+    }
+  },
+});
 
 async function programTable(
   source: BundleSource,
@@ -134,12 +137,4 @@ function kernelTable(program: Program): string[] {
       ({ label, wgsl }, i) => `${`${uses[i]}`.padStart(10)} ${`${wgsl.length}`.padStart(11)}  ${label}`,
     ),
   ];
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
-  } catch (cause) {
-    throw usage(`${(cause as Error).message.split('\n')[0]} See kontext --help.`);
-  }
 }

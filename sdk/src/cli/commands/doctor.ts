@@ -1,36 +1,46 @@
 // `kontext doctor`: what the machine offers, what will run on it and why, and what to install when nothing can.
 // The first thing to ask for in a bug report.
-import { KontextError } from '../../../runtime/src/errors.ts';
-import { describeAdapter, openDevice } from '../../../runtime/src/gpu/open.ts';
-import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
-import type { Precision } from '../kontext/options.ts';
-import { justInTime } from '../kontext/programs.ts';
-import type { ParsedArguments } from './arguments.ts';
+import { KontextError } from '../../../../runtime/src/errors.ts';
+import { describeAdapter, openDevice } from '../../../../runtime/src/gpu/open.ts';
+import type { AdapterReport } from '../../../../runtime/src/gpu/report.ts';
+import { LOAD_OPTIONS, type Precision } from '../../kontext/options.ts';
+import { justInTime } from '../../kontext/programs.ts';
+import { defineCommand, usage } from '../grammar.ts';
 
-/** @throws KontextError `webgpu-unavailable` after printing what to do; `feature-missing` */
-export async function doctor({ values }: ParsedArguments): Promise<void> {
-  const adapter = typeof values.adapter === 'string' ? { adapter: values.adapter } : {};
-  const system = await versions();
-  let report: AdapterReport;
-  try {
-    report = await describeAdapter(adapter);
-    // A driver may list an adapter and then fail to give a device.
-    const gpu = await openDevice(adapter);
-    report = gpu.report;
-    gpu.destroy();
-  } catch (error) {
-    if (values.json) console.log(JSON.stringify({ ...system, adapter: null, problem: (error as Error).message }));
-    else console.log(`${systemLines(system)}\n\nNo usable GPU.\n${installAdvice(process.platform)}\n`);
-    throw error;
-  }
-  const target = await justInTime().target(report, (values.precision ?? 'auto') as Precision);
-  const why = tierReason(report, target.tier, values.precision === 'f32');
-  if (values.json) {
-    console.log(JSON.stringify({ ...system, adapter: report, tier: target.tier, why }));
-    return;
-  }
-  const limits = SHOWN_LIMITS.map((name) => `  ${name.padEnd(36)} ${amount(name, report.limits[name])}`);
-  console.log(`${systemLines(system)}
+export const doctor = defineCommand({
+  summary: 'Say what this machine’s GPU offers, what will run on it and why, or what to install.',
+  usage: [''],
+  examples: ['kontext doctor'],
+  flags: {
+    adapter: { value: 'NAME', help: 'part of the GPU’s name' },
+    precision: { value: LOAD_OPTIONS.precision.choices.join('|'), help: LOAD_OPTIONS.precision.help },
+    json: { help: 'the same as JSON' },
+  },
+  /** @throws KontextError `webgpu-unavailable` after printing what to do; `feature-missing` */
+  async run({ values, words }) {
+    if (words.length > 0) throw usage(`kontext doctor takes no words, but got "${words[0]}".`);
+    const adapter = values.adapter === undefined ? {} : { adapter: values.adapter };
+    const system = await versions();
+    let report: AdapterReport;
+    try {
+      report = await describeAdapter(adapter);
+      // A driver may list an adapter and then fail to give a device.
+      const gpu = await openDevice(adapter);
+      report = gpu.report;
+      gpu.destroy();
+    } catch (error) {
+      if (values.json) console.log(JSON.stringify({ ...system, adapter: null, problem: (error as Error).message }));
+      else console.log(`${systemLines(system)}\n\nNo usable GPU.\n${installAdvice(process.platform)}\n`);
+      throw error;
+    }
+    const target = await justInTime().target(report, (values.precision ?? 'auto') as Precision);
+    const why = tierReason(report, target.tier, values.precision === 'f32');
+    if (values.json) {
+      console.log(JSON.stringify({ ...system, adapter: report, tier: target.tier, why }));
+      return;
+    }
+    const limits = SHOWN_LIMITS.map((name) => `  ${name.padEnd(36)} ${amount(name, report.limits[name])}`);
+    console.log(`${systemLines(system)}
 
 Adapter   ${report.description || report.device || report.vendor}${report.isFallbackAdapter ? ' (a CPU, slow)' : ''}
           vendor ${report.vendor || 'unknown'}, architecture ${report.architecture || 'unknown'}
@@ -40,7 +50,8 @@ Limits
 ${limits.join('\n')}
 
 Will run  ${target.tier}: ${why}`);
-}
+  },
+});
 
 /** What to install for a first adapter. */
 export function installAdvice(platform: NodeJS.Platform): string {

@@ -1,0 +1,11 @@
+// The table of commands: a row each, in the order help shows them. Each is loaded when it is called.
+import type { Command } from './grammar.ts';
+
+export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  edit: async () => (await import('./commands/edit.ts')).edit,
+  generate: async () => (await import('./commands/generate.ts')).generate,
+  doctor: async () => (await import('./commands/doctor.ts')).doctor,
+  compile: async () => (await import('./commands/compile.ts')).compile,
+  targets: async () => (await import('./commands/targets.ts')).targets,
+  inspect: async () => (await import('./commands/inspect.ts')).inspect,
+};

@@ -1,0 +1,187 @@
+// `kontext compile`: programs for known GPUs and sizes, ahead of time, without a GPU and without weights.
+// Written beside the target folder and renamed at the end, so a stopped run leaves no half bundle.
+import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import type { BundleManifest, BundleShape, BundleSpecs } from '../../../../kernels-codegen/src/bundle/types.ts';
+import type { TargetProfile } from '../../../../kernels-codegen/src/targets/types.ts';
+import { PREFERRED_KONTEXT_SIZES } from '../../host/sizes.ts';
+import { patches, TOKEN_CHANNELS, tokenCount } from '../../kontext/latents.ts';
+import { type ModelDefaults, REQUEST_OPTIONS } from '../../kontext/options.ts';
+import { PREVIEW_PROGRAM } from '../../kontext/preview.ts';
+import { justInTime } from '../../kontext/programs.ts';
+import { tilePrograms } from '../../kontext/tiling.ts';
+import type { ImageSize } from '../../kontext/types.ts';
+import { demoModel } from '../../model/demo.ts';
+import { openModel } from '../../model/open.ts';
+import { bundleFolder } from '../../programs/sources.ts';
+import { diffBundles } from '../diff.ts';
+import { defineCommand, usage } from '../grammar.ts';
+import { resolveTarget } from './targets.ts';
+
+const QUANTIZATIONS = ['none', 'f16', 'q8', 'q4'] as const;
+const CLIP_TOKENS = 77;
+
+export const compile = defineCommand({
+  summary: 'Compile programs for known GPUs and sizes ahead of time, without a GPU (docs/guide/ahead-of-time.md).',
+  usage: ['--target NAME[,NAME…]|this|FILE.json --size WxH | --preferred -o DIR', '--diff A B'],
+  examples: [
+    'kontext compile --target apple-m,nvidia --preferred --quantization q8 -o programs',
+    'kontext compile --diff old-programs programs',
+  ],
+  flags: {
+    target: { value: 'NAME[,NAME…]', list: true, help: 'GPUs, as kontext targets lists them; this: the one at hand' },
+    size: { value: 'WxH', list: true, help: 'of pictures, multiples of 16' },
+    preferred: { help: 'all sizes the model prefers' },
+    reference: { value: 'WxH', list: true, help: 'of references (default: the picture’s own size)' },
+    model: { value: 'PATH|demo', help: 'folder of the model (default: flux1-kontext-dev, whose sizes are known)' },
+    quantization: { value: 'Q[,Q…]', help: `of ${QUANTIZATIONS.join(', ')} (default: f16)` },
+    steps: { value: 'N[,N…]', help: 'denoising steps (default: the model’s)' },
+    'max-sequence-length': { value: 'N', help: 'T5 tokens (default: the model’s)' },
+    wgsl: { help: 'the kernels as files too, for reading' },
+    diff: { help: 'print what differs between two bundles' },
+    output: { value: 'DIR', short: 'o', help: 'folder to write; a bundle there is replaced' },
+  },
+  /** @throws KontextError `invalid-request`, `limit-too-small` when a program exceeds a target */
+  async run({ values, words }) {
+    if (values.diff) {
+      const [a, b] = words;
+      if (a === undefined || b === undefined || words.length > 2)
+        throw usage('kontext compile --diff takes two bundles: A B.');
+      console.log((await diffBundles(bundleFolder(a), bundleFolder(b))).join('\n') || 'No difference.');
+      return;
+    }
+    if (words.length > 0) throw usage(`kontext compile takes no words, but got "${words[0]}".`);
+    if (values.output === undefined) throw usage('Where should the bundle go? Give -o DIR.');
+    const started = performance.now();
+    const quantizations = (values.quantization ?? 'f16').split(',').map((name) => {
+      const known = QUANTIZATIONS.find((q) => q === name);
+      if (known) return known;
+      throw usage(`--quantization is "${name}"; it must be of ${QUANTIZATIONS.join(', ')}.`);
+    });
+    const names = (values.target ?? []).flatMap((list) => list.split(','));
+    if (names.length === 0) throw usage('For which GPUs? Give --target NAME[,NAME…]; kontext targets lists them.');
+    const targets: TargetProfile[] = [];
+    for (const name of names) targets.push(await resolveTarget(name));
+    const { specs, defaults, label } = await specsOf(values.model ?? 'flux1-kontext-dev');
+    const preferred = values.preferred ? (defaults.preferredSizes ?? PREFERRED_KONTEXT_SIZES) : [];
+    const sizes = [
+      ...(values.size ?? []).map(sizeFrom),
+      ...preferred.map(([width, height]): ImageSize => ({ width, height })),
+    ];
+    if (sizes.length === 0) throw usage('Which sizes? Give --size 1024x1024, once for each, or --preferred.');
+    const shapes = shapesFor({
+      sizes,
+      references: values.reference?.map(sizeFrom),
+      steps: values.steps?.split(',').map((text) => whole(text, 'steps')) ?? [
+        defaults.steps ?? REQUEST_OPTIONS.steps.default!,
+      ],
+      textTokens:
+        values['max-sequence-length'] === undefined
+          ? (defaults.maxSequenceLength ?? REQUEST_OPTIONS.maxSequenceLength.default!)
+          : whole(values['max-sequence-length'], 'max-sequence-length'),
+    });
+    const { writeBundle } = await import('../../../../kernels-codegen/src/bundle/write.ts');
+    const wgsl = values.wgsl === true;
+    const terminal = process.stderr.isTTY;
+    const files = await writeBundle({ model: label, specs, shapes, targets, quantizations, wgsl }, (done, total) => {
+      if (terminal) process.stderr.write(done < total ? `\rprogram ${done} of ${total}` : '\r\x1b[K');
+    });
+    await save(resolve(values.output), files);
+    const manifest = JSON.parse(files.get('manifest.json')!) as BundleManifest;
+    let [bytes, gzipped] = [0, 0];
+    for (const [path, text] of files) {
+      if (path.startsWith('wgsl/')) continue;
+      bytes += Buffer.byteLength(text);
+      gzipped += gzipSync(text).length;
+    }
+    console.log(
+      `${values.output}: ${manifest.programs.length} programs for ${targets.map(({ name }) => name).join(', ')}; ` +
+        `${manifest.modules.reduce((sum, { holds }) => sum + holds.length, 0)} kernels, ${files.size} files, ${kib(bytes)} (${kib(gzipped)} gzipped), ` +
+        `${((performance.now() - started) / 1000).toFixed(1)} s`,
+    );
+  },
+});
+
+/**
+ * Every program that edits and generations of these sizes may ask for, with those for previews and for pictures decoded in
+ * tiles when memory is short; a reference defaults to the picture's own size.
+ */
+export function shapesFor(wanted: {
+  sizes: readonly ImageSize[];
+  references: readonly ImageSize[] | undefined;
+  steps: readonly number[];
+  textTokens: number;
+}): BundleShape[] {
+  const { textTokens, steps, sizes } = wanted;
+  const shapes: BundleShape[] = [
+    { component: 'clip', tokens: CLIP_TOKENS },
+    { component: 't5', tokens: textTokens },
+    ...steps.map((steps): BundleShape => ({ component: 'modulation', steps })),
+    PREVIEW_PROGRAM,
+  ];
+  for (const size of sizes) {
+    const image = patches(size);
+    const tokens = tokenCount(size);
+    const { width, height } = size;
+    const references = wanted.references ?? [size];
+    shapes.push({ component: 'denoise', textTokens, image, references: [] });
+    for (const reference of references) {
+      shapes.push({ component: 'denoise', textTokens, image, references: [patches(reference)] });
+      shapes.push({ component: 'vae-encode', width: reference.width, height: reference.height });
+      shapes.push(...tilePrograms('encode', reference));
+    }
+    shapes.push({ component: 'euler', tokens, channels: TOKEN_CHANNELS });
+    shapes.push({ component: 'cfg', tokens, channels: TOKEN_CHANNELS });
+    shapes.push({ component: 'vae-decode', width, height }, ...tilePrograms('decode', size));
+  }
+  const unique = new Map(shapes.map((shape) => [JSON.stringify(shape), shape]));
+  return [...unique.values()];
+}
+
+async function specsOf(model: string): Promise<{ specs: BundleSpecs; defaults: ModelDefaults; label: string }> {
+  if (model === 'flux1-kontext-dev') {
+    const { FLUX1_KONTEXT_DEV: specs } = await import('../../../../kernels-codegen/src/models/specs.ts');
+    return { specs, defaults: {}, label: 'FLUX.1 Kontext [dev]' };
+  }
+  const opened = await openModel(model === 'demo' ? demoModel() : model);
+  try {
+    // The folder's name, not its path: the same bundle comes out wherever the model lies.
+    const label = model.replace(/[\\/]+$/, '').replace(/^.*[\\/]/, '');
+    return { specs: await justInTime().specs(opened), defaults: opened.defaults, label };
+  } finally {
+    await opened.close();
+  }
+}
+
+async function save(folder: string, files: Map<string, string>): Promise<void> {
+  const old = await stat(folder).catch(() => undefined);
+  if (old && !(await stat(join(folder, 'manifest.json')).catch(() => undefined))) {
+    throw usage(`${folder} exists and is no bundle; it will not be replaced. Give another -o DIR.`);
+  }
+  const fresh = `${folder}.${process.pid}.tmp`;
+  try {
+    for (const [path, text] of files) {
+      await mkdir(dirname(join(fresh, path)), { recursive: true });
+      await writeFile(join(fresh, path), text);
+    }
+    if (old) await rm(folder, { recursive: true });
+    await rename(fresh, folder);
+  } finally {
+    await rm(fresh, { recursive: true, force: true });
+  }
+}
+
+function sizeFrom(text: string): ImageSize {
+  const match = /^(\d+)x(\d+)$/.exec(text);
+  const [width, height] = [Number(match?.[1]), Number(match?.[2])];
+  if (match && width > 0 && height > 0 && width % 16 === 0 && height % 16 === 0) return { width, height };
+  throw usage(`"${text}" is no size; write WIDTHxHEIGHT in pixels, multiples of 16, as 1024x1024.`);
+}
+
+function whole(text: string, name: string): number {
+  if (/^[1-9]\d*$/.test(text)) return Number(text);
+  throw usage(`--${name} is "${text}"; it must be a whole number from 1.`);
+}
+
+const kib = (bytes: number): string => `${(bytes / 1024).toFixed(0)} KiB`;

@@ -1,0 +1,19 @@
+// `kontext generate`: makes a picture from words alone.
+import { defineCommand, usage } from '../grammar.ts';
+import { requestFlags, requestOptions } from '../request-flags.ts';
+import { RUN_FLAGS, runRequest } from '../run.ts';
+
+export const generate = defineCommand({
+  summary: 'Make a picture from words alone.',
+  usage: ['PROMPT -o OUT'],
+  examples: ['kontext generate "a small rose on a white background" -o rose.png'],
+  flags: { ...RUN_FLAGS, ...requestFlags('generate') },
+  async run({ words, values, signal }) {
+    const [prompt] = words;
+    if (prompt === undefined || words.length > 1) {
+      const hint = words.length > 1 ? ' Put the prompt in quotes.' : '';
+      throw usage(`kontext generate takes PROMPT, but got ${words.length} words.${hint}`);
+    }
+    await runRequest(values, signal, { ...(await requestOptions('generate', values)), prompt });
+  },
+});

@@ -1,0 +1,28 @@
+// Names of files below a place: folders and a name of plain characters, never a way out of the place.
+// They come from indexes and manifests, which come from outside.
+import { KontextError } from '../../../runtime/src/errors.ts';
+
+/**
+ * The address of a file below `base`; the base's own query (a signature, say) is kept.
+ *
+ * @throws KontextError `weights-invalid` for a name that climbs, is absolute, names another host, or brings a query
+ */
+export function addressBelow(base: URL, name: string): URL {
+  const segments = name.split('/');
+  if (!segments.every(isPlainSegment)) {
+    throw new KontextError(
+      'weights-invalid',
+      `${JSON.stringify(name.slice(0, 200))} is not the name of a file below ${base.origin}${base.pathname}.`,
+      { file: name.slice(0, 200) },
+    );
+  }
+  const url = new URL(base);
+  url.hash = '';
+  url.pathname = base.pathname.replace(/\/*$/, '/') + segments.map(encodeURIComponent).join('/');
+  return url;
+}
+
+function isPlainSegment(segment: string): boolean {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  return segment !== '' && !/^\.+$/.test(segment) && !/[\\?#%:\u0000-\u001f\u007f]/.test(segment);
+}
