@@ -4,6 +4,9 @@ import type { Command } from './grammar.ts';
 export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   edit: async () => (await import('./commands/edit.ts')).edit,
   generate: async () => (await import('./commands/generate.ts')).generate,
+  serve: async () => (await import('./commands/serve.ts')).serve,
+  worker: async () => (await import('./commands/worker.ts')).worker,
+  key: async () => (await import('./commands/key.ts')).key,
   doctor: async () => (await import('./commands/doctor.ts')).doctor,
   compile: async () => (await import('./commands/compile.ts')).compile,
   targets: async () => (await import('./commands/targets.ts')).targets,

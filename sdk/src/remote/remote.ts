@@ -66,7 +66,7 @@ class RemoteKontext implements KontextEngine {
   }
 
   session(image: ImageInput): Session {
-    return new Session(this, image);
+    return new Session(this, image, (input) => decodeImage(input, 'picture of the session'));
   }
 
   /** Asks whether the server takes work; what is loaded there is its own affair. */

@@ -6,6 +6,7 @@ export { ApiError } from './http/errors.ts';
 export type { Client } from './http/job-request.ts';
 export { type ApiKey, checkKeys, makeKey } from './http/keys.ts';
 export type { Logger } from './http/logger.ts';
+export { createMetrics, type Metrics } from './http/metrics.ts';
 export { openApiDocument } from './http/openapi.ts';
 export type * from './jobs/types.ts';
 export { type LocalModel, LocalQueue, type LocalQueueOptions } from './local/local-queue.ts';

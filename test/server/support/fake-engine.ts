@@ -1,5 +1,6 @@
 // An engine that paints one colour and takes as long as it is told: for tests of everything around the model.
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
+import { decodeImage } from '../../../sdk/src/image/node.ts';
 import type { PixelImage } from '../../../sdk/src/image/pixels.ts';
 import { checkRequest } from '../../../sdk/src/kontext/request.ts';
 import { Session } from '../../../sdk/src/kontext/session.ts';
@@ -60,7 +61,7 @@ export function fakeEngine({ stepMs = 0, onRequest }: FakeOptions = {}): Kontext
     edit: run as KontextEngine['edit'],
     generate: run as KontextEngine['generate'],
     stream: (request) => eventStream(request, run),
-    session: (image) => new Session({ edit: run }, image),
+    session: (image) => new Session({ edit: run }, image, (input) => decodeImage(input, 'picture')),
     prepare: async () => {},
     close: async () => {},
     [Symbol.asyncDispose]: async () => {},

@@ -46,8 +46,8 @@ export function jobFrom(
   if (body.partial_images && !body.stream) {
     throw new ApiError(400, 'invalid-request', 'partial_images needs stream: true.', { param: 'partial_images' });
   }
-  const { priority: wantedPriority, seed: wantedSeed, ...rest } = body.kontext ?? {};
-  const options: Record<string, unknown> = rest;
+  const { priority: wantedPriority, ...rest } = body.kontext ?? {};
+  const { seed: wantedSeed, ...options } = rest as Record<string, unknown> & { seed?: number | string };
   const request: JobSpec['request'] = {
     ...options,
     prompt: body.prompt,

@@ -10,7 +10,7 @@ export interface Metrics {
   /** Counts an ended job. */
   job(spec: JobSpec, outcome: JobOutcome, times: { waitMs: number; runMs: number }): void;
   /** The text that Prometheus scrapes. */
-  text(queue: JobQueue): Promise<string>;
+  text(queue?: JobQueue): Promise<string>;
   /** Of that text. */
   contentType: string;
 }
@@ -74,10 +74,12 @@ export function createMetrics({ process = true }: { process?: boolean } = {}): M
       if (outcome.type === 'done') images.inc({ model }, outcome.result.images.length);
     },
     async text(queue) {
-      const stats = await queue.stats();
-      waiting.set(stats.waiting);
-      running.set(stats.running);
-      workers.set(stats.workers);
+      const stats = await queue?.stats();
+      if (stats) {
+        waiting.set(stats.waiting);
+        running.set(stats.running);
+        workers.set(stats.workers);
+      }
       return registry.metrics();
     },
   };

@@ -1,52 +1,67 @@
 // What requests may say, once: these schemas check them, and the OpenAPI document is made from them.
 // Names and values are OpenAI's images API's; our own options stand under `kontext` and come from the SDK's table.
 import { z } from 'zod';
-import { type ChoiceOption, type NumberOption, REQUEST_OPTIONS } from '../../kontext/options.ts';
+import { REQUEST_OPTIONS, type RequestOption } from '../../kontext/options.ts';
 
 /** Largest `n`: OpenAI's bound. */
 export const MAX_IMAGES = 10;
 /** Largest `partial_images`: OpenAI's bound. */
 export const MAX_PARTIAL_IMAGES = 3;
+/** Characters of a prompt: OpenAI's bound. */
+const MAX_TEXT = 32_000;
 
-/** Numeric and choice options of the SDK's table; `images` is OpenAI's `n`. */
+/** Options with a name of their own in the API, or that only an engine in the process can honour. */
+export const NOT_UNDER_KONTEXT: Readonly<Record<string, string>> = {
+  images: 'n',
+  size: 'size',
+  references: 'image',
+  mask: 'mask',
+  latents: 'only in the process',
+};
+
+/** The SDK's table of options as fields. */
 function tableFields(): Record<string, z.ZodType> {
   const fields: Record<string, z.ZodType> = {};
-  for (const [name, option] of Object.entries<NumberOption | ChoiceOption>(REQUEST_OPTIONS)) {
-    if (name === 'images') continue;
-    fields[name] = fieldOf(option).describe(option.help).optional();
+  for (const [name, option] of Object.entries<RequestOption>(REQUEST_OPTIONS)) {
+    if (name in NOT_UNDER_KONTEXT) continue;
+    const only = option.only === undefined ? '' : 'edits: ';
+    fields[name] = fieldOf(option)
+      .describe(only + option.help)
+      .optional();
   }
   return fields;
 }
 
-function fieldOf(option: NumberOption | ChoiceOption): z.ZodType {
-  if (option.kind === 'choice') return z.enum(option.choices as [string, ...string[]]);
-  const number = z.number().min(option.min).max(option.max);
-  return option.kind === 'integer' ? number.int() : number;
+function fieldOf(option: RequestOption): z.ZodType {
+  switch (option.kind) {
+    case 'choice':
+      return z.enum(option.choices as [string, ...string[]]);
+    case 'switch':
+      return z.boolean();
+    case 'integer':
+      return z.number().int().min(option.min).max(option.max);
+    case 'number':
+      return z.number().min(option.min).max(option.max);
+    case 'seed':
+      return z.union([z.number().int(), z.string().regex(/^-?\d{1,20}$/)]);
+    case 'text':
+      return z.string().max(MAX_TEXT);
+    default:
+      // A kind without a form in JSON: the SDK checks it.
+      return z.json();
+  }
 }
 
 /** Options of `edit()` and `generate()` that OpenAI has no name for. */
 export const kontextOptions = z
   .strictObject({
     ...tableFields(),
-    seed: z
-      .union([z.number().int(), z.string().regex(/^-?\d{1,20}$/)])
-      .describe('of the noise, as a string from 2^53 on; below 0 or left out: drawn at random and told in the answer')
-      .optional(),
-    negativePrompt: z
-      .string()
-      .max(32_000)
-      .describe('what to steer away from; has an effect with trueCfgScale above 1')
-      .optional(),
-    autoResize: z
-      .boolean()
-      .describe('edits: bring references to the preferred size nearest their aspect; default true')
-      .optional(),
     priority: z.number().int().min(0).max(9).describe('0 is served first; the key bounds it').optional(),
   })
   .describe('options of this server beyond the images API');
 
 const common = {
-  prompt: z.string().min(1).max(32_000).describe('what to make or to change'),
+  prompt: z.string().min(1).max(MAX_TEXT).describe('what to make or to change'),
   model: z.string().max(200).describe('one of GET /v1/models; the first when left out').optional(),
   n: z.number().int().min(1).max(MAX_IMAGES).describe('pictures, with the seeds seed, seed+1, …').optional(),
   size: z
