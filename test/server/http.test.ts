@@ -134,7 +134,8 @@ describe('bodies', () => {
 });
 
 describe('pictures', () => {
-  const file = (bytes: BlobPart) => new Blob([bytes], { type: 'image/png' });
+  const file = (bytes: string | Uint8Array) =>
+    new Blob([typeof bytes === 'string' ? bytes : Uint8Array.from(bytes)], { type: 'image/png' });
   it('must be there, be pictures, and be bounded before they are decoded', async () => {
     expect(await refusal(await form({ prompt: 'x' }))).toEqual([400, 'invalid-request', 'image']);
     expect(await refusal(await form({ prompt: 'x', image: file('hello') }))).toEqual([400, 'image-invalid', 'image']);

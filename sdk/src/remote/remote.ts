@@ -27,7 +27,7 @@ export interface RemoteOptions {
   model?: string;
 }
 
-/** @param url of the server, such as `https://images.example.com` or, for the page's own, `/` */
+/** An engine whose work a server does. @param url of the server, such as `https://images.example.com` or, for the page's own, `/` */
 export function connect(url: string | URL, options: RemoteOptions = {}): KontextEngine {
   return new RemoteKontext(new URL(url, globalThis.location?.href), options);
 }

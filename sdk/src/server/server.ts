@@ -12,6 +12,14 @@ import { pageFiles } from './page/page.ts';
 import { MemoryStore } from './stores/memory.ts';
 import { VERSION } from './version.ts';
 
+/** A queue and the store that its workers read and write. */
+export interface QueueAndStore {
+  /** Where jobs wait. */
+  queue: JobQueue;
+  /** Where their pictures lie. */
+  store: BlobStore;
+}
+
 /** Options of {@link createServer}. */
 export interface ServerOptions {
   /** A loaded model; the queue is in this process. */
@@ -19,7 +27,7 @@ export interface ServerOptions {
   /** Several loaded models, by name; the first is the default. */
   models?: readonly LocalModel[];
   /** Another queue than one in this process, with the store that its workers share. */
-  queue?: { queue: JobQueue; store: BlobStore };
+  queue?: QueueAndStore;
   /** Without `queue`: where pictures lie. Default: this process's memory, 1 GiB. */
   store?: BlobStore;
   /** Without `queue`: jobs that may wait before 429. Default 100. */
@@ -62,7 +70,7 @@ export interface KontextServer extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-/** @throws TypeError unless exactly one of `engine`, `models` and `queue` is given */
+/** A server without a socket. @throws TypeError unless exactly one of `engine`, `models` and `queue` is given */
 export function createServer(options: ServerOptions): KontextServer {
   const metrics = createMetrics({ process: options.processMetrics ?? true });
   const { queue, store } = queueOf(options, metrics);

@@ -4,12 +4,29 @@ import { KontextError, type KontextErrorCode } from '../../../../runtime/src/err
 
 import type { JobError } from '../jobs/types.ts';
 
+/** OpenAI's body of an answer that is not a success. */
+export interface ApiErrorBody {
+  /** What went wrong. */
+  error: {
+    /** What happened and what to do about it. */
+    message: string;
+    /** OpenAI's kind of error. */
+    type: string;
+    /** The request's field that is wrong. */
+    param: string | null;
+    /** Stable identifier. */
+    code: string;
+  };
+}
+
 /** An answer that is not a success. */
 export class ApiError extends Error {
   /** Always `ApiError`. */
   override readonly name = 'ApiError';
 
   /**
+   * Made by the server and its queues; public so that stores and queues of one's own can throw it.
+   *
    * @param status HTTP status
    * @param code stable identifier, in OpenAI's `error.code`
    * @param message what happened and what to do about it
@@ -32,7 +49,7 @@ export class ApiError extends Error {
   }
 
   /** The body of the answer, as OpenAI's clients expect it. */
-  toJSON(): { error: { message: string; type: string; param: string | null; code: string } } {
+  toJSON(): ApiErrorBody {
     const type = TYPES[this.status] ?? (this.status >= 500 ? 'server_error' : 'invalid_request_error');
     return { error: { message: this.message, type, param: this.extra.param ?? null, code: this.code } };
   }

@@ -18,13 +18,21 @@ export interface ApiKey {
   priority?: number;
 }
 
+/** What {@link makeKey} gives. */
+export interface NewKey {
+  /** For the client; stored nowhere. */
+  key: string;
+  /** For the key file. */
+  entry: ApiKey;
+}
+
 /** A new key and what the key file holds of it. */
-export function makeKey(id: string): { key: string; entry: ApiKey } {
+export function makeKey(id: string): NewKey {
   const key = `kx-${randomBytes(32).toString('base64url')}`;
   return { key, entry: { id, sha256: sha256(key) } };
 }
 
-/** @throws ApiError when the list is not one of {@link ApiKey} */
+/** The entries of a key file. @throws ApiError when the list is not one of {@link ApiKey} */
 export function checkKeys(value: unknown): ApiKey[] {
   if (!Array.isArray(value)) throw new ApiError(500, 'keys-invalid', 'The key file must hold a JSON array of keys.');
   const ids = new Set<string>();

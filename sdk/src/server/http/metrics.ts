@@ -15,7 +15,7 @@ export interface Metrics {
   contentType: string;
 }
 
-/** @param process also memory, event loop and garbage collection of this process */
+/** Counters and histograms of one process. @param process also memory, event loop and garbage collection of this process */
 export function createMetrics({ process = true }: { process?: boolean } = {}): Metrics {
   const registry = new Registry();
   if (process) collectDefaultMetrics({ register: registry, prefix: 'kontext_' });

@@ -4,8 +4,8 @@ import { editBody, generationBody, jobBody } from './schema.ts';
 
 type Json = Record<string, unknown>;
 
-/** @param version of the package */
-export function openApiDocument(version: string): Json {
+/** Paths, bodies and answers of the server. @param version of the package */
+export function openApiDocument(version: string): Record<string, unknown> {
   return {
     openapi: '3.1.0',
     info: {

@@ -12,6 +12,12 @@ export interface StoredPicture extends ImageSize {
   key: string;
 }
 
+/** Options of a job's engine call, as JSON holds them. */
+export interface JobOptions extends Record<string, unknown> {
+  /** What to make or to change. */
+  prompt: string;
+}
+
 /** One accepted request. Everything that decides the picture is in it, the seed too: run again, it gives the same pixels. */
 export interface JobSpec {
   /** Unguessable; also the start of its blobs' keys. */
@@ -25,7 +31,7 @@ export interface JobSpec {
   /** `edit` has pictures, `generate` has none. */
   kind: 'edit' | 'generate';
   /** Options of `edit()` or `generate()` without pictures, as JSON holds them. */
-  request: Record<string, unknown> & { prompt: string };
+  request: JobOptions;
   /** Decimal, because seeds go beyond 2⁵³. */
   seed: string;
   /** The picture to edit, then further references. */
@@ -98,7 +104,7 @@ export interface JobError {
   details?: Record<string, unknown>;
 }
 
-/** What ends a job: exactly one of these for every job accepted. */
+/** What ends a job: exactly one of these for every job accepted. `done` has its result, `failed` its error. */
 export type JobOutcome =
   | { type: 'done'; result: JobResult }
   | { type: 'failed'; error: JobError }
@@ -117,7 +123,10 @@ export type ProgressDetail =
   | { type: 'load'; component: string; loadedBytes: number; totalBytes: number }
   | { type: 'step'; image: number; step: number; steps: number; stepMs: number };
 
-/** A {@link JobEvent} before it is numbered. */
+/**
+ * A {@link JobEvent} before it is numbered: `queued` behind `ahead` others of its client or server; `running` for the `run`-th time;
+ * `progress` as the engine tells it; `partial`, a rough picture after `step` steps; then one {@link JobOutcome}.
+ */
 export type JobEventBody =
   | { type: 'queued'; ahead: number }
   | { type: 'running'; run: number }
@@ -145,6 +154,14 @@ export interface OfferedModel {
   name: string;
   /** Of its `kontext.json`. */
   defaults: ModelDefaults;
+}
+
+/** What an idempotency key stands for. */
+export interface RememberedJob {
+  /** Of the job. */
+  id: string;
+  /** Of the request that made it. */
+  digest: string;
 }
 
 /** What waits and what runs, as far as this process knows. */
@@ -176,7 +193,7 @@ export interface JobQueue {
   /** Drops a finished job and its pictures. */
   forget(id: string): Promise<void>;
   /** The id of the job that this client gave this key before, or `id` after remembering it. */
-  remember(client: string, idempotencyKey: string, id: string, digest: string): Promise<{ id: string; digest: string }>;
+  remember(client: string, idempotencyKey: string, id: string, digest: string): Promise<RememberedJob>;
   /** Models that some worker offers now. */
   models(): Promise<OfferedModel[]>;
   /** For waiting times and metrics. */

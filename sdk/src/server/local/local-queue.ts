@@ -14,6 +14,7 @@ import type {
   JobState,
   OfferedModel,
   QueueStats,
+  RememberedJob,
 } from '../jobs/types.ts';
 import { FairQueue } from './fair-queue.ts';
 
@@ -66,6 +67,7 @@ export class LocalQueue implements JobQueue {
   #idle: (() => void)[] = [];
   #draining = false;
 
+  /** Takes jobs for these models from now on. */
   constructor(
     models: readonly LocalModel[],
     private readonly store: BlobStore,
@@ -140,7 +142,7 @@ export class LocalQueue implements JobQueue {
     await this.store.remove(`${id}/`);
   }
 
-  async remember(client: string, key: string, id: string, digest: string): Promise<{ id: string; digest: string }> {
+  async remember(client: string, key: string, id: string, digest: string): Promise<RememberedJob> {
     const name = JSON.stringify([client, key]);
     const before = this.#keys.get(name);
     if (before) return before;

@@ -13,6 +13,7 @@ import type {
   JobState,
   OfferedModel,
   QueueStats,
+  RememberedJob,
 } from '../jobs/types.ts';
 import { connectRedis, unavailable } from './connect.ts';
 import { Doorbell } from './doorbell.ts';
@@ -158,7 +159,7 @@ export class RedisQueue implements JobQueue {
     await this.store.remove(`${id}/`);
   }
 
-  async remember(client: string, key: string, id: string, digest: string): Promise<{ id: string; digest: string }> {
+  async remember(client: string, key: string, id: string, digest: string): Promise<RememberedJob> {
     const name = keys.idempotency(client, key);
     const before = await this.#ask(() =>
       this.redis.set(name, JSON.stringify({ id, digest }), 'PX', this.options.keepMs, 'NX', 'GET'),

@@ -11,7 +11,7 @@ const SWEEP_INTERVAL_MS = 60_000;
 export class FolderStore implements BlobStore {
   readonly #sweep: NodeJS.Timeout;
 
-  /** @param root made when it is missing @param keepMs age at which a job's folder is removed; default one day */
+  /** Opens a folder. @param root made when it is missing @param keepMs age at which a job's folder is removed; default one day */
   constructor(
     private readonly root: string,
     private readonly keepMs = 86_400_000,

@@ -8,7 +8,7 @@ export class MemoryStore implements BlobStore {
   readonly #blobs = new Map<string, Uint8Array<ArrayBuffer>>();
   #bytes = 0;
 
-  /** @param maxBytes of all blobs together; default 1 GiB */
+  /** Empty. @param maxBytes of all blobs together; default 1 GiB */
   constructor(private readonly maxBytes = 2 ** 30) {}
 
   async put(key: string, bytes: Uint8Array): Promise<void> {
