@@ -46,11 +46,11 @@ export function randomWeight(
 }
 
 /**
- * Σ_s Σ_k a_s[m, k] · b[n, kOffset_s + k] in float64, `[m, n]` row-major, before the epilogue.
+ * Σ_s Σ_k a_s[m, k] · b[n, kOffset_s + k] in float64, `[m, n]` row-major, before the epilogue and without the path beside.
  * @param inputs whole buffers behind each segment's view
  */
 export function matmulReference(
-  spec: MatmulSpec,
+  spec: Pick<MatmulSpec, 'm' | 'n' | 'segments' | 'weight'>,
   inputs: readonly ArrayLike<number>[],
   weight: Float64Array,
 ): Float64Array {
@@ -88,7 +88,7 @@ export interface Tolerance {
  * @param halves values rounded to f16 on the way to an output: a quantised weight in an f16 tile, the output itself
  */
 export function matmulTolerance(spec: MatmulSpec, halves: number): Tolerance {
-  const k = spec.weight.cols;
+  const k = spec.weight.cols + (spec.beside?.weight.cols ?? 0);
   return { nmse: k * 2 ** -48 + halves * 9e-8, worst: 8 * Math.sqrt(k) * 2 ** -24 + 1e-6 + halves * 2.6e-3 };
 }
 
@@ -104,7 +104,11 @@ export async function checkMatmul(
   const next = gaussian(spec.m * 7919 + spec.n * 104729 + spec.weight.cols);
   const inputs = spec.segments.map(({ a }) => filled(a, next));
   const weight = randomWeight(spec.weight.format, spec.n, spec.weight.cols, next);
-  const { epilogue, out } = spec;
+  const { epilogue, out, beside } = spec;
+  const low = beside && {
+    a: filled(beside.a, next),
+    b: randomWeight(beside.weight.format, spec.n, beside.a.cols, next),
+  };
   const operands = epilogue.operands.map((o) =>
     filled({ type: o.type, rows: 1, cols: o.length, rowStride: o.length, offset: 0 }, next),
   );
@@ -112,12 +116,19 @@ export async function checkMatmul(
   const buffers = [
     ...inputs.map((data, s) => encode(spec.segments[s]!.a.type, data)),
     weight.bytes,
+    ...(low ? [encode(beside.a.type, low.a), low.b.bytes] : []),
     ...epilogue.operands.flatMap((o, i) => (i === epilogue.inPlace ? [] : [encode(o.type, operands[i]!)])),
     encode(out.type, before),
   ];
   if (buffers.length !== kernel.bindings.length) throw new Error(`${kernel.label}: ${kernel.bindings.length} bindings`);
   const results = await runKernel(gpu, kernel, buffers);
   const y = matmulReference(spec, inputs, weight.values);
+  if (low) {
+    const path = { m: spec.m, n: spec.n, segments: [{ a: beside.a }], weight: beside.weight };
+    matmulReference(path, [low.a], low.b.values).forEach((value, i) => {
+      y[i]! += value;
+    });
+  }
   const want = (row: number, col: number): number =>
     evaluate(
       epilogue.expr,
