@@ -8,6 +8,8 @@ export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   worker: async () => (await import('./commands/worker.ts')).worker,
   key: async () => (await import('./commands/key.ts')).key,
   doctor: async () => (await import('./commands/doctor.ts')).doctor,
+  lock: async () => (await import('./commands/lock.ts')).lock,
+  verify: async () => (await import('./commands/verify.ts')).verify,
   compile: async () => (await import('./commands/compile.ts')).compile,
   targets: async () => (await import('./commands/targets.ts')).targets,
   inspect: async () => (await import('./commands/inspect.ts')).inspect,
