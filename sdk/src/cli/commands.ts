@@ -4,13 +4,13 @@ import type { Command } from './grammar.ts';
 export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   edit: async () => (await import('./commands/edit.ts')).edit,
   generate: async () => (await import('./commands/generate.ts')).generate,
-  serve: async () => (await import('./commands/serve.ts')).serve,
-  worker: async () => (await import('./commands/worker.ts')).worker,
-  key: async () => (await import('./commands/key.ts')).key,
   doctor: async () => (await import('./commands/doctor.ts')).doctor,
   lock: async () => (await import('./commands/lock.ts')).lock,
   verify: async () => (await import('./commands/verify.ts')).verify,
   compile: async () => (await import('./commands/compile.ts')).compile,
   targets: async () => (await import('./commands/targets.ts')).targets,
   inspect: async () => (await import('./commands/inspect.ts')).inspect,
+  serve: async () => (await import('./commands/serve.ts')).serve,
+  worker: async () => (await import('./commands/worker.ts')).worker,
+  key: async () => (await import('./commands/key.ts')).key,
 };

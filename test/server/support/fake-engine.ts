@@ -10,15 +10,21 @@ import type { EditRequest, EditResult, GenerateRequest, KontextEngine } from '..
 export interface FakeOptions {
   /** Milliseconds a step. */
   stepMs?: number;
+  /** Pictures of 16×16 whatever was asked for: for those who only count. */
+  tiny?: boolean;
   /** Called at the start of each request; may throw. */
   onRequest?: (request: EditRequest | GenerateRequest) => void;
 }
 
-export function fakeEngine({ stepMs = 0, onRequest }: FakeOptions = {}): KontextEngine {
+export function fakeEngine({ stepMs = 0, tiny = false, onRequest }: FakeOptions = {}): KontextEngine {
   async function run(request: EditRequest | GenerateRequest): Promise<EditResult> {
     onRequest?.(request);
     const { steps, images, seed, size, prompt, maxSequenceLength, guidance } = checkRequest(request);
-    const { width, height } = typeof size === 'object' ? size : { width: 64, height: 64 };
+    const { width, height } = tiny
+      ? { width: 16, height: 16 }
+      : typeof size === 'object'
+        ? size
+        : { width: 64, height: 64 };
     request.onProgress?.({ type: 'stage', stage: 'denoise', progress: 0 });
     for (let step = 1; step <= steps; step++) {
       await pause(stepMs, request.signal);

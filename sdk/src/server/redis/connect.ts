@@ -6,6 +6,9 @@ import { type ScriptedRedis, withScripts } from './scripts.ts';
 
 /** Reconnecting begins at once and is tried at least this often. */
 const MAX_RECONNECT_MS = 2_000;
+/** A worker that starts together with Redis waits this long for it. */
+const FIRST_CONNECTION_MS = 30_000;
+const RETRY_MS = 500;
 /** A server's command waits this long for a Redis that is restarting; then its client is told to come again. */
 const COMMAND_TIMEOUT_MS = 10_000;
 
@@ -39,13 +42,19 @@ export async function connectRedis(
     if (complained) log.info({}, 'Redis answers again');
     complained = false;
   });
-  try {
-    await redis.connect();
-  } catch (cause) {
-    redis.disconnect();
-    throw new ApiError(503, 'queue-unavailable', `No Redis answers at ${hostOf(url)}: ${firstLine(cause)}`);
+  const until = Date.now() + (patient ? FIRST_CONNECTION_MS : 0);
+  for (;;) {
+    try {
+      await redis.connect();
+      return withScripts(redis);
+    } catch (cause) {
+      redis.disconnect();
+      if (Date.now() >= until) {
+        throw new ApiError(503, 'queue-unavailable', `No Redis answers at ${hostOf(url)}: ${firstLine(cause)}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
   }
-  return withScripts(redis);
 }
 
 /** A failure of Redis as the client sees it. */

@@ -138,7 +138,10 @@ export class RedisQueue implements JobQueue {
         yield event;
         if (event.type === 'done' || event.type === 'failed' || event.type === 'cancelled') return;
       }
-      if (entries.length === 0) await rung;
+      if (entries.length > 0) continue;
+      // Dropped, or never there: nothing will come.
+      if ((await this.redis.exists(keys.job(id)).catch(() => 1)) === 0) return;
+      await rung;
     }
   }
 

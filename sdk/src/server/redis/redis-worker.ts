@@ -22,6 +22,8 @@ export interface RedisWorkerOptions {
   lockMs?: number;
   /** How long finished jobs are kept, in milliseconds. Default one hour. */
   keepMs?: number;
+  /** Jobs at the same time for each model. Default 1: an engine runs one; more is for those that stand for several. */
+  concurrency?: number;
   /** Told of every job that ends here, for metrics. */
   onEnd?: (spec: JobSpec, outcome: JobOutcome, times: { waitMs: number; runMs: number }) => void;
   /** Default: says nothing. */
@@ -89,7 +91,8 @@ export class RedisWorker {
     }
     const subscriber = redis.duplicate();
     subscriber.on('error', () => {});
-    const waiters = models.map(() => {
+    const loops = models.flatMap((model) => Array.from({ length: options.concurrency ?? 1 }, () => model));
+    const waiters = loops.map(() => {
       const waiter = redis.duplicate();
       waiter.on('error', () => {});
       return waiter;
@@ -101,7 +104,7 @@ export class RedisWorker {
     await subscriber.subscribe(CANCEL);
     await worker.#report();
     worker.#reporter = setInterval(() => void worker.#report().catch(() => {}), REPORT_EVERY_MS);
-    for (const [i, model] of models.entries()) worker.#loops.push(worker.#loop(model, waiters[i]!));
+    for (const [i, model] of loops.entries()) worker.#loops.push(worker.#loop(model, waiters[i]!));
     return worker;
   }
 
