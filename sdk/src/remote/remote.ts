@@ -196,10 +196,11 @@ function progressOf(event: ReceivedEvent, progress: number): ProgressEvent {
 
 async function resultOf(events: readonly ReceivedEvent[], totalMs: number): Promise<EditResult> {
   const images = await Promise.all(events.map(pictureOf));
-  const { seed, options, truncated, timings } = events[0]!.kontext as {
+  const { seed, options, truncated, evaluations, timings } = events[0]!.kontext as {
     seed: string;
     options: EditResult['options'] & ImageSize;
     truncated: boolean;
+    evaluations: number;
     timings: EditResult['timings'];
   };
   const exact = BigInt(seed);
@@ -210,6 +211,7 @@ async function resultOf(events: readonly ReceivedEvent[], totalMs: number): Prom
     seed: exact <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(exact) : exact,
     options,
     truncated,
+    evaluations,
     timings: { ...timings, totalMs },
     memory: { weightBytes: 0, activationBytes: 0, peakBytes: 0 },
   };

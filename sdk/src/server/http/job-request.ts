@@ -58,7 +58,13 @@ export function jobFrom(
   const kind = pictures.length > 0 ? 'edit' : 'generate';
   // Everything but the pictures' content is checked before the job is accepted.
   const placeholder =
-    kind === 'edit' ? { image: pictures[0]!.key, references: pictures.slice(1).map(({ key }) => key) } : {};
+    kind === 'edit'
+      ? {
+          image: pictures[0]!.key,
+          references: pictures.slice(1).map(({ key }) => key),
+          ...(mask && { mask: mask.key }),
+        }
+      : {};
   const checked = checkRequest(
     { ...request, ...placeholder } as unknown as EditRequest | GenerateRequest,
     model.defaults,

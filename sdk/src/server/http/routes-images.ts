@@ -128,8 +128,8 @@ async function stored({ store }: ServerContext, { key }: JobImage): Promise<Uint
 }
 
 /** Beyond OpenAI's fields: what it takes to make the same picture again. */
-export function details({ seed, options, truncated, timings }: JobResult): Record<string, unknown> {
-  return { seed, options, truncated, timings };
+export function details({ seed, options, truncated, evaluations, timings }: JobResult): Record<string, unknown> {
+  return { seed, options, truncated, evaluations, timings };
 }
 
 /** OpenAI's names for token counts. */

@@ -83,6 +83,7 @@ async function attemptJob(
     options: result.options,
     truncated: result.truncated,
     usage: usageOf(result),
+    evaluations: result.evaluations,
     timings: result.timings,
   };
 }

@@ -90,6 +90,8 @@ export interface JobResult {
   truncated: boolean;
   /** Tokens. */
   usage: TokenUsage;
+  /** Evaluations of the transformer. */
+  evaluations: number;
   /** Milliseconds of each stage. */
   timings: Timings;
 }
