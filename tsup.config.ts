@@ -19,6 +19,7 @@ export default defineConfig({
       element: 'sdk/src/element/element.ts',
       remote: 'sdk/src/remote/remote.ts',
       server: 'sdk/src/server/index.ts',
+      'strings-de': 'sdk/src/element/strings-de.ts',
     },
   },
   external: ['webgpu', 'sharp', 'hono', '@hono/node-server', 'zod', 'prom-client', 'pino', 'bullmq', 'ioredis'],
