@@ -7,6 +7,8 @@ import { REQUEST_OPTIONS, type RequestOption } from '../../kontext/options.ts';
 export const MAX_IMAGES = 10;
 /** Largest `partial_images`: OpenAI's bound. */
 export const MAX_PARTIAL_IMAGES = 3;
+/** Steps of a request, and one more. */
+const MAX_NUMBERS = 1001;
 /** Characters of a prompt: OpenAI's bound. */
 const MAX_TEXT = 32_000;
 
@@ -32,7 +34,8 @@ function tableFields(): Record<string, z.ZodType> {
   return fields;
 }
 
-function fieldOf(option: RequestOption): z.ZodType {
+/** Undefined for kinds that JSON from a client must not fill: a string that is a path or a URL to the engine. */
+function fieldOf(option: RequestOption): z.ZodType | undefined {
   switch (option.kind) {
     case 'choice':
       return z.enum(option.choices as [string, ...string[]]);
@@ -46,9 +49,10 @@ function fieldOf(option: RequestOption): z.ZodType {
       return z.union([z.number().int(), z.string().regex(/^-?\d{1,20}$/)]);
     case 'text':
       return z.string().max(MAX_TEXT);
+    case 'numbers':
+      return z.array(z.number()).min(1).max(MAX_NUMBERS);
     default:
-      // A kind without a form in JSON: the SDK checks it.
-      return z.json();
+      return undefined;
   }
 }
 
