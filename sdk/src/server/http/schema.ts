@@ -25,11 +25,10 @@ export const NOT_UNDER_KONTEXT: Readonly<Record<string, string>> = {
 function tableFields(): Record<string, z.ZodType> {
   const fields: Record<string, z.ZodType> = {};
   for (const [name, option] of Object.entries<RequestOption>(REQUEST_OPTIONS)) {
-    if (name in NOT_UNDER_KONTEXT) continue;
+    const field = name in NOT_UNDER_KONTEXT ? undefined : fieldOf(option);
+    if (!field) continue;
     const only = option.only === undefined ? '' : 'edits: ';
-    fields[name] = fieldOf(option)
-      .describe(only + option.help)
-      .optional();
+    fields[name] = field.describe(only + option.help).optional();
   }
   return fields;
 }
