@@ -1,6 +1,7 @@
 // Paths of files below a folder on disk: a name leads nowhere else, and neither does a link, save into the hub cache it belongs to.
 // Names come from indexes and manifests; folders are unpacked from archives, which can hold links to anywhere (Node, Deno).
 import { KontextError, shown } from '../../../runtime/src/errors.ts';
+import { refusedPermission } from '../../../runtime/src/permission.ts';
 import { isPlainSegment } from './place-names.ts';
 
 /**
@@ -18,7 +19,12 @@ export async function pathBelow(folder: string, name: string): Promise<string | 
   if (typeof name !== 'string' || !name.split('/').every(isPlainSegment))
     throw outside(folder, name, 'is not the name of a file below');
   const path = `${folder}/${name}`;
-  const real = await realpath(path).catch(() => undefined);
+  const real = await realpath(path).catch((cause: unknown) => {
+    const refused = refusedPermission(cause);
+    if (refused)
+      throw new KontextError('weights-invalid', `Cannot open ${path}. ${refused}`, { file: path }, { cause });
+    return undefined;
+  });
   if (real === undefined || !(await stat(real).catch(() => undefined))?.isFile()) return undefined;
   const within = (base: string) => {
     const way = relative(base, real);
