@@ -1,14 +1,14 @@
 // The command line end to end on the reference's tiny model: the same picture, latents in and out, and every wrong input.
 // In this process, apart from Ctrl-C, which needs one of its own.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { runCommand } from '../../sdk/src/cli/command.ts';
-import { writeLatents } from '../../sdk/src/cli/latents-file.ts';
+import { latentsBytes } from '../../sdk/src/cli/latents-file.ts';
 import { decodeImage } from '../../sdk/src/image/node.ts';
 import { readPngText } from '../../sdk/src/image/png-text.ts';
 import { pipelineFile, pipelineRuns, writePipelineModel } from '../support/pipeline-model.ts';
@@ -70,7 +70,7 @@ describe('kontext edit', { timeout: TIMEOUT }, () => {
 
   it('starts from given latents', async () => {
     const noise = floatTensor(readSafetensors(pipelineFile('edit.safetensors')), 'mid.latents_initial');
-    await writeLatents(at('noise.safetensors'), [noise]);
+    await writeFile(at('noise.safetensors'), latentsBytes([noise]));
     const common = ['edit', input, run.prompts[0]!, ...small()];
     expect((await kontext(...common, '-o', at('a.png'), '--latents', at('noise.safetensors'))).code).toBe(0);
     expect((await kontext(...common, '-o', at('b.png'), '--seed', '42')).code).toBe(0);
@@ -86,6 +86,79 @@ describe('kontext edit', { timeout: TIMEOUT }, () => {
       expect((await kontext('edit', input, 'x', ...small(), '-o', at(name))).code).toBe(0);
       expect((await sharp(at(name)).metadata()).format).toBe(format);
     }
+  });
+
+  it('edits several pictures with one model, passes over a bad one, and does not exit with 0', async () => {
+    await mkdir(at('photos'));
+    for (const name of ['1.png', '3.png']) await cp(input, at(join('photos', name)));
+    await writeFile(at('photos/2.png'), 'no picture');
+    const { code, out, err } = await kontext('edit', at('photos'), 'x', ...small(), '--json', '-o', `${at('out')}/`);
+    expect(code).toBe(2);
+    expect(err).toMatch(/1 of 3 pictures failed: .*2.png/);
+    const lines = out.split('\n').map((line) => JSON.parse(line));
+    expect(lines).toMatchObject([
+      { input: at('photos/1.png'), output: at('out/1.png') },
+      { input: at('photos/2.png'), error: { code: 'image-invalid' } },
+      { input: at('photos/3.png'), output: at('out/3.png') },
+      { done: 2, failed: 1 },
+    ]);
+    expect((await readdir(at('out'))).sort()).toEqual(['1.png', '3.png']);
+    // What the first run wrote is not replaced unasked.
+    const again = await kontext('edit', at('photos'), 'x', ...small(), '-o', at('out'));
+    expect([again.code, again.err]).toEqual([2, expect.stringMatching(/1.png, .*3.png exist. Give --force/)]);
+  });
+
+  it('makes several pictures of one, numbered', async () => {
+    const args = [
+      'edit',
+      input,
+      'x',
+      ...small(),
+      '--images',
+      '2',
+      '--seed',
+      '7',
+      '--metadata',
+      '-o',
+      at('several.png'),
+    ];
+    expect((await kontext(...args)).code).toBe(0);
+    for (const [i, name] of ['several-1.png', 'several-2.png'].entries())
+      expect(JSON.parse(readPngText(await readFile(at(name)))!)).toMatchObject({ seed: `${7 + i}` });
+  });
+
+  it('reads standard input and writes standard output, and nothing else there', async () => {
+    const root = new URL('../..', import.meta.url).pathname;
+    const args = ['--import', 'tsx', 'sdk/src/cli/main.ts', 'edit', '-', 'x', ...small(), '--json', '-o', '-'];
+    const child = spawn(process.execPath, args, { cwd: root, stdio: ['pipe', 'pipe', 'pipe'] });
+    child.stdin.end(await readFile(input));
+    const [out, err]: [Buffer[], Buffer[]] = [[], []];
+    child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
+    child.stderr.on('data', (chunk: Buffer) => err.push(chunk));
+    const code = await new Promise((resolve) => child.on('close', resolve));
+    expect(code, String(Buffer.concat(err))).toBe(0);
+    expect(await sharp(Buffer.concat(out)).metadata()).toMatchObject({ format: 'png', width: 96, height: 64 });
+    // The report is all that standard error has: none of Dawn's warnings, no progress, no escape codes.
+    expect(JSON.parse(String(Buffer.concat(err)))).toMatchObject({ output: '-' });
+  });
+
+  it('keeps a picture that cannot be written', async () => {
+    await mkdir(at('gone'));
+    const stages = vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
+      if (!String(text).includes('denoising')) return true;
+      rmSync(at('gone'), { recursive: true });
+      writeFileSync(at('gone'), 'in the way');
+      return true;
+    });
+    const args = [...small().filter((arg) => arg !== '--quiet'), '--save-latents', at('late.safetensors')];
+    const { code, err } = await kontext('edit', input, 'x', ...args, '-o', at('gone/late.png'));
+    stages.mockRestore();
+    expect(code).toBe(2);
+    const kept = /It is kept in (\S+)\.$/m.exec(err)?.[1];
+    expect((await sharp(kept).metadata()).width).toBe(96);
+    await rm(join(kept!, '..'), { recursive: true });
+    // What could be written is.
+    expect(existsSync(at('late.safetensors'))).toBe(true);
   });
 
   it('leaves no file when it is stopped with Ctrl-C', async () => {
@@ -164,6 +237,20 @@ describe('wrong inputs', { timeout: TIMEOUT }, () => {
       4,
       /127.0.0.1:9/,
     ],
+    [
+      'several pictures for one file',
+      () => ['edit', input, input, 'x', ...small(), '-o', at('no.png')],
+      2,
+      /Give a folder/,
+    ],
+    ['metadata that no JPEG keeps', () => edit(input, 'x', '-o', at('no.jpg'), '--metadata'), 2, /PNG files only/],
+    [
+      'a missing reference',
+      () => edit(input, 'x', '-o', at('no.png'), '--reference', at('r.png')),
+      2,
+      /reference .*r.png cannot/,
+    ],
+    ['two ways to say a size', () => edit(input, 'x', '-o', at('no.png'), '--size', '64x64'), 2, /--size, or --width/],
     ['a folder to write in that is not there', () => edit(input, 'x', '-o', at('absent/no.png')), 2, /Cannot write/],
   ])('%s: message, exit code, nothing written', async (_, args, code, message) => {
     const result = await kontext(...args());

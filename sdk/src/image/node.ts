@@ -85,6 +85,11 @@ export async function saveImage(path: string, image: PixelImage, options: Encode
   await writeWhole(path, await encodeImage(image, formatOf(path), options));
 }
 
+/** @throws KontextError `image-invalid` where files cannot be written, because sharp is not installed: to know it before the work */
+export async function assertCanEncode(): Promise<void> {
+  await loadSharp();
+}
+
 /** The format a file name asks for. */
 export function formatOf(path: string): ImageFormat {
   const format = FORMATS[extname(path).toLowerCase()];

@@ -8,6 +8,7 @@ import type { PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { openPrograms, type Programs } from '../programs/sources.ts';
+import { namesOf, refuseUnknown } from './known-options.ts';
 import { patches } from './latents.ts';
 import {
   type ChoiceOption,
@@ -102,6 +103,9 @@ export class Engine implements KontextEngine {
    * @internal
    */
   static async open(platform: Platform, source: ModelSource, options: LoadOptions = {}): Promise<Engine> {
+    refuseUnknown(options, LOAD_KEYS, 'Kontext.load');
+    refuseUnknown(options.device ?? {}, DEVICE_KEYS, 'device');
+    refuseUnknown(options.host ?? {}, HOST_KEYS, 'host');
     const checked = { ...options, ...checkChoices(options) };
     const { signal, previewDecoder } = options;
     // Asked for before anything is fetched: without one, nothing of a model is of use. Not kept, because adapters expire.
@@ -151,6 +155,7 @@ export class Engine implements KontextEngine {
 
   prepare(request: PrepareRequest = {}): Promise<void> {
     const { signal, onProgress } = request;
+    refuseUnknown(request, PREPARE_KEYS, 'prepare()');
     const tracker = new ProgressTracker(onProgress);
     return this.#queue.run(
       async (joined) => {
@@ -308,6 +313,36 @@ async function prepareShapes({ model, parts }: PipelineContext, request: Prepare
   for (const reference of references) await parts.bind({ component: 'vae-encode', ...reference }, work);
   await parts.bind({ component: 'vae-decode', ...target }, work);
 }
+
+const LOAD_KEYS = namesOf<LoadOptions>({
+  precision: true,
+  conditioning: true,
+  quantization: true,
+  memory: true,
+  device: true,
+  host: true,
+  programs: true,
+  previewDecoder: true,
+  signal: true,
+});
+const DEVICE_KEYS = namesOf<OpenDeviceOptions>({
+  adapter: true,
+  powerPreference: true,
+  backend: true,
+  unchecked: true,
+  dawnToggles: true,
+  gpu: true,
+});
+const HOST_KEYS = namesOf<HostOptions>({ wasm: true, wasmUrl: true });
+const PREPARE_KEYS = namesOf<PrepareRequest>({
+  width: true,
+  height: true,
+  references: true,
+  steps: true,
+  maxSequenceLength: true,
+  signal: true,
+  onProgress: true,
+});
 
 type Choices = { [K in keyof typeof LOAD_OPTIONS]: (typeof LOAD_OPTIONS)[K]['choices'][number] };
 

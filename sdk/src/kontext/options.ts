@@ -118,7 +118,7 @@ export const REQUEST_OPTIONS = {
   /** @see {@link RequestOptions.images} */
   images: integer(1, 1, 64, 'pictures to make, with the seeds seed, seed+1, …'),
   /** @see {@link RequestOptions.seed} */
-  seed: value('seed', 'random', 'of the noise, as `torch.Generator("cpu")`'),
+  seed: value('seed', 'random', 'of the noise, as `torch.Generator("cpu")`; below 0 is random'),
   /** @see {@link EditRequest.size} */
   size: value('size', 'auto', 'auto, input, or width x height in multiples of 16'),
   /** @see {@link RequestOptions.negativePrompt} */

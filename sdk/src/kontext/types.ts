@@ -43,8 +43,8 @@ export interface RequestOptions {
   /** Distilled guidance, an input of the transformer, 0 to 100; default 2.5, as FLUX.1 Kontext [dev] is published with. */
   guidance?: number;
   /**
-   * Of the noise, as `torch.Generator('cpu').manual_seed(seed)`: −2⁶³ to 2⁶⁴ − 1, from 2⁵³ on as a bigint. Drawn at random when absent
-   * and told in the result.
+   * Of the noise, as `torch.Generator('cpu').manual_seed(seed)`: 0 to 2⁶⁴ − 1, from 2⁵³ on as a bigint. Drawn at random when absent or
+   * below 0, and told in the result.
    */
   seed?: number | bigint;
   /** Rescales the size to this many pixels as the reference pipeline does: aspect kept, sides floored to multiples of 16. */

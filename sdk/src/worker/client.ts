@@ -94,7 +94,8 @@ export class WorkerEngine implements KontextEngine {
     const { signal, onProgress, ...plain } = request;
     const transfer: Transferable[] = [];
     if (plain.image) plain.image = await toPortable(plain.image, 'input image', transfer);
-    if (plain.references) {
+    // What is no list is refused in the worker, like every other wrong option.
+    if (Array.isArray(plain.references)) {
       plain.references = await Promise.all(
         plain.references.map((image, i) => toPortable(image, `reference image ${i + 1}`, transfer)),
       );
