@@ -1,6 +1,7 @@
 // The package's entry in pages and workers: the engine with pictures from whatever a browser can show.
 // It runs in the thread that imports it; `worker/client.ts` offers the same behind a worker.
 import { cachedFiles } from './cache/model-cache.ts';
+import { isHubAddress } from './hub/address.ts';
 import { decodeImage } from './image/browser.ts';
 import { Engine, type LoadOptions as EngineOptions } from './kontext/kontext.ts';
 import type { ModelSource } from './model/open.ts';
@@ -20,15 +21,20 @@ export const Kontext = {
   /**
    * Opens a model and a GPU; weights are read by the requests that need them.
    *
-   * @param source URL of a folder in diffusers' or BFL's layout, single files (URLs, Files, bytes), or an own {@link ModelFiles}
+   * @param source URL of a folder or `hf:owner/name`, in diffusers' or BFL's layout, single files (URLs, Files, bytes), or an own {@link ModelFiles}
    * @throws KontextError `webgpu-unavailable`, `weights-invalid`, `tokenizer-invalid`, `download-failed`, `feature-missing`,
    *   `invalid-request`
    */
   load(source: ModelSource, { cache = true, ...options }: LoadOptions = {}): Promise<Kontext> {
     if (typeof options.programs === 'string') options.programs = pageUrl(options.programs);
     if (typeof source !== 'string' && !(source instanceof URL)) return Engine.open({ decodeImage }, source, options);
+    if (isHubAddress(source)) return Engine.open({ decodeImage }, source, options);
     const url = pageUrl(source);
-    return Engine.open({ decodeImage }, cache ? cachedFiles(url) : url, options);
+    return Engine.open(
+      { decodeImage },
+      cache ? cachedFiles(url, { request: { access: options.access } }) : url,
+      options,
+    );
   },
 };
 
@@ -44,6 +50,8 @@ export type { UrlBytesOptions } from '../../runtime/src/weights/url.ts';
 export { type CacheOptions, cachedFiles, clearCache } from './cache/model-cache.ts';
 export type { PieceStore } from './cache/store.ts';
 export type { HostOptions } from './host/module.ts';
+export type { HubOptions } from './hub/repository.ts';
+export type { DownloadProgress } from './hub/transfer.ts';
 export {
   type BlobOptions,
   decodeImage,

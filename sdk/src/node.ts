@@ -12,7 +12,7 @@ export const Kontext = {
   /**
    * Opens a model and a GPU; weights are read by the requests that need them.
    *
-   * @param source folder (path or URL) in diffusers' or BFL's layout, single files, or an own {@link ModelFiles}
+   * @param source folder (path, URL or `hf:owner/name`) in diffusers' or BFL's layout, single files, or an own {@link ModelFiles}
    * @throws KontextError `webgpu-unavailable`, `weights-invalid`, `tokenizer-invalid`, `download-failed`, `feature-missing`,
    *   `invalid-request`
    */
@@ -29,6 +29,8 @@ export type { SubgroupMatrixConfig } from '../../runtime/src/program/types.ts';
 export type { ByteSource } from '../../runtime/src/weights/bytes.ts';
 export type { UrlBytesOptions } from '../../runtime/src/weights/url.ts';
 export type { HostOptions } from './host/module.ts';
+export type { HubOptions } from './hub/repository.ts';
+export type { DownloadProgress } from './hub/transfer.ts';
 export { decodeImage, type EncodeOptions, encodeImage, type ImageFormat, saveImage } from './image/node.ts';
 export type { PixelImage } from './image/pixels.ts';
 export { readPngText } from './image/png-text.ts';

@@ -28,6 +28,7 @@ export class KontextDevice {
   private readonly pipelines = new Map<string, Promise<CompiledKernel>>();
   private readonly buffers = new Set<GPUBuffer>();
   private bytes = 0;
+  private peakBytes = 0;
   private readonly onUncaptured = ({ error }: GPUUncapturedErrorEvent) => {
     this.uncapturedErrors.push(errorFrom(error, 'outside any call'));
   };
@@ -47,9 +48,9 @@ export class KontextDevice {
     return this.device.queue;
   }
 
-  /** Buffers made by {@link allocate} and not freed. */
-  get memory(): { buffers: number; bytes: number } {
-    return { buffers: this.buffers.size, bytes: this.bytes };
+  /** Buffers made by {@link allocate} and not freed; `peakBytes` is the largest sum there has been. */
+  get memory(): { buffers: number; bytes: number; peakBytes: number } {
+    return { buffers: this.buffers.size, bytes: this.bytes, peakBytes: this.peakBytes };
   }
 
   /** Throws `device-lost` or `closed` once the device is gone. */
@@ -135,6 +136,7 @@ export class KontextDevice {
       );
       this.buffers.add(buffer);
       this.bytes += size;
+      this.peakBytes = Math.max(this.peakBytes, this.bytes);
       return buffer;
     } catch (error) {
       made?.destroy();

@@ -5,6 +5,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   edit: async () => (await import('./commands/edit.ts')).edit,
   generate: async () => (await import('./commands/generate.ts')).generate,
   doctor: async () => (await import('./commands/doctor.ts')).doctor,
+  download: async () => (await import('./commands/download.ts')).download,
   lock: async () => (await import('./commands/lock.ts')).lock,
   verify: async () => (await import('./commands/verify.ts')).verify,
   compile: async () => (await import('./commands/compile.ts')).compile,

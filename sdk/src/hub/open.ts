@@ -27,13 +27,17 @@ export async function openHub(text: string, load: HubLoad = {}): Promise<ModelFi
     await downloadToPage(repository, files, await neededFiles(files, signal), load);
     return files;
   }
-  const { cachedSnapshot } = await import('./cache-folder.ts');
+  const { cachedSnapshot, downloadFolder } = await import('./cache-folder.ts');
   const snapshot = await cachedSnapshot(address);
   if (snapshot && (await isComplete(snapshot, signal))) return folderFiles(snapshot);
   if (environment('HF_HUB_OFFLINE') === '1') {
     throw new KontextError('download-failed', `${text} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it.`);
   }
-  return folderFiles(await downloadHub(text, load));
+  const repository = await openRepository(address, load, signal);
+  // Files have their names only when they are whole.
+  const folder = await downloadFolder(address.repository, repository.commit, load.folder);
+  if (await isComplete(folder, signal)) return folderFiles(folder);
+  return folderFiles(await downloadFiles(repository, await neededFiles(remoteFiles(repository), signal), load));
 }
 
 /**

@@ -1,4 +1,5 @@
 // Moves a file in parallel ranges, hands its bytes on in order, and tells of progress over all files.
+import { throwIfAborted } from '../../../runtime/src/errors.ts';
 import type { ByteSource } from '../../../runtime/src/weights/byte-source.ts';
 
 /** How a download gets on, over all of its files. */
@@ -42,6 +43,7 @@ export async function transfer(
     for (let i = 0; i < PARALLEL; i++) ask();
     for (let range = coming.shift(); range; range = coming.shift()) {
       const bytes = await range;
+      throwIfAborted(signal);
       ask();
       await take(bytes);
     }

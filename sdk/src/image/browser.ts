@@ -1,6 +1,8 @@
 // Pictures in a page or worker: everything a browser can show becomes pixels, and pixels become files, bitmaps, canvases.
 // The platform decodes; what is decided here is only that no colour changes on the way.
+
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
+import { type AccessPolicy, checkAccess } from '../../../runtime/src/net/access.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { pageUrl } from '../worker/page-url.ts';
 import { checkImageSize, checkPixels, type PixelImage } from './pixels.ts';
@@ -24,13 +26,19 @@ export interface BlobOptions {
  * converted to sRGB; an opaque sRGB picture keeps every byte.
  *
  * @param role what the picture is for, named in errors; default `picture`
+ * @param access which hosts may be asked for it; default all
  * @throws KontextError `image-invalid`, `download-failed`, `aborted`
  */
-export async function decodeImage(input: ImageInput, role = 'picture', signal?: AbortSignal): Promise<PixelImage> {
+export async function decodeImage(
+  input: ImageInput,
+  role = 'picture',
+  signal?: AbortSignal,
+  access?: AccessPolicy,
+): Promise<PixelImage> {
   if (isPixels(input)) return checkPixels(input, role);
   if (isElement(input)) await elementReady(input, role);
   if (isDrawable(input)) return drawn(input, role);
-  const blob = await fileOf(input, role, signal);
+  const blob = await fileOf(input, role, signal, access);
   let bitmap: ImageBitmap;
   try {
     // premultiplyAlpha none: the bitmap keeps the file's own bytes until it is laid over white.
@@ -193,7 +201,7 @@ function sizeOf(source: Drawable): { width: number; height: number } {
   return { width: source.width, height: source.height };
 }
 
-async function fileOf(input: ImageInput, role: string, signal?: AbortSignal): Promise<Blob> {
+async function fileOf(input: ImageInput, role: string, signal?: AbortSignal, access?: AccessPolicy): Promise<Blob> {
   if (input instanceof Blob) return input;
   if (input instanceof Uint8Array || input instanceof ArrayBuffer) return new Blob([input as BlobPart]);
   if (input instanceof ImageData) {
@@ -206,6 +214,8 @@ async function fileOf(input: ImageInput, role: string, signal?: AbortSignal): Pr
     throw new KontextError('image-invalid', `The ${role} is no picture: give a Blob, URL, canvas, <img> or pixels.`);
   }
   try {
+    const url = new URL(input, location.href);
+    if (access && /^https?:$/.test(url.protocol)) checkAccess(url, access);
     const response = await fetch(input, { signal: signal ?? null });
     if (!response.ok) throw new Error(`HTTP ${response.status}`);
     return await response.blob();

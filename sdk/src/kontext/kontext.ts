@@ -3,10 +3,14 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { findAdapter, type OpenDeviceOptions } from '../../../runtime/src/gpu/open.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
+import type { AccessPolicy } from '../../../runtime/src/net/access.ts';
 import { type HostOptions, loadHost } from '../host/module.ts';
+import type { HubOptions } from '../hub/repository.ts';
+import type { DownloadProgress } from '../hub/transfer.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
+import { resolveFile, resolveSource } from '../model/resolve.ts';
 import { openPrograms, type Programs } from '../programs/sources.ts';
 import { namesOf, refuseUnknown } from './known-options.ts';
 import { patches } from './latents.ts';
@@ -44,7 +48,7 @@ import type {
 /** What an environment provides. */
 export interface Platform {
   /** @param role what the picture is for, named in errors */
-  decodeImage(input: ImageInput, role: string, signal?: AbortSignal): Promise<PixelImage>;
+  decodeImage(input: ImageInput, role: string, signal?: AbortSignal, access?: AccessPolicy): Promise<PixelImage>;
 }
 
 /** Options of `Kontext.load`; defaults are in `LOAD_OPTIONS`. */
@@ -71,6 +75,15 @@ export interface LoadOptions {
    * a linear map fitted for the model's autoencoder, at 1/8 of the size.
    */
   previewDecoder?: FileInput;
+  /** For models on the Hugging Face hub (`hf:owner/name`): token, mirror, folder for downloads. */
+  hub?: HubOptions;
+  /**
+   * Which hosts may be asked for the model and for pictures of requests, redirects included. Servers that fetch pictures which
+   * their users name set `{ privateAddresses: 'refuse' }`. Default: all.
+   */
+  access?: AccessPolicy;
+  /** Told of downloads from the hub, over all files: bytes, rate, time left. */
+  onDownload?: (event: DownloadProgress) => void;
   /** Cancels loading: it rejects with `aborted`. */
   signal?: AbortSignal;
 }
@@ -110,9 +123,13 @@ export class Engine implements KontextEngine {
     const { signal, previewDecoder } = options;
     // Asked for before anything is fetched: without one, nothing of a model is of use. Not kept, because adapters expire.
     await findAdapter(deviceOptions(options));
-    let model = await openModel(source, signal);
+    const { hub, access, onDownload } = options;
+    const place = { ...hub, signal, access, onProgress: onDownload };
+    let model = await openModel(await resolveSource(source, place), signal);
     try {
-      if (previewDecoder !== undefined) model = await withPreviewDecoder(model, previewDecoder, signal);
+      if (previewDecoder !== undefined) {
+        model = await withPreviewDecoder(model, await resolveFile(previewDecoder, place), signal);
+      }
       const engine = new Engine(platform, model, checked, await loadHost(options.host));
       await engine.#ready();
       return engine;
@@ -150,7 +167,9 @@ export class Engine implements KontextEngine {
   }
 
   session(image: ImageInput): Session {
-    return new Session(this, image, (input) => this.platform.decodeImage(input, 'picture of the session'));
+    return new Session(this, image, (input) =>
+      this.platform.decodeImage(input, 'picture of the session', undefined, this.options.access),
+    );
   }
 
   prepare(request: PrepareRequest = {}): Promise<void> {
@@ -197,7 +216,7 @@ export class Engine implements KontextEngine {
     const pictures: PixelImage[] = [];
     for (const [i, input] of request.references.entries()) {
       const role = i === 0 ? 'input image' : `reference image ${i}`;
-      pictures.push(await this.platform.decodeImage(input, role, signal));
+      pictures.push(await this.platform.decodeImage(input, role, signal, this.options.access));
     }
     const work: Work = { signal, tracker, loadMs: 0 };
     return this.#guarded(async (context) => {
@@ -323,6 +342,9 @@ const LOAD_KEYS = namesOf<LoadOptions>({
   host: true,
   programs: true,
   previewDecoder: true,
+  hub: true,
+  access: true,
+  onDownload: true,
   signal: true,
 });
 const DEVICE_KEYS = namesOf<OpenDeviceOptions>({

@@ -43,7 +43,6 @@ export class Parts {
   readonly #bound = new Map<Component['component'], { key: string; executable: Executable }>();
   readonly #stores: Record<PartName, WeightStore> & { preview?: WeightStore };
   readonly #slabs: SlabPool;
-  #peakBytes = 0;
 
   private constructor(
     readonly gpu: KontextDevice,
@@ -110,7 +109,6 @@ export class Parts {
       ...(ports && { ports }),
       signal: work.signal,
       onProgress: ({ phase, done, total }) => {
-        this.#measure();
         if (phase === 'kernels') return work.tracker.send({ type: 'compile', component, done, total });
         const now = performance.now();
         work.tracker.finish(`load ${component}`, done - loaded, now - last);
@@ -118,7 +116,6 @@ export class Parts {
         work.tracker.send({ type: 'load', component, loadedBytes: done, totalBytes: total });
       },
     });
-    this.#measure();
     work.loadMs += performance.now() - started;
     this.#bound.set(component, { key: JSON.stringify(request), executable });
     return executable;
@@ -132,7 +129,6 @@ export class Parts {
   ): Promise<number> {
     const { milliseconds } = await executable.run({ ...options, signal: work.signal });
     work.tracker.finish(`run ${executable.program.component}`, programFlops(executable.program), milliseconds);
-    this.#measure();
     return milliseconds;
   }
 
@@ -146,7 +142,6 @@ export class Parts {
   /** A buffer of its own, counted in the memory; give it back with {@link free}. */
   async allocate(label: string, bytes: number, usage: GPUBufferUsageFlags): Promise<GPUBuffer> {
     const buffer = await this.gpu.allocate(label, bytes, usage);
-    this.#measure();
     return buffer;
   }
 
@@ -169,8 +164,8 @@ export class Parts {
 
   get memory(): MemoryUse {
     const weightBytes = Object.values(this.#stores).reduce((sum, store) => sum + store.memory.bytes, 0);
-    const { bytes } = this.gpu.memory;
-    return { weightBytes, activationBytes: bytes - weightBytes, peakBytes: Math.max(this.#peakBytes, bytes) };
+    const { bytes, peakBytes } = this.gpu.memory;
+    return { weightBytes, activationBytes: bytes - weightBytes, peakBytes };
   }
 
   #streamed(component: Component['component']): boolean {
@@ -185,9 +180,6 @@ export class Parts {
     >[0];
   }
 
-  #measure(): void {
-    this.#peakBytes = Math.max(this.#peakBytes, this.gpu.memory.bytes);
-  }
 }
 
 /**

@@ -7,7 +7,7 @@ import type { EditRequest, GenerateRequest, LatentsResult, PrepareRequest, Progr
 import type { BflFiles } from '../model/open.ts';
 
 /** Options that can cross to a worker: a bundle by its URL, because an imported one has a function. */
-export type PortableOptions = Omit<LoadOptions, 'signal' | 'programs'> & {
+export type PortableOptions = Omit<LoadOptions, 'signal' | 'programs' | 'onDownload'> & {
   /** URL of a bundle's folder. */
   programs?: string | URL;
 };
