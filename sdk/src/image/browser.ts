@@ -1,11 +1,10 @@
 // Pictures in a page or worker: everything a browser can show becomes pixels, and pixels become files, bitmaps, canvases.
 // The platform decodes; what is decided here is only that no colour changes on the way.
-
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
 import { type AccessPolicy, checkAccess } from '../../../runtime/src/net/access.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { pageUrl } from '../worker/page-url.ts';
-import { checkImageSize, checkPixels, type PixelImage } from './pixels.ts';
+import { checkImageSize, checkPixels, isOpaque, type PixelDepth, type PixelImage } from './pixels.ts';
 
 /** File formats {@link toBlob} writes. */
 export type ImageFormat = 'png' | 'jpeg' | 'webp';
@@ -26,6 +25,7 @@ export interface BlobOptions {
  * converted to sRGB; an opaque sRGB picture keeps every byte.
  *
  * @param role what the picture is for, named in errors; default `picture`
+ * @param depth `own` keeps transparency
  * @param access which hosts may be asked for it; default all
  * @throws KontextError `image-invalid`, `download-failed`, `aborted`
  */
@@ -33,11 +33,12 @@ export async function decodeImage(
   input: ImageInput,
   role = 'picture',
   signal?: AbortSignal,
+  depth: PixelDepth = 'opaque',
   access?: AccessPolicy,
 ): Promise<PixelImage> {
-  if (isPixels(input)) return checkPixels(input, role);
+  if (isPixels(input)) return checkPixels(input, role, depth);
   if (isElement(input)) await elementReady(input, role);
-  if (isDrawable(input)) return drawn(input, role);
+  if (isDrawable(input)) return depth === 'own' ? ownPixels(input, role) : drawn(input, role);
   const blob = await fileOf(input, role, signal, access);
   let bitmap: ImageBitmap;
   try {
@@ -52,7 +53,7 @@ export async function decodeImage(
     );
   }
   try {
-    return drawn(bitmap, role);
+    return depth === 'own' ? await ownPixels(bitmap, role) : drawn(bitmap, role);
   } finally {
     bitmap.close();
   }
@@ -136,6 +137,24 @@ function drawn(source: Drawable, role: string): PixelImage {
   }
 }
 
+/** The picture's own bytes; where all are opaque, they are what is drawn. Pages give 8 bits a channel. */
+async function ownPixels(source: Drawable, role: string): Promise<PixelImage> {
+  const { width, height } = sizeOf(source);
+  checkImageSize(width, height, role);
+  const canvas = new OffscreenCanvas(width, height);
+  context2d(canvas).drawImage(source, 0, 0, width, height);
+  if (isOpaque({ width, height, data: context2d(canvas).getImageData(0, 0, width, height).data as Pixels })) {
+    return drawn(source, role);
+  }
+  const { unmultipliedPixels } = await import('./unmultiplied.ts');
+  const bitmap = await createImageBitmap(source, { premultiplyAlpha: 'none' });
+  try {
+    return unmultipliedPixels(bitmap, role);
+  } finally {
+    bitmap.close();
+  }
+}
+
 type Pixels = PixelImage['data'];
 
 /** Read back once, so it stays in main memory: a round trip through the GPU costs time and on some drivers bits. */
@@ -214,7 +233,7 @@ async function fileOf(input: ImageInput, role: string, signal?: AbortSignal, acc
     throw new KontextError('image-invalid', `The ${role} is no picture: give a Blob, URL, canvas, <img> or pixels.`);
   }
   try {
-    const url = new URL(input, location.href);
+    const url = pageUrl(input);
     if (access && /^https?:$/.test(url.protocol)) checkAccess(url, access);
     const response = await fetch(input, { signal: signal ?? null });
     if (!response.ok) throw new Error(`HTTP ${response.status}`);

@@ -7,7 +7,7 @@ import type { AccessPolicy } from '../../../runtime/src/net/access.ts';
 import { type HostOptions, loadHost } from '../host/module.ts';
 import type { HubOptions } from '../hub/repository.ts';
 import type { DownloadProgress } from '../hub/transfer.ts';
-import type { PixelImage } from '../image/pixels.ts';
+import type { PixelDepth, PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { resolveFile, resolveSource } from '../model/resolve.ts';
@@ -47,8 +47,18 @@ import type {
 
 /** What an environment provides. */
 export interface Platform {
-  /** @param role what the picture is for, named in errors */
-  decodeImage(input: ImageInput, role: string, signal?: AbortSignal, access?: AccessPolicy): Promise<PixelImage>;
+  /**
+   * @param role what the picture is for, named in errors
+   * @param depth `own` keeps transparency and, where the platform can, 16 bits a channel; default `opaque`
+   * @param access which hosts may be asked for it; default all
+   */
+  decodeImage(
+    input: ImageInput,
+    role: string,
+    signal?: AbortSignal,
+    depth?: PixelDepth,
+    access?: AccessPolicy,
+  ): Promise<PixelImage>;
 }
 
 /** Options of `Kontext.load`; defaults are in `LOAD_OPTIONS`. */
@@ -168,7 +178,7 @@ export class Engine implements KontextEngine {
 
   session(image: ImageInput): Session {
     return new Session(this, image, (input) =>
-      this.platform.decodeImage(input, 'picture of the session', undefined, this.options.access),
+      this.platform.decodeImage(input, 'picture of the session', undefined, 'opaque', this.options.access),
     );
   }
 
@@ -213,16 +223,22 @@ export class Engine implements KontextEngine {
 
   async #process(request: CheckedRequest, tracker: ProgressTracker, signal: AbortSignal): Promise<EditResult> {
     const started = performance.now();
+    const { access } = this.options;
     const pictures: PixelImage[] = [];
     for (const [i, input] of request.references.entries()) {
       const role = i === 0 ? 'input image' : `reference image ${i}`;
-      pictures.push(await this.platform.decodeImage(input, role, signal, this.options.access));
+      const depth = i === 0 && request.mask?.mode === 'exact' ? 'own' : 'opaque';
+      pictures.push(await this.platform.decodeImage(input, role, signal, depth, access));
     }
+    const maskPicture =
+      request.mask && (await this.platform.decodeImage(request.mask.input, 'mask', signal, 'opaque', access));
     const work: Work = { signal, tracker, loadMs: 0 };
     return this.#guarded(async (context) => {
       const conditioning = this.#conditioning(context);
-      const result = await runPipeline(context, { ...request, conditioning, pictures }, work);
-      const { target, references } = result.sizes;
+      const seen = { pictures, ...(maskPicture && { maskPicture }) };
+      const result = await runPipeline(context, { ...request, conditioning, ...seen }, work);
+      const { box, sizes } = result.scene;
+      const { target, references } = sizes;
       tracker.send({ type: 'done' });
       return {
         image: result.images[0]!,
@@ -240,6 +256,8 @@ export class Engine implements KontextEngine {
           conditioning,
           precision: context.parts.precision,
           references,
+          ...(request.strength < 1 && { strength: request.strength }),
+          ...(request.mask && box && { mask: { mode: request.mask.mode, box } }),
         },
         truncated: result.truncated,
         timings: { ...result.timings, totalMs: performance.now() - started },

@@ -179,7 +179,6 @@ export class Parts {
       ProgramProvider['program']
     >[0];
   }
-
 }
 
 /**
@@ -203,6 +202,7 @@ const PART_OF: Record<Component['component'], StoreName> = {
   denoise: 'transformer',
   euler: 'transformer',
   cfg: 'transformer',
+  'keep-known': 'transformer',
   'vae-encode': 'vae',
   'vae-decode': 'vae',
   'preview-decode': 'preview',

@@ -2,8 +2,8 @@
 // Headers and configs are read here, weights are not: those come when a program asks for them.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { ByteSource } from '../../../runtime/src/weights/bytes.ts';
-import { bflNaming, tinyDecoderNaming } from '../../../runtime/src/weights/naming.ts';
-import { openSafetensors, openShardedSafetensors } from '../../../runtime/src/weights/safetensors.ts';
+import { openSafetensors, openShardedSafetensors } from '../../../runtime/src/weights/files/safetensors.ts';
+import { bflNaming, tinyDecoderNaming } from '../../../runtime/src/weights/naming/index.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import type { ScheduleOptions } from '../host/schedule.ts';
 import type { ModelDefaults } from '../kontext/options.ts';
