@@ -4,10 +4,13 @@ import type { ByteSource } from '../../../runtime/src/weights/byte-source.ts';
 
 /** How a download gets on, over all of its files. */
 export interface DownloadProgress {
+  /** Tells it from other events. */
   type: 'download';
   /** The file whose bytes came last. */
   file: string;
+  /** Of all files, also what was there already. */
   loadedBytes: number;
+  /** Of all files. */
   totalBytes: number;
   /** Of the last ten seconds; bytes that were there already do not count. */
   bytesPerSecond: number;
