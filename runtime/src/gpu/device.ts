@@ -28,7 +28,7 @@ export class KontextDevice {
   private readonly pipelines = new Map<string, Promise<CompiledKernel>>();
   private readonly buffers = new Set<GPUBuffer>();
   private bytes = 0;
-  private peakBytes = 0;
+  private peak = 0;
   private readonly onUncaptured = ({ error }: GPUUncapturedErrorEvent) => {
     this.uncapturedErrors.push(errorFrom(error, 'outside any call'));
   };
@@ -48,9 +48,14 @@ export class KontextDevice {
     return this.device.queue;
   }
 
-  /** Buffers made by {@link allocate} and not freed; `peakBytes` is the largest sum there has been. */
-  get memory(): { buffers: number; bytes: number; peakBytes: number } {
-    return { buffers: this.buffers.size, bytes: this.bytes, peakBytes: this.peakBytes };
+  /** Buffers made by {@link allocate} and not freed. */
+  get memory(): { buffers: number; bytes: number } {
+    return { buffers: this.buffers.size, bytes: this.bytes };
+  }
+
+  /** The largest sum of bytes that there has been. */
+  get peakBytes(): number {
+    return this.peak;
   }
 
   /** Throws `device-lost` or `closed` once the device is gone. */
@@ -136,7 +141,7 @@ export class KontextDevice {
       );
       this.buffers.add(buffer);
       this.bytes += size;
-      this.peakBytes = Math.max(this.peakBytes, this.bytes);
+      this.peak = Math.max(this.peak, this.bytes);
       return buffer;
     } catch (error) {
       made?.destroy();

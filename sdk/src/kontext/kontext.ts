@@ -140,6 +140,7 @@ export class Engine implements KontextEngine {
       if (previewDecoder !== undefined) {
         model = await withPreviewDecoder(model, await resolveFile(previewDecoder, place), signal);
       }
+      checkPacked(model, options);
       const engine = new Engine(platform, model, checked, await loadHost(options.host));
       await engine.#ready();
       return engine;
@@ -322,6 +323,15 @@ export class Engine implements KontextEngine {
 
 /** The compiler's own programs need no bounds checks. One set of flags, because each set is a Dawn instance of its own. */
 const deviceOptions = (options: LoadOptions): OpenDeviceOptions => ({ unchecked: true, ...options.device });
+
+/** A packed model is in the formats it was packed in. */
+function checkPacked(model: Model, { quantization = 'none' }: LoadOptions): void {
+  if (quantization === 'none' || !model.parts.transformer.stored) return;
+  throw new KontextError(
+    'invalid-request',
+    `${model.label} is packed: its formats were chosen by kontext pack. Leave out quantization "${quantization}", or pack the model again with it.`,
+  );
+}
 
 /** Binds what the memory mode will keep: the transformer, and with `resident` everything. */
 async function prepareShapes({ model, parts }: PipelineContext, request: PrepareRequest, work: Work): Promise<void> {

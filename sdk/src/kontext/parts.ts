@@ -50,7 +50,7 @@ export class Parts {
     readonly target: TargetProfile,
     readonly options: PartsOptions,
     private readonly provider: ProgramProvider,
-    model: Model,
+    private readonly model: Model,
   ) {
     this.#slabs = new SlabPool(gpu);
     const store = (part: PartName) => new WeightStore(gpu, model.parts[part].weights);
@@ -164,8 +164,8 @@ export class Parts {
 
   get memory(): MemoryUse {
     const weightBytes = Object.values(this.#stores).reduce((sum, store) => sum + store.memory.bytes, 0);
-    const { bytes, peakBytes } = this.gpu.memory;
-    return { weightBytes, activationBytes: bytes - weightBytes, peakBytes };
+    const { bytes } = this.gpu.memory;
+    return { weightBytes, activationBytes: bytes - weightBytes, peakBytes: this.gpu.peakBytes };
   }
 
   #streamed(component: Component['component']): boolean {
@@ -175,9 +175,14 @@ export class Parts {
   #complete(request: ShapeRequest): Parameters<ProgramProvider['program']>[0] {
     const part = PART_OF[request.component];
     const quantization = part === 'transformer' || part === 't5' ? this.options.quantization : 'none';
-    return { ...request, spec: this.specs[part], target: this.target, quantization } as Parameters<
-      ProgramProvider['program']
-    >[0];
+    const stored = part === 'preview' ? undefined : this.model.parts[part].stored;
+    return {
+      ...request,
+      spec: this.specs[part],
+      target: this.target,
+      quantization,
+      ...(stored && { stored }),
+    } as Parameters<ProgramProvider['program']>[0];
   }
 }
 
@@ -211,7 +216,7 @@ const PART_OF: Record<Component['component'], StoreName> = {
 };
 
 /** Checkpoints store T5's one table under either name. */
-const EMBEDDING_NAMES: Record<'clip' | 't5', string[]> = {
+export const EMBEDDING_NAMES: Record<'clip' | 't5', string[]> = {
   clip: ['text_model.embeddings.token_embedding.weight'],
   t5: ['shared.weight', 'encoder.embed_tokens.weight'],
 };
