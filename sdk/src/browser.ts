@@ -3,7 +3,7 @@
 import { cachedFiles } from './cache/model-cache.ts';
 import { isHubAddress } from './hub/address.ts';
 import { decodeImage } from './image/browser.ts';
-import { Engine, type LoadOptions as EngineOptions } from './kontext/kontext.ts';
+import { Engine, type LoadOptions as EngineOptions, type KontextPlan, type PlanOptions } from './kontext/kontext.ts';
 import type { ModelSource } from './model/open.ts';
 import { pageUrl } from './worker/page-url.ts';
 
@@ -36,6 +36,14 @@ export const Kontext = {
       options,
     );
   },
+  /**
+   * What a model will need for a request, before anything of it is loaded: download, GPU memory by stage, work, for every choice of
+   * memory and quantisation. Reads headers only.
+   *
+   * @throws KontextError as `load`; `out-of-memory` when nothing fits an amount of `memory`
+   */
+  plan: (source: ModelSource, options?: PlanOptions): Promise<KontextPlan> =>
+    Engine.plan(typeof source === 'string' && !isHubAddress(source) ? pageUrl(source) : source, options),
 };
 
 export { KontextError, type KontextErrorCode, type KontextErrorJSON } from '../../runtime/src/errors.ts';
@@ -62,12 +70,14 @@ export {
   toImageData,
 } from './image/browser.ts';
 export type { PixelDepth, PixelImage } from './image/pixels.ts';
-export type { Engine, LoadOptions as EngineOptions } from './kontext/kontext.ts';
+export type { Setting } from './kontext/budget.ts';
+export type { Engine, KontextPlan, LoadOptions as EngineOptions, PlanOptions } from './kontext/kontext.ts';
 export {
   type ChoiceOption,
   type Conditioning,
   LOAD_OPTIONS,
   type MaskMode,
+  type MemoryBudget,
   type MemoryMode,
   type ModelDefaults,
   type NumberOption,
@@ -83,6 +93,7 @@ export {
   type SwitchOption,
   type ValueOption,
 } from './kontext/options.ts';
+export type { ModelPlan, PlannedRequest, SettingPlan } from './kontext/plan.ts';
 export type { ProgramProvider, ProgramRequest } from './kontext/programs.ts';
 export type { Session, Turn, TurnOptions } from './kontext/session.ts';
 export type * from './kontext/types.ts';

@@ -1,7 +1,7 @@
 // The package's entry in Node: the engine with pictures from files and models from folders.
 // Pages have an entry of their own, because what opens a picture there is the browser.
 import { decodeImage } from './image/node.ts';
-import { Engine, type LoadOptions } from './kontext/kontext.ts';
+import { Engine, type KontextPlan, type LoadOptions, type PlanOptions } from './kontext/kontext.ts';
 import type { ModelSource } from './model/open.ts';
 
 /** A loaded FLUX.1 Kontext model. `await using kontext = await Kontext.load(folder)` frees the GPU at the end of the block. */
@@ -17,6 +17,13 @@ export const Kontext = {
    *   `invalid-request`
    */
   load: (source: ModelSource, options?: LoadOptions): Promise<Kontext> => Engine.open({ decodeImage }, source, options),
+  /**
+   * What a model will need for a request, before anything of it is loaded: download, GPU memory by stage, work, for every choice of
+   * memory and quantisation. Reads headers only.
+   *
+   * @throws KontextError as `load`; `out-of-memory` when nothing fits an amount of `memory`
+   */
+  plan: (source: ModelSource, options?: PlanOptions): Promise<KontextPlan> => Engine.plan(source, options),
 };
 
 export { KontextError, type KontextErrorCode, type KontextErrorJSON } from '../../runtime/src/errors.ts';
@@ -34,12 +41,14 @@ export type { DownloadProgress } from './hub/transfer.ts';
 export { decodeImage, type EncodeOptions, encodeImage, type ImageFormat, saveImage } from './image/node.ts';
 export type { PixelDepth, PixelImage } from './image/pixels.ts';
 export { readPngText } from './image/png-text.ts';
-export type { Engine, LoadOptions } from './kontext/kontext.ts';
+export type { Setting } from './kontext/budget.ts';
+export type { Engine, KontextPlan, LoadOptions, PlanOptions } from './kontext/kontext.ts';
 export {
   type ChoiceOption,
   type Conditioning,
   LOAD_OPTIONS,
   type MaskMode,
+  type MemoryBudget,
   type MemoryMode,
   type ModelDefaults,
   type NumberOption,
@@ -55,6 +64,7 @@ export {
   type SwitchOption,
   type ValueOption,
 } from './kontext/options.ts';
+export type { ModelPlan, PlannedRequest, SettingPlan } from './kontext/plan.ts';
 export type { ProgramProvider, ProgramRequest } from './kontext/programs.ts';
 export type { Session, Turn, TurnOptions } from './kontext/session.ts';
 export type * from './kontext/types.ts';

@@ -16,6 +16,8 @@ import { PARAMS_BYTES, packParams, transcodeGrid, transcodeKernel } from './tran
 const CHUNK_BYTES = 16 * 2 ** 20;
 /** Row scales of one chunk, for matrices of usual widths. */
 const SCALE_BYTES = 64 * 2 ** 10;
+/** What uploads that are transcoded take on the GPU until `evict`, unless a single row is larger. */
+export const STAGING_BYTES = CHUNK_BYTES + SCALE_BYTES + PARAMS_BYTES;
 
 interface Entry {
   label: string;
@@ -280,7 +282,9 @@ function pieces({ start, end, at }: StoredRange): StoredRange[] {
   }));
 }
 
-const weightKey = (r: WeightRequest): string => JSON.stringify([r.name, r.rows, r.cols, r.format, r.layout, r.padIn]);
+/** Two requests with the same key are one buffer. */
+export const weightKey = (r: WeightRequest): string =>
+  JSON.stringify([r.name, r.rows, r.cols, r.format, r.layout, r.padIn]);
 
 const weightLabel = (r: WeightRequest): string =>
   `weight ${r.name}${r.rows ? ` rows ${r.rows.join('…')}` : ''}${r.cols ? ` cols ${r.cols.join('…')}` : ''} ${r.format}`;

@@ -12,6 +12,8 @@ import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { resolveFile, resolveSource } from '../model/resolve.ts';
 import { type OpenedPrograms, openPrograms, type Programs } from '../programs/sources.ts';
+import { budgetBytes, fitting, type Setting } from './budget.ts';
+import { chooseSetting, describe, leavesChoice, plannedRequest } from './choose-setting.ts';
 import { deviceOptions } from './device-options.ts';
 import { namesOf, refuseUnknown } from './known-options.ts';
 import { patches } from './latents.ts';
@@ -19,12 +21,14 @@ import {
   type ChoiceOption,
   type Conditioning,
   LOAD_OPTIONS,
+  type MemoryBudget,
   type MemoryMode,
   type Precision,
   type Quantization,
 } from './options.ts';
 import { Parts, type Work } from './parts.ts';
 import { type PipelineContext, runPipeline } from './pipeline.ts';
+import type { ModelPlan, SettingPlan } from './plan.ts';
 import { ProgressTracker } from './progress.ts';
 import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
@@ -38,6 +42,7 @@ import type {
   EditResult,
   GenerateRequest,
   ImageInput,
+  ImageSize,
   KontextEngine,
   LatentsOnly,
   LatentsResult,
@@ -74,7 +79,7 @@ export interface LoadOptions {
    * Default `phased`: text encoders or transformer, never both. `resident` keeps every part loaded between edits; `streamed` loads the
    * transformer piece by piece in every step, slow but small.
    */
-  memory?: MemoryMode;
+  memory?: MemoryMode | MemoryBudget;
   /** Which GPU, and how to open it. */
   device?: OpenDeviceOptions;
   /** Where the WASM module comes from, for pages with a strict content policy. */
@@ -102,6 +107,28 @@ export interface LoadOptions {
   signal?: AbortSignal;
 }
 
+/** What to plan for: options of the load to come, and the request; defaults are the model's. */
+export interface PlanOptions
+  extends Pick<
+    LoadOptions,
+    'precision' | 'quantization' | 'memory' | 'device' | 'programs' | 'hub' | 'access' | 'onDownload' | 'signal'
+  > {
+  /** Of the picture. */
+  size?: ImageSize;
+  /** Of the references; default one of the picture's size. */
+  references?: readonly ImageSize[];
+  /** Denoising steps. */
+  steps?: number;
+  /** T5 tokens. */
+  maxSequenceLength?: number;
+}
+
+/** What a model will need, and with a budget the choice that fits it best. */
+export interface KontextPlan extends ModelPlan {
+  /** With an amount of `memory`: what `Kontext.load` would take. */
+  chosen?: SettingPlan;
+}
+
 /** {@link KontextEngine} in this process. Made by `Kontext.load`. */
 export class Engine implements KontextEngine {
   readonly #queue = new Queue();
@@ -113,7 +140,7 @@ export class Engine implements KontextEngine {
   private constructor(
     private readonly platform: Platform,
     private readonly model: Model,
-    private readonly options: Required<Pick<LoadOptions, keyof typeof LOAD_OPTIONS>> & LoadOptions,
+    private readonly options: Choices & LoadOptions,
     private readonly host: Awaited<ReturnType<typeof loadHost>>,
     private readonly programs: OpenedPrograms,
     private readonly device: OpenDeviceOptions,
@@ -154,6 +181,40 @@ export class Engine implements KontextEngine {
       await model.close();
       throw error;
     }
+  }
+
+  /**
+   * Behind `Kontext.plan`.
+   *
+   * @internal
+   */
+  static async plan(source: ModelSource, options: PlanOptions = {}): Promise<KontextPlan> {
+    refuseUnknown(options, PLAN_KEYS, 'Kontext.plan');
+    const { precision, quantization } = checkChoices(options);
+    const { hub, access, onDownload, signal } = options;
+    const { provider, trusted } = openPrograms(options.programs);
+    const adapter = await findAdapter(deviceOptions(options.device, trusted));
+    const model = await openModel(
+      await resolveSource(source, { ...hub, signal, access, onProgress: onDownload }),
+      signal,
+    );
+    try {
+      checkPacked(model, options);
+      const request = plannedRequest(model, options);
+      const { planModel } = await import('./plan.ts');
+      const context = { model, provider, device: adapter.report, precision };
+      const plan = await planModel(context, request, quantization, leavesChoice(model, quantization));
+      const budget = budgetBytes(options.memory);
+      return budget === undefined ? plan : { ...plan, chosen: fitting(plan.choices, budget, describe(model, request)) };
+    } finally {
+      await model.close();
+    }
+  }
+
+  /** How memory is used and matrices are stored: as asked for, or as chosen for a budget; undefined while a lost device is not replaced. */
+  get setting(): Setting | undefined {
+    const options = this.#context?.parts.options;
+    return options && { memory: options.memory, quantization: options.quantization };
   }
 
   /** What the GPU is and offers; undefined while a lost device has not been replaced. */
@@ -288,7 +349,7 @@ export class Engine implements KontextEngine {
 
   async #ready(): Promise<PipelineContext> {
     if (this.#context) return this.#context;
-    const { precision, quantization, memory } = this.options;
+    const { precision } = this.options;
     const { provider, trusted } = this.programs;
     // A bundle that does not fit is refused before there is a device.
     const specs = await provider.specs(this.model);
@@ -300,12 +361,15 @@ export class Engine implements KontextEngine {
     }
     const adapter = await findAdapter(this.device);
     await provider.target(adapter.report, precision);
+    const setting = await chooseSetting(
+      { model: this.model, provider, device: adapter.report, precision },
+      this.options,
+    );
     const gpu = await adapter.open();
     try {
       const parts = await Parts.create(gpu, this.model, provider, {
         precision,
-        quantization,
-        memory,
+        ...setting,
         foreign: !trusted,
       });
       this.#context = {
@@ -349,7 +413,7 @@ function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
 }
 
 /** A packed model is in the formats it was packed in. */
-function checkPacked(model: Model, { quantization = 'none' }: LoadOptions): void {
+function checkPacked(model: Model, { quantization = 'none' }: Pick<LoadOptions, 'quantization'>): void {
   if (quantization === 'none' || !model.parts.transformer.stored) return;
   throw new KontextError(
     'invalid-request',
@@ -399,6 +463,21 @@ const LOAD_KEYS = namesOf<LoadOptions>({
   onDownload: true,
   signal: true,
 });
+const PLAN_KEYS = namesOf<PlanOptions>({
+  precision: true,
+  quantization: true,
+  memory: true,
+  device: true,
+  programs: true,
+  hub: true,
+  access: true,
+  onDownload: true,
+  signal: true,
+  size: true,
+  references: true,
+  steps: true,
+  maxSequenceLength: true,
+});
 const DEVICE_KEYS = namesOf<OpenDeviceOptions>({
   adapter: true,
   powerPreference: true,
@@ -419,14 +498,20 @@ const PREPARE_KEYS = namesOf<PrepareRequest>({
   onProgress: true,
 });
 
-type Choices = { [K in keyof typeof LOAD_OPTIONS]: (typeof LOAD_OPTIONS)[K]['choices'][number] };
+type Choices = { [K in Exclude<keyof typeof LOAD_OPTIONS, 'memory'>]: (typeof LOAD_OPTIONS)[K]['choices'][number] } & {
+  memory: MemoryMode | MemoryBudget;
+};
 
-function checkChoices(options: LoadOptions): Choices {
+function checkChoices(options: Pick<LoadOptions, keyof typeof LOAD_OPTIONS>): Choices {
   const chosen = Object.entries(LOAD_OPTIONS).map(([name, option]: [string, ChoiceOption]) => {
     const value = options[name as keyof Choices] ?? option.default;
-    if (option.choices.includes(value)) return [name, value];
+    if (option.choices.includes(value as string)) return [name, value];
+    if (option.amounts && budgetBytes(value) !== undefined) return [name, value];
     const known = option.choices.map((choice) => `"${choice}"`).join(', ');
-    throw new KontextError('invalid-request', `${name} is ${JSON.stringify(value)}; it must be one of ${known}.`);
+    throw new KontextError(
+      'invalid-request',
+      `${name} is ${JSON.stringify(value)}; it must be one of ${known}${option.amounts ? ", or an amount like '8GB'" : ''}.`,
+    );
   });
   return Object.fromEntries(chosen) as Choices;
 }

@@ -10,7 +10,7 @@ import type { Program } from '../../../runtime/src/program/types.ts';
 import { WeightStore } from '../../../runtime/src/weights/store.ts';
 import type { Model, PartName } from '../model/open.ts';
 import type { MemoryMode, Precision, Quantization } from './options.ts';
-import type { ModelSpecs, ProgramProvider } from './programs.ts';
+import type { ModelSpecs, ProgramProvider, ProgramRequest } from './programs.ts';
 import type { ProgressTracker } from './progress.ts';
 import type { MemoryUse } from './types.ts';
 
@@ -52,7 +52,7 @@ export class Parts {
     readonly target: TargetProfile,
     readonly options: PartsOptions,
     private readonly provider: ProgramProvider,
-    private readonly model: Model,
+    readonly model: Model,
   ) {
     this.#slabs = new SlabPool(gpu);
     const store = (part: PartName) => new WeightStore(gpu, model.parts[part].weights);
@@ -175,18 +175,27 @@ export class Parts {
     return isStreamed(component, this.options.memory);
   }
 
-  #complete(request: ShapeRequest): Parameters<ProgramProvider['program']>[0] {
-    const part = PART_OF[request.component];
-    const quantization = part === 'transformer' || part === 't5' ? this.options.quantization : 'none';
-    const stored = part === 'preview' ? undefined : this.model.parts[part].stored;
-    return {
-      ...request,
-      spec: this.specs[part],
-      target: this.target,
-      quantization,
-      ...(stored && { stored }),
-    } as Parameters<ProgramProvider['program']>[0];
+  #complete(request: ShapeRequest): ProgramRequest {
+    const { specs, target, model, options } = this;
+    return completeRequest(request, { specs, target, model, quantization: options.quantization });
   }
+}
+
+/** Adds the model's own numbers to a shape. */
+export function completeRequest(
+  request: ShapeRequest,
+  of: { specs: ModelSpecs; target: TargetProfile; model: Model; quantization: Quantization },
+): ProgramRequest {
+  const part = PART_OF[request.component];
+  const quantization = part === 'transformer' || part === 't5' ? of.quantization : 'none';
+  const stored = part === 'preview' ? undefined : of.model.parts[part].stored;
+  return {
+    ...request,
+    spec: of.specs[part],
+    target: of.target,
+    quantization,
+    ...(stored && { stored }),
+  } as ProgramRequest;
 }
 
 /**
@@ -203,7 +212,8 @@ export function programFlops(program: Program): number {
   return program.dispatches.reduce((sum, dispatch) => sum + dispatch.flops, 0);
 }
 
-const PART_OF: Record<Component['component'], StoreName> = {
+/** Whose weights a component reads. */
+export const PART_OF: Record<Component['component'], StoreName> = {
   clip: 'clip',
   t5: 't5',
   modulation: 'transformer',
