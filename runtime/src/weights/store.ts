@@ -4,11 +4,12 @@
 import { KontextError, throwIfAborted } from '../errors.ts';
 import type { CompiledKernel, KontextDevice } from '../gpu/device.ts';
 import { BufferUsage, wholeWords } from '../gpu/flags.ts';
+import { abortable } from '../net/wait.ts';
 import type { WeightRequest } from '../program/types.ts';
 import { Gate } from './gate.ts';
 import { type ChunkPlan, planChunks } from './plan.ts';
 import { RowReader } from './rows.ts';
-import { sourceTensor, type WeightSource } from './source.ts';
+import { type StoredRange, sourceTensor, type WeightSource } from './source.ts';
 import { PARAMS_BYTES, packParams, transcodeGrid, transcodeKernel } from './transcode.ts';
 
 /** Bytes of one upload. Larger ones gain nothing and cost host memory twice (ours and the driver's). */
@@ -18,6 +19,7 @@ const SCALE_BYTES = 64 * 2 ** 10;
 
 interface Entry {
   label: string;
+  tensor: string;
   buffer: Promise<GPUBuffer>;
   /** Set when loaded. */
   loaded?: GPUBuffer;
@@ -39,11 +41,18 @@ export interface WeightMemory {
   weights: number;
 }
 
+/** Where programs get their weights. Every `get` is paired with a `release`. */
+export interface Weights {
+  readonly gpu: KontextDevice;
+  get(request: WeightRequest, signal?: AbortSignal): Promise<GPUBuffer>;
+  release(request: WeightRequest, options?: { free?: boolean }): void;
+}
+
 /**
  * The weights of one source on one device. Every `get` is paired with a `release`; what nobody uses stays until
  * `evict`, because the next program (another image size, say) mostly wants the same.
  */
-export class WeightStore {
+export class WeightStore implements Weights {
   private readonly entries = new Map<string, Entry>();
   /** Bytes being read or waiting for the GPU: two chunks. */
   private readonly inFlight = new Gate(2 * CHUNK_BYTES);
@@ -69,7 +78,12 @@ export class WeightStore {
     const key = weightKey(request);
     let entry = this.entries.get(key);
     if (!entry) {
-      const made: Entry = { label: weightLabel(request), buffer: this.load(request, signal), users: 0 };
+      const made: Entry = {
+        label: weightLabel(request),
+        tensor: request.name,
+        buffer: this.load(request, signal),
+        users: 0,
+      };
       this.entries.set(key, made);
       made.buffer.then(
         (buffer) => {
@@ -100,11 +114,12 @@ export class WeightStore {
     if (free && entry.users === 0) this.drop(key, entry);
   }
 
-  /** Frees the weights that nobody uses, and the upload buffers. */
-  async evict(): Promise<void> {
+  /** Frees the weights that nobody uses, and the upload buffers. @param only tensors to free; the upload buffers then stay */
+  async evict(only?: ReadonlySet<string>): Promise<void> {
     for (const [key, entry] of this.entries) {
-      if (entry.users === 0 && entry.loaded) this.drop(key, entry);
+      if (entry.users === 0 && entry.loaded && (!only || only.has(entry.tensor))) this.drop(key, entry);
     }
+    if (only) return;
     const staging = this.staging;
     if (staging && this.inFlight.idle) {
       this.staging = undefined;
@@ -140,15 +155,38 @@ export class WeightStore {
   }
 
   private async load(request: WeightRequest, signal: AbortSignal | undefined): Promise<GPUBuffer> {
-    const chunks = planChunks(request, sourceTensor(this.source, request.name), this.source.label, CHUNK_BYTES);
+    const tensor = sourceTensor(this.source, request.name);
+    const ready = this.source.stored?.(request);
+    const chunks = ready ? [] : planChunks(request, tensor, this.source.label, CHUNK_BYTES);
     const usage = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
     const buffer = await this.gpu.allocate(weightLabel(request), request.bytes, usage);
     try {
-      await Promise.all(chunks.map((chunk) => this.upload(request, chunk, buffer, signal)));
+      await Promise.all([
+        ...chunks.map((chunk) => this.upload(request, chunk, buffer, signal)),
+        ...(ready ?? []).flatMap((range) => pieces(range).map((piece) => this.copy(request, piece, buffer, signal))),
+      ]);
       return buffer;
     } catch (error) {
       this.gpu.free(buffer);
       throw error;
+    }
+  }
+
+  /** Bytes that are the weight's already. */
+  private async copy(
+    request: WeightRequest,
+    { start, end, at }: StoredRange,
+    buffer: GPUBuffer,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const leave = await this.inFlight.enter(end - start);
+    try {
+      const data = await abortable(this.source.read(request.name, start, end, signal), signal);
+      throwIfAborted(signal);
+      await this.gpu.scoped(weightLabel(request), () => this.gpu.queue.writeBuffer(buffer, at, data));
+      await this.gpu.idle();
+    } finally {
+      leave();
     }
   }
 
@@ -162,7 +200,8 @@ export class WeightStore {
     const leave = await this.inFlight.enter(bytes);
     try {
       throwIfAborted(signal);
-      const data = await this.source.read(request.name, chunk.start, chunk.end, signal);
+      // A source of an app's own may ignore its signal, or never settle.
+      const data = await abortable(this.source.read(request.name, chunk.start, chunk.end, signal), signal);
       const kernel = await this.gpu.kernel(transcodeKernel(chunk));
       const staging = await this.ensureStaging(bytes, chunk.rowScales?.byteLength ?? 0);
       throwIfAborted(signal);
@@ -229,6 +268,16 @@ export class WeightStore {
     });
     return this.staging;
   }
+}
+
+/** A range in uploads of a chunk's size. */
+function pieces({ start, end, at }: StoredRange): StoredRange[] {
+  const count = Math.ceil((end - start) / CHUNK_BYTES);
+  return Array.from({ length: count }, (_, i) => ({
+    start: start + i * CHUNK_BYTES,
+    end: Math.min(end, start + (i + 1) * CHUNK_BYTES),
+    at: at + i * CHUNK_BYTES,
+  }));
 }
 
 const weightKey = (r: WeightRequest): string => JSON.stringify([r.name, r.rows, r.cols, r.format, r.layout, r.padIn]);

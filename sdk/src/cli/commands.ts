@@ -6,6 +6,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   generate: async () => (await import('./commands/generate.ts')).generate,
   doctor: async () => (await import('./commands/doctor.ts')).doctor,
   download: async () => (await import('./commands/download.ts')).download,
+  pack: async () => (await import('./commands/pack.ts')).pack,
   lock: async () => (await import('./commands/lock.ts')).lock,
   verify: async () => (await import('./commands/verify.ts')).verify,
   compile: async () => (await import('./commands/compile.ts')).compile,

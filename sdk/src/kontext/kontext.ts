@@ -11,7 +11,8 @@ import type { PixelDepth, PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { resolveFile, resolveSource } from '../model/resolve.ts';
-import { openPrograms, type Programs } from '../programs/sources.ts';
+import { type OpenedPrograms, openPrograms, type Programs } from '../programs/sources.ts';
+import { deviceOptions } from './device-options.ts';
 import { namesOf, refuseUnknown } from './known-options.ts';
 import { patches } from './latents.ts';
 import {
@@ -24,7 +25,6 @@ import {
 } from './options.ts';
 import { Parts, type Work } from './parts.ts';
 import { type PipelineContext, runPipeline } from './pipeline.ts';
-import type { ProgramProvider } from './programs.ts';
 import { ProgressTracker } from './progress.ts';
 import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
@@ -79,7 +79,10 @@ export interface LoadOptions {
   device?: OpenDeviceOptions;
   /** Where the WASM module comes from, for pages with a strict content policy. */
   host?: HostOptions;
-  /** A bundle made by `kontext compile`: imported, or its folder or URL. Programs are compiled in this process when left out. */
+  /**
+   * A bundle made by `kontext compile`: imported, or its folder or URL. Programs are compiled in this process when left out. A bundle runs
+   * with the driver's bounds checks, unless it comes with the `publicKey` that signed it.
+   */
   programs?: Programs;
   /**
    * A small decoder for sharp previews: a safetensors file of TAESD's kind for FLUX's latents (taef1). Without one, previews come from
@@ -104,7 +107,6 @@ export class Engine implements KontextEngine {
   readonly #queue = new Queue();
   readonly #text: TextEncoders;
   readonly #references: ReferenceEncoder;
-  readonly #programs: ProgramProvider;
   /** Absent after a loss, until the next request opens a device again. */
   #context: PipelineContext | undefined;
 
@@ -113,10 +115,11 @@ export class Engine implements KontextEngine {
     private readonly model: Model,
     private readonly options: Required<Pick<LoadOptions, keyof typeof LOAD_OPTIONS>> & LoadOptions,
     private readonly host: Awaited<ReturnType<typeof loadHost>>,
+    private readonly programs: OpenedPrograms,
+    private readonly device: OpenDeviceOptions,
   ) {
     this.#text = new TextEncoders(host, model);
     this.#references = new ReferenceEncoder(host);
-    this.#programs = openPrograms(options.programs);
   }
 
   /**
@@ -132,8 +135,10 @@ export class Engine implements KontextEngine {
     refuseUnknown(options.host ?? {}, HOST_KEYS, 'host');
     const checked = { ...options, ...checkChoices(options) };
     const { signal, previewDecoder } = options;
+    const programs = openPrograms(options.programs);
+    const device = deviceOptions(options.device, programs.trusted);
     // Asked for before anything is fetched: without one, nothing of a model is of use. Not kept, because adapters expire.
-    await findAdapter(deviceOptions(options));
+    await findAdapter(device);
     const { hub, access, onDownload } = options;
     const place = { ...hub, signal, access, onProgress: onDownload };
     let model = await openModel(await resolveSource(source, place), signal);
@@ -141,7 +146,8 @@ export class Engine implements KontextEngine {
       if (previewDecoder !== undefined) {
         model = await withPreviewDecoder(model, await resolveFile(previewDecoder, place), signal);
       }
-      const engine = new Engine(platform, model, checked, await loadHost(options.host));
+      checkPacked(model, options);
+      const engine = new Engine(platform, model, checked, await loadHost(options.host), programs, device);
       await engine.#ready();
       return engine;
     } catch (error) {
@@ -283,7 +289,7 @@ export class Engine implements KontextEngine {
   async #ready(): Promise<PipelineContext> {
     if (this.#context) return this.#context;
     const { precision, quantization, memory } = this.options;
-    const provider = this.#programs;
+    const { provider, trusted } = this.programs;
     // A bundle that does not fit is refused before there is a device.
     const specs = await provider.specs(this.model);
     if (this.model.previewDecoder && !specs.preview) {
@@ -292,11 +298,16 @@ export class Engine implements KontextEngine {
         'These programs have none for a previewDecoder. Leave out previewDecoder (previews then come from a fitted map) or programs.',
       );
     }
-    const adapter = await findAdapter(deviceOptions(this.options));
+    const adapter = await findAdapter(this.device);
     await provider.target(adapter.report, precision);
     const gpu = await adapter.open();
     try {
-      const parts = await Parts.create(gpu, this.model, provider, { precision, quantization, memory });
+      const parts = await Parts.create(gpu, this.model, provider, {
+        precision,
+        quantization,
+        memory,
+        foreign: !trusted,
+      });
       this.#context = {
         host: this.host,
         model: this.model,
@@ -323,9 +334,6 @@ export class Engine implements KontextEngine {
   }
 }
 
-/** The compiler's own programs need no bounds checks. One set of flags, because each set is a Dawn instance of its own. */
-const deviceOptions = (options: LoadOptions): OpenDeviceOptions => ({ unchecked: true, ...options.device });
-
 /** What differs from how the model is published; with it all, the same picture can be made again. */
 function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
   const { sampler, eta, schedule, sigmas, referencePositions, stitch, references } = request;
@@ -338,6 +346,15 @@ function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
     ...(references.length > 1 &&
       referencePositions === 'stitched' && { stitchDirection: stitch.direction, stitchSpacing: stitch.spacing }),
   };
+}
+
+/** A packed model is in the formats it was packed in. */
+function checkPacked(model: Model, { quantization = 'none' }: LoadOptions): void {
+  if (quantization === 'none' || !model.parts.transformer.stored) return;
+  throw new KontextError(
+    'invalid-request',
+    `${model.label} is packed: its formats were chosen by kontext pack. Leave out quantization "${quantization}", or pack the model again with it.`,
+  );
 }
 
 /** Binds what the memory mode will keep: the transformer, and with `resident` everything. */
@@ -388,6 +405,7 @@ const DEVICE_KEYS = namesOf<OpenDeviceOptions>({
   backend: true,
   unchecked: true,
   dawnToggles: true,
+  hangMs: true,
   gpu: true,
 });
 const HOST_KEYS = namesOf<HostOptions>({ wasm: true, wasmUrl: true });

@@ -18,6 +18,8 @@ export interface PartsOptions {
   precision: Precision;
   quantization: Quantization;
   memory: MemoryMode;
+  /** The programs come from outside and are not signed: they are watched the first time they run. */
+  foreign?: boolean;
 }
 
 /** A request's signal and progress, handed down to whatever loads or runs for it. */
@@ -50,7 +52,7 @@ export class Parts {
     readonly target: TargetProfile,
     readonly options: PartsOptions,
     private readonly provider: ProgramProvider,
-    model: Model,
+    private readonly model: Model,
   ) {
     this.#slabs = new SlabPool(gpu);
     const store = (part: PartName) => new WeightStore(gpu, model.parts[part].weights);
@@ -107,6 +109,7 @@ export class Parts {
       slabs: this.#slabs,
       residency: this.#streamed(component) ? 'streamed' : 'resident',
       ...(ports && { ports }),
+      foreign: this.options.foreign === true,
       signal: work.signal,
       onProgress: ({ phase, done, total }) => {
         if (phase === 'kernels') return work.tracker.send({ type: 'compile', component, done, total });
@@ -164,8 +167,8 @@ export class Parts {
 
   get memory(): MemoryUse {
     const weightBytes = Object.values(this.#stores).reduce((sum, store) => sum + store.memory.bytes, 0);
-    const { bytes, peakBytes } = this.gpu.memory;
-    return { weightBytes, activationBytes: bytes - weightBytes, peakBytes };
+    const { bytes } = this.gpu.memory;
+    return { weightBytes, activationBytes: bytes - weightBytes, peakBytes: this.gpu.peakBytes };
   }
 
   #streamed(component: Component['component']): boolean {
@@ -175,9 +178,14 @@ export class Parts {
   #complete(request: ShapeRequest): Parameters<ProgramProvider['program']>[0] {
     const part = PART_OF[request.component];
     const quantization = part === 'transformer' || part === 't5' ? this.options.quantization : 'none';
-    return { ...request, spec: this.specs[part], target: this.target, quantization } as Parameters<
-      ProgramProvider['program']
-    >[0];
+    const stored = part === 'preview' ? undefined : this.model.parts[part].stored;
+    return {
+      ...request,
+      spec: this.specs[part],
+      target: this.target,
+      quantization,
+      ...(stored && { stored }),
+    } as Parameters<ProgramProvider['program']>[0];
   }
 }
 
@@ -212,7 +220,7 @@ const PART_OF: Record<Component['component'], StoreName> = {
 };
 
 /** Checkpoints store T5's one table under either name. */
-const EMBEDDING_NAMES: Record<'clip' | 't5', string[]> = {
+export const EMBEDDING_NAMES: Record<'clip' | 't5', string[]> = {
   clip: ['text_model.embeddings.token_embedding.weight'],
   t5: ['shared.weight', 'encoder.embed_tokens.weight'],
 };
