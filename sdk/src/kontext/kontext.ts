@@ -23,6 +23,7 @@ import {
   LOAD_OPTIONS,
   type MemoryBudget,
   type MemoryMode,
+  type ModelDefaults,
   type Precision,
   type Quantization,
 } from './options.ts';
@@ -220,6 +221,11 @@ export class Engine implements KontextEngine {
   /** What the GPU is and offers; undefined while a lost device has not been replaced. */
   get adapter(): AdapterReport | undefined {
     return this.#context?.parts.gpu.report;
+  }
+
+  /** What the model's `kontext.json` says about itself. */
+  get defaults(): ModelDefaults {
+    return this.model.defaults;
   }
 
   edit(request: EditRequest & LatentsOnly): Promise<LatentsResult>;
