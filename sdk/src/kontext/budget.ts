@@ -16,7 +16,9 @@ export function budgetBytes(value: unknown): number | undefined {
 
 /** What a load can be made of. */
 export interface Setting {
+  /** Which parts stay on the GPU. */
   memory: MemoryMode;
+  /** How large matrices are stored. */
   quantization: Quantization;
 }
 

@@ -16,9 +16,13 @@ import type { ImageSize, Stage } from './types.ts';
 
 /** What to plan for; defaults are the model's own. */
 export interface PlannedRequest {
+  /** Of the picture. */
   size: ImageSize;
+  /** Sizes of the references. */
   references: readonly ImageSize[];
+  /** Denoising steps. */
   steps: number;
+  /** T5 tokens. */
   maxSequenceLength: number;
 }
 
@@ -40,6 +44,7 @@ export interface SettingPlan extends Setting {
 export interface ModelPlan {
   /** Bytes of the model's weights by part, as they lie in its files: the download. */
   download: Record<PartName, number>;
+  /** What was planned for. */
   request: PlannedRequest;
   /** Every choice, the best first. */
   choices: SettingPlan[];
