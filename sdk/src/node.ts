@@ -70,7 +70,7 @@ export type { Session, Turn, TurnOptions } from './kontext/session.ts';
 export type * from './kontext/types.ts';
 export { demoModel } from './model/demo.ts';
 export { type FileInput, folderFiles, type ModelFiles, urlFiles } from './model/files.ts';
-export type { BflFiles, ModelSource } from './model/open.ts';
+export type { BflFiles, ModelSource, PartName } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';
 export type { PublicKey } from './programs/signature.ts';
 export type { Programs, SignedPrograms } from './programs/sources.ts';
