@@ -5,19 +5,26 @@ import { abortedError, KontextError, throwIfAborted } from '../errors.ts';
 /** `work`, or `aborted` as soon as the signal fires; then `work` is left to itself and its outcome is dropped. */
 export async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return work;
-  let leave = () => {};
-  const cancelled = new Promise<never>((_, reject) => {
-    leave = () => reject(abortedError(signal));
-    if (signal.aborted) leave();
-    else signal.addEventListener('abort', leave, { once: true });
+  // The loser of the race must not become an unhandled rejection.
+  work.catch(() => {});
+  return Promise.race([work, cancelled(signal)]);
+}
+
+const cancellations = new WeakMap<AbortSignal, Promise<never>>();
+
+/** Rejects with `aborted` when the signal fires. One listener for all waits on a signal: hundreds of reads go on at once. */
+function cancelled(signal: AbortSignal): Promise<never> {
+  const known = cancellations.get(signal);
+  if (known) return known;
+  const made = new Promise<never>((_, reject) => {
+    const fire = () => reject(abortedError(signal));
+    if (signal.aborted) fire();
+    else signal.addEventListener('abort', fire, { once: true });
   });
-  try {
-    return await Promise.race([work, cancelled]);
-  } finally {
-    signal.removeEventListener('abort', leave);
-    // The loser of the race must not become an unhandled rejection.
-    work.catch(() => {});
-  }
+  // Nobody need be waiting when it fires.
+  made.catch(() => {});
+  cancellations.set(signal, made);
+  return made;
 }
 
 /** Waits; rejects with `aborted` the moment the signal fires. */
