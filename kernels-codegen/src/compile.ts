@@ -39,7 +39,7 @@ export type Component =
   | { component: 't5'; spec: T5Spec; tokens: number; validTokens?: number; room?: AdapterRoom }
   /** in `timesteps` [steps, 256], `pooled` [1, pooledWidth], `guidance` [1, 256] if the model has it; out `modulation` */
   | { component: 'modulation'; spec: FluxSpec; steps: number; room?: AdapterRoom }
-  /** in `latents`, `references` if any, `text`, `modulation` [1, …], `rope`; out `velocity` */
+  /** in `latents`, `control` if the model takes more channels, `references` if any, `text`, `modulation` [1, …], `rope`; out `velocity` */
   | {
       component: 'denoise';
       spec: FluxSpec;

@@ -92,7 +92,10 @@ export function buildDenoise(
   const tokens = text + target + context;
   const size = hidden / spec.heads;
 
-  const latents = g.input('latents', target, spec.inChannels);
+  const latents = g.input('latents', target, spec.outChannels);
+  // FLUX.1 Fill, Canny and Depth see a picture of the target's size as further channels of each of its tokens.
+  const extra = spec.inChannels - spec.outChannels;
+  const control = extra ? [g.input('control', target, extra)] : [];
   const references = context ? g.input('references', context, spec.inChannels) : undefined;
   const states = g.input('text', text, spec.textWidth);
   const row = g.input('modulation', 1, modulationWidth(spec));
@@ -105,7 +108,7 @@ export function buildDenoise(
   };
 
   // Embedders. Target and references share img_in; their rows lie one after the other.
-  const embedded = [g.linear(latents, 'img_in', hidden)];
+  const embedded = [g.linear([latents, ...control], 'img_in', hidden)];
   if (references) embedded.push(g.linear(references, 'img_in', hidden));
   let img = g.concatRows(embedded, 'img_in');
   let txt = g.linear(states, 'txt_in', hidden);

@@ -10,6 +10,7 @@ import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, ShapeRequest, Work } from './parts.ts';
 import type { Previewer } from './preview.ts';
 import { type Place, ropeTable } from './rope.ts';
+import type { Start } from './starts.ts';
 import type { EncodedPrompt } from './text.ts';
 import type { ImageSize } from './types.ts';
 
@@ -32,8 +33,8 @@ export interface DenoiseJob {
   maxSequenceLength: number;
   conditioning: 'exact' | 'bfloat16';
   previewEvery: number | undefined;
-  /** Packed `[tokens, 64]` each: what is kept where the mask is 0. */
-  keep?: { mask: Float32Array<ArrayBuffer>; known: Float32Array<ArrayBuffer> };
+  /** Packed `[tokens, 64]`: after each step the picture is put back where it is 0. */
+  mask?: Float32Array<ArrayBuffer>;
   afterStep?: ((image: number, step: number, latents: Float32Array) => void) | undefined;
 }
 
@@ -121,10 +122,9 @@ export async function makeDenoiser(
   const update = await parts.bind({ component: job.euler ? 'euler' : 'sampler', ...shape }, work, shared);
   const [positive, negative] = branches;
   const denoiser: Denoiser = { velocity, update, positive: positive! };
-  if (job.keep) {
+  if (job.mask) {
     denoiser.keep = await parts.bind({ component: 'keep-known', ...shape }, work, { latents: shared.latents });
-    denoiser.keep.write('mask', job.keep.mask);
-    denoiser.keep.write('known', job.keep.known);
+    denoiser.keep.write('mask', job.mask);
   }
   if (!negative) return denoiser;
   const bytes = shape.tokens * TOKEN_CHANNELS * 4;
@@ -145,24 +145,12 @@ export function denoiseShape(job: Pick<DenoiseJob, 'target' | 'context' | 'maxSe
   };
 }
 
-/** Where one picture's denoising begins. */
-export interface Start {
-  /** Which one it is, for its events. */
-  image: number;
-  /** Packed latents `[tokens, 64]` at the first σ. */
-  start: Float32Array;
-  /** What it started from, for what is kept. */
-  noise: Float32Array;
-  /** Draws what an ancestral step adds. */
-  freshNoise: () => Float32Array;
-}
-
 /** Rectified flow from the first σ to data (σ = 0). */
 export async function denoise(
   parts: Parts,
   job: DenoiseJob,
   { velocity, update, cfg, keep, positive, preview: showPreview }: Denoiser,
-  { image, start, noise, freshNoise }: Start,
+  { image, start, noise, known, control, freshNoise }: Start,
   work: Work,
 ): Promise<Float32Array<ArrayBuffer>> {
   const { sigmas, stages } = job;
@@ -171,7 +159,11 @@ export async function denoise(
   const steps = stepsOf(job);
   const read = async (port: string) => (await velocity.read(port)).slice(0, values);
   velocity.write('latents', start);
-  keep?.write('noise', noise);
+  if (control) velocity.write('control', control);
+  if (keep && known) {
+    keep.write('noise', noise);
+    keep.write('known', known);
+  }
   let [step, stepMs] = [0, 0];
   for (const [i, stage] of stages.entries()) {
     throwIfAborted(work.signal);

@@ -8,6 +8,7 @@ import type { PixelDepth, PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { openPrograms, type Programs } from '../programs/sources.ts';
+import { checkFamily, FAMILY_DEFAULTS, type Family, familyOf, seesContext } from './family.ts';
 import { namesOf, refuseUnknown } from './known-options.ts';
 import { patches } from './latents.ts';
 import {
@@ -85,6 +86,7 @@ export class Engine implements KontextEngine {
   readonly #text: TextEncoders;
   readonly #references: ReferenceEncoder;
   readonly #programs: ProgramProvider;
+  readonly #family: Family;
   /** Absent after a loss, until the next request opens a device again. */
   #context: PipelineContext | undefined;
 
@@ -96,6 +98,7 @@ export class Engine implements KontextEngine {
   ) {
     this.#text = new TextEncoders(host, model);
     this.#references = new ReferenceEncoder(host);
+    this.#family = familyOf(model);
     this.#programs = openPrograms(options.programs);
   }
 
@@ -187,7 +190,8 @@ export class Engine implements KontextEngine {
   }
 
   async #submit(request: EditRequest | GenerateRequest): Promise<EditResult> {
-    const checked = checkRequest(request, this.model.defaults);
+    const checked = checkRequest(request, { ...FAMILY_DEFAULTS[this.#family], ...this.model.defaults });
+    checkFamily(this.#family, checked);
     const tracker = new ProgressTracker(request.onProgress);
     return this.#queue.run(
       (signal) => this.#process(checked, tracker, signal),
@@ -204,11 +208,13 @@ export class Engine implements KontextEngine {
       const depth = i === 0 && request.mask?.mode === 'exact' ? 'own' : 'opaque';
       pictures.push(await this.platform.decodeImage(input, role, signal, depth));
     }
+    const controlPicture =
+      request.control && (await this.platform.decodeImage(request.control, 'control picture', signal));
     const maskPicture = request.mask && (await this.platform.decodeImage(request.mask.input, 'mask', signal));
     const work: Work = { signal, tracker, loadMs: 0 };
     return this.#guarded(async (context) => {
       const conditioning = this.#conditioning(context);
-      const seen = { pictures, ...(maskPicture && { maskPicture }) };
+      const seen = { pictures, ...(maskPicture && { maskPicture }), ...(controlPicture && { controlPicture }) };
       const result = await runPipeline(context, { ...request, conditioning, ...seen }, work);
       const { box, sizes } = result.scene;
       const { target, references } = sizes;
@@ -275,6 +281,7 @@ export class Engine implements KontextEngine {
         parts,
         text: this.#text,
         references: this.#references,
+        family: this.#family,
       };
     } catch (error) {
       gpu.destroy();
@@ -302,6 +309,7 @@ const deviceOptions = (options: LoadOptions): OpenDeviceOptions => ({ unchecked:
 function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
   const { sampler, eta, schedule, sigmas, referencePositions, stitch, references } = request;
   return {
+    ...(!request.context && { context: false }),
     ...(sampler !== 'euler' && { sampler }),
     ...(sampler === 'euler_ancestral' && { eta }),
     ...(schedule !== 'model' && { schedule }),
@@ -313,20 +321,24 @@ function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
 }
 
 /** Binds what the memory mode will keep: the transformer, and with `resident` everything. */
-async function prepareShapes({ model, parts }: PipelineContext, request: PrepareRequest, work: Work): Promise<void> {
+async function prepareShapes(
+  { model, parts, family }: PipelineContext,
+  request: PrepareRequest,
+  work: Work,
+): Promise<void> {
   const { maxSequenceLength, steps } = checkRequest(
     {
       prompt: 'prepare',
       ...(request.steps !== undefined && { steps: request.steps }),
       ...(request.maxSequenceLength !== undefined && { maxSequenceLength: request.maxSequenceLength }),
     },
-    model.defaults,
+    { ...FAMILY_DEFAULTS[family], ...model.defaults },
   );
   const wanted = request.width !== undefined && request.height !== undefined;
   const size = wanted ? { width: request.width!, height: request.height! } : ('auto' as const);
   checkRequest({ prompt: 'prepare', size });
   const { target } = chooseSizes({ size, maxArea: undefined, autoResize: true }, [], model.defaults);
-  const references = request.references ?? [target];
+  const references = request.references ?? (seesContext(family) ? [target] : []);
   const image = patches(target);
   await parts.bind(
     { component: 'denoise', textTokens: maxSequenceLength, image, references: references.map(patches) },

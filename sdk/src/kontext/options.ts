@@ -135,6 +135,12 @@ export const REQUEST_OPTIONS = {
   autoResize: flip(true, 'bring references to preferred sizes; without it they are only floored to multiples of 16', {
     only: 'edit',
   }),
+  /** @see {@link EditRequest.context} */
+  context: flip(true, 'show the image to the transformer; without it, edits are FLUX.1 [dev]’s image-to-image', {
+    only: 'edit',
+  }),
+  /** @see {@link RequestOptions.control} */
+  control: value('picture', 'none', 'edges or depths for FLUX.1 Canny or Depth, brought to the target’s size'),
   /** @see {@link EditRequest.referencePositions} */
   referencePositions: choice(
     'offset',

@@ -3,7 +3,6 @@
 
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { Host } from '../host/module.ts';
-import { TorchGenerator } from '../host/random.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import type { Model } from '../model/open.ts';
 import { samplerStages } from '../sampling/samplers.ts';
@@ -18,7 +17,8 @@ import {
   makeDenoiser,
   stepsOf,
 } from './denoiser.ts';
-import { LATENT_CHANNELS, pack, patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
+import { type Family, seesContext } from './family.ts';
+import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import { type Parts, programFlops, type ShapeRequest, type Work } from './parts.ts';
 import { makePreviewer, type PreviewMap } from './preview.ts';
 import type { ReferenceEncoder } from './references.ts';
@@ -26,7 +26,8 @@ import type { CheckedRequest } from './request.ts';
 import { referencePlaces } from './stages/references.ts';
 import { type Scene, sceneOf } from './stages/scene.ts';
 import { requestSigmas } from './stages/schedule.ts';
-import { firstStep, noised } from './stages/strength.ts';
+import { firstStep } from './stages/strength.ts';
+import { makeStart, type Start } from './starts.ts';
 import type { EncodedPrompt, TextEncoders } from './text.ts';
 import { decodeTiled, isTooLarge, wholeOrTiled } from './tiling.ts';
 import type { ImageSize, Timings } from './types.ts';
@@ -38,6 +39,7 @@ export interface PipelineContext {
   parts: Parts;
   text: TextEncoders;
   references: ReferenceEncoder;
+  family: Family;
   /** Set by the first request that shows previews by it. */
   preview?: PreviewMap;
 }
@@ -48,6 +50,8 @@ export interface PipelineRequest extends CheckedRequest {
   pictures: readonly PixelImage[];
   /** The decoded mask. */
   maskPicture?: PixelImage;
+  /** The decoded control picture. */
+  controlPicture?: PixelImage;
   /** For comparing with a reference: latents `[tokens, 64]` after each step. Reads back, so it slows the loop. */
   afterStep?: (image: number, step: number, latents: Float32Array) => void;
 }
@@ -74,35 +78,37 @@ export async function runPipeline(
   const timer = stageTimer(work);
 
   // 1. Sizes, what of the pictures the model sees, and the schedule.
-  const scene = sceneOf(host, request, context.model.defaults);
+  const seen = { ...request, context: request.context && seesContext(context.family) };
+  const scene = sceneOf(host, seen, context.model.defaults);
   const { sizes } = scene;
   checkLatents(request, sizes.target);
   const job = jobOf(context, request, scene);
   await planWork(context, request, job, scene, work);
 
-  // 2. Pictures: resized, encoded.
-  tracker.send({ type: 'stage', stage: 'encode-image' });
-  const encoded: Float32Array[] = [];
-  for (const { picture, size } of scene.context) encoded.push(await references.encode(parts, picture, size, work));
-  const known = scene.base && (await references.encode(parts, scene.base.picture, scene.base.size, work));
-  if (scene.mask && known) job.keep = { mask: scene.mask, known };
-  const previewer = request.previewEvery && (await makePreviewer(parts, sizes.target, context, work));
-  await parts.unbind('vae-encode');
-  const encodeImageMs = timer();
-
-  // 3. Text, then the encoders make room for the transformer.
-  tracker.send({ type: 'stage', stage: 'encode-text' });
-  const prompts = [request.prompt, ...(request.negativePrompt === undefined ? [] : [request.negativePrompt])];
-  const resident = parts.options.memory === 'resident';
-  const cached = prompts.every((prompt) => text.has(prompt, request.maxSequenceLength));
-  if (!cached && !resident) await parts.release('transformer');
-  const texts: EncodedPrompt[] = [];
-  for (const prompt of prompts) texts.push(await text.encode(parts, prompt, request.maxSequenceLength, work));
-  if (!resident) for (const part of ['clip', 't5'] as const) await parts.release(part);
-  const encodeTextMs = timer();
-
   const buffers: GPUBuffer[] = [];
+  const starts: Start[] = [];
   try {
+    // 2. Pictures: resized, encoded; noise.
+    tracker.send({ type: 'stage', stage: 'encode-image' });
+    const encoded: Float32Array[] = [];
+    for (const { picture, size } of scene.context) encoded.push(await references.encode(parts, picture, size, work));
+    const startJob = { host, parts, references, family: context.family, request, scene, sigma: job.sigmas[0]! };
+    for (let image = 0; image < request.images; image++) starts.push(await makeStart(startJob, image, work));
+    const previewer = request.previewEvery && (await makePreviewer(parts, sizes.target, context, work));
+    await parts.unbind('vae-encode');
+    const encodeImageMs = timer();
+
+    // 3. Text, then the encoders make room for the transformer.
+    tracker.send({ type: 'stage', stage: 'encode-text' });
+    const prompts = [request.prompt, ...(request.negativePrompt === undefined ? [] : [request.negativePrompt])];
+    const resident = parts.options.memory === 'resident';
+    const cached = prompts.every((prompt) => text.has(prompt, request.maxSequenceLength));
+    if (!cached && !resident) await parts.release('transformer');
+    const texts: EncodedPrompt[] = [];
+    for (const prompt of prompts) texts.push(await text.encode(parts, prompt, request.maxSequenceLength, work));
+    if (!resident) for (const part of ['clip', 't5'] as const) await parts.release(part);
+    const encodeTextMs = timer();
+
     // 4. Modulation rows of every step: they depend on timestep, guidance and pooled text only.
     tracker.send({ type: 'stage', stage: 'modulation' });
     const branches: Branch[] = [];
@@ -110,25 +116,16 @@ export async function runPipeline(
     await parts.unbind('modulation');
     const modulationMs = timer();
 
-    // 5. and 6. Noise, then the denoising loop, picture by picture.
+    // 5. The denoising loop, picture by picture.
     tracker.send({ type: 'stage', stage: 'denoise' });
     const denoiser = await makeDenoiser(parts, job, encoded, branches, buffers, work);
     if (previewer) denoiser.preview = previewer;
     const latents: Float32Array<ArrayBuffer>[] = [];
-    for (let image = 0; image < request.images; image++) {
-      const source = noiseSource(host, request, image, sizes.target);
-      try {
-        const noise = source.initial();
-        const start = known ? noised(known, noise, job.sigmas[0]!) : noise;
-        latents.push(await denoise(parts, job, denoiser, { image, start, noise, freshNoise: source.draw }, work));
-      } finally {
-        source.dispose();
-      }
-    }
+    for (const start of starts) latents.push(await denoise(parts, job, denoiser, start, work));
     for (const component of LOOP_COMPONENTS) await parts.unbind(component);
     const denoiseMs = timer();
 
-    // 7. Latents to pictures.
+    // 6. Latents to pictures.
     const images: PixelImage[] = [];
     if (request.output === 'image') {
       tracker.send({ type: 'stage', stage: 'decode' });
@@ -140,11 +137,12 @@ export async function runPipeline(
     const timings = { encodeImageMs, encodeTextMs, modulationMs, denoiseMs, decodeMs: timer(), loadMs: work.loadMs };
     return { scene, latents, images, evaluations: evaluationsOf(job), truncated: texts[0]!.truncated, timings };
   } finally {
+    for (const start of starts) start.dispose();
     for (const buffer of buffers) parts.free(buffer);
   }
 }
 
-function jobOf({ host, model }: PipelineContext, request: PipelineRequest, scene: Scene): DenoiseJob {
+function jobOf({ host, model, family }: PipelineContext, request: PipelineRequest, scene: Scene): DenoiseJob {
   const { target } = scene.sizes;
   const { strength, guidance, trueCfgScale, maxSequenceLength, conditioning, previewEvery, afterStep } = request;
   const all = requestSigmas(host, model.schedule, request, tokenCount(target));
@@ -153,6 +151,7 @@ function jobOf({ host, model }: PipelineContext, request: PipelineRequest, scene
   return {
     target,
     context,
+    ...(scene.mask && family !== 'fill' && { mask: scene.mask }),
     places: referencePlaces(request.referencePositions, context.map(patches)),
     sigmas,
     branches: request.negativePrompt === undefined ? 1 : 2,
@@ -177,16 +176,6 @@ function checkLatents({ latents, images }: PipelineRequest, size: ImageSize): vo
   );
 }
 
-/** Noise as the reference draws it for a generator with seed + image, or the caller's own to begin with. */
-function noiseSource(host: Host, request: PipelineRequest, image: number, size: ImageSize) {
-  const values = tokenCount(size) * TOKEN_CHANNELS;
-  const generator = TorchGenerator.create(host, BigInt.asUintN(64, request.seed + BigInt(image)));
-  const draw = () => pack(generator.randn([LATENT_CHANNELS, size.height / 8, size.width / 8]), size);
-  const { latents } = request;
-  const initial = () => (latents ? latents.slice(image * values, (image + 1) * values) : draw());
-  return { initial, draw, dispose: () => generator.dispose() };
-}
-
 function decode(parts: Parts, tokens: Float32Array, { width, height }: ImageSize, work: Work): Promise<PixelImage> {
   const whole = async () => {
     const executable = await parts.bind({ component: 'vae-decode', width, height }, work);
@@ -201,7 +190,7 @@ function decode(parts: Parts, tokens: Float32Array, { width, height }: ImageSize
 
 /** Announces all operations and bytes of the request, so that its progress is of the whole from the first event on. */
 async function planWork(
-  { parts, references, text }: PipelineContext,
+  { parts, references, text, family }: PipelineContext,
   request: PipelineRequest,
   job: DenoiseJob,
   scene: Scene,
@@ -225,7 +214,8 @@ async function planWork(
         program.weights.reduce((sum, { bytes }) => sum + bytes, 0),
       );
   };
-  const views = scene.base ? [...scene.context, scene.base] : scene.context;
+  const own = scene.base && request.context && seesContext(family) ? [scene.base] : [];
+  const views = [...scene.context, ...own];
   for (const [i, view] of views.entries()) {
     const { picture, size } = view;
     const before = views.slice(0, i).some((one) => one.picture === picture && sameSize(one.size, size));

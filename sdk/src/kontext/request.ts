@@ -43,6 +43,8 @@ export interface CheckedRequest {
   eta: number;
   schedule: ScheduleName;
   sigmas: readonly number[] | undefined;
+  context: boolean;
+  control: ImageInput | undefined;
   referencePositions: ReferencePositions;
   stitch: Stitch;
 }
@@ -55,11 +57,16 @@ export interface CheckedMask {
   feather: number | undefined;
 }
 
+/** Defaults of a model: those of its `kontext.json`, else of its family. */
+export interface RequestDefaults extends ModelDefaults {
+  guidance?: number;
+}
+
 /**
  * @param model defaults of the model's `kontext.json`
  * @throws KontextError `invalid-request` naming the first option that is wrong
  */
-export function checkRequest(request: EditRequest | GenerateRequest, model: ModelDefaults = {}): CheckedRequest {
+export function checkRequest(request: EditRequest | GenerateRequest, model: RequestDefaults = {}): CheckedRequest {
   if (typeof request !== 'object' || request === null) throw invalid('The request must be an object with a prompt.');
   const edit = 'image' in request;
   const known = edit ? [...COMMON_KEYS, ...EDIT_KEYS] : COMMON_KEYS;
@@ -85,7 +92,7 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
     negativePrompt: trueCfgScale > 1 ? request.negativePrompt : undefined,
     trueCfgScale,
     steps: checkSteps(request, model),
-    guidance: numeric('guidance', request.guidance),
+    guidance: numeric('guidance', request.guidance, model.guidance),
     maxSequenceLength: numeric('maxSequenceLength', request.maxSequenceLength, model.maxSequenceLength),
     seed: checkSeed(request.seed),
     images: numeric('images', request.images),
@@ -102,6 +109,8 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
     eta: checkEta(request),
     schedule: choose('schedule', request.schedule),
     sigmas: request.sigmas && [...request.sigmas],
+    context: checkContext(edit ? request : {}),
+    control: request.control,
     referencePositions: choose('referencePositions', edit ? request.referencePositions : undefined),
     stitch: checkStitch(edit ? request : {}),
   };
@@ -164,6 +173,20 @@ function checkSteps({ steps, sigmas, schedule }: RequestOptions, model: ModelDef
   throw invalid(`steps is ${show(steps)}, but there are ${sigmas.length} sigmas. Leave out steps.`, {
     option: 'steps',
   });
+}
+
+function checkContext({ context = true, strength = 1, mask, references = [] }: Partial<EditRequest>): boolean {
+  if (typeof context !== 'boolean') throw invalid('context must be true or false.', { option: 'context' });
+  if (context || mask !== undefined || strength < 1) {
+    if (context || references.length === 0) return context;
+    throw invalid('references are context: leave them out, or context: false.', { option: 'context' });
+  }
+  throw invalid(
+    'Without context, a mask or a strength below 1 the image would have no influence. Give a strength such as 0.6.',
+    {
+      option: 'context',
+    },
+  );
 }
 
 function checkEta({ eta, sampler }: RequestOptions): number {

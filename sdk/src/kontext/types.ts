@@ -66,6 +66,8 @@ export interface RequestOptions {
    * model's shift is applied to them. Their number is that of the steps.
    */
   sigmas?: readonly number[];
+  /** For FLUX.1 Canny and Depth, which need it: the edges or depths to follow, brought to the picture's size. */
+  control?: ImageInput;
   /** Initial noise instead of the seed's: float32, packed `[tokens, 64]`, tokens = width/16 · height/16, row by row. */
   latents?: Float32Array;
   /** Number of pictures, 1 to 64, default 1, with the seeds `seed`, `seed + 1`, …, each the same as when asked for alone. */
@@ -90,6 +92,11 @@ export interface EditRequest extends RequestOptions {
   image: ImageInput;
   /** Further pictures the prompt may refer to. */
   references?: readonly ImageInput[];
+  /**
+   * Whether the transformer sees the image beside the picture it makes; default true, as FLUX.1 Kontext was trained. Without, `strength`
+   * below 1 or a mask is what makes the image matter, as in diffusers' `FluxImg2ImgPipeline` with FLUX.1 [dev], [schnell] and [Krea dev].
+   */
+  context?: boolean;
   /**
    * How several references are told apart. `offset` (default): all as the one reference the model was trained with, laid side by side, as
    * ComfyUI and stable-diffusion.cpp do. `index`: numbered, for models trained so. `stitched`: image and references become one picture.
@@ -189,6 +196,8 @@ export interface ResolvedOptions extends ImageSize {
   references: ImageSize[];
   /** As used; absent when 1. */
   strength?: number;
+  /** False when the transformer did not see the image. */
+  context?: boolean;
   /** As used; absent when `euler`. */
   sampler?: SamplerName;
   /** As used; absent but for ancestral samplers. */
