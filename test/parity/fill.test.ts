@@ -30,7 +30,13 @@ function fixture(name: string) {
 }
 
 /** Runs it and compares latents after every step and the picture. */
-async function compare(over: string | undefined, folder: string, name: string, a: Arguments, more: Partial<EditRequest>) {
+async function compare(
+  over: string | undefined,
+  folder: string,
+  name: string,
+  a: Arguments,
+  more: Partial<EditRequest>,
+) {
   const model = await openModel(pipelineModel(over));
   const context = await pipelineContext(gpu, model);
   try {
