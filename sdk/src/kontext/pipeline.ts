@@ -19,7 +19,7 @@ import { requestSigmas } from './stages/schedule.ts';
 import { firstStep } from './stages/strength.ts';
 import { earlyChoice } from './stages/variants.ts';
 import { makeStart, type Start } from './starts.ts';
-import type { EncodedPrompt, TextEncoders } from './text.ts';
+import type { EncodedPrompt, Prompt, TextEncoders } from './text.ts';
 import { decodeTiled, isTooLarge, wholeOrTiled } from './tiling.ts';
 import type { ImageSize, Timings } from './types.ts';
 import { type Branch, denoiseShape } from './velocity.ts';
@@ -99,7 +99,7 @@ export async function runPipeline(
 
     // 3. Text, then the encoders make room for the transformer.
     tracker.send({ type: 'stage', stage: 'encode-text' });
-    const prompts = [request.prompt, ...(request.negativePrompt === undefined ? [] : [request.negativePrompt])];
+    const prompts = promptsOf(request);
     const resident = parts.options.memory === 'resident';
     const cached = prompts.every((prompt) => text.has(prompt, request.maxSequenceLength));
     if (!cached && !resident) await parts.release('transformer');
@@ -162,6 +162,11 @@ export async function runPipeline(
     for (const start of starts) start.dispose();
     for (const buffer of buffers) parts.free(buffer);
   }
+}
+
+/** The positive prompt, and the negative one where there is one. */
+function promptsOf({ prompt, clipPrompt, negativePrompt }: PipelineRequest): Prompt[] {
+  return [{ t5: prompt, clip: clipPrompt }, ...(negativePrompt === undefined ? [] : [{ t5: negativePrompt }])];
 }
 
 function jobOf({ host, model, family }: PipelineContext, request: PipelineRequest, scene: Scene): DenoiseJob {
@@ -245,9 +250,7 @@ async function planWork(
     const before = views.slice(0, i).some((one) => one.picture === picture && sameSize(one.size, size));
     await plan({ component: 'vae-encode', ...size }, before || references.has(picture, size) ? 0 : 1);
   }
-  const uncached = [request.prompt, request.negativePrompt].filter(
-    (prompt) => prompt !== undefined && !text.has(prompt, request.maxSequenceLength),
-  ).length;
+  const uncached = promptsOf(request).filter((prompt) => !text.has(prompt, request.maxSequenceLength)).length;
   await plan({ component: 'clip', tokens: 77 }, uncached);
   await plan({ component: 't5', tokens: request.maxSequenceLength }, uncached);
   await plan({ component: 'modulation', steps }, prompts);
