@@ -33,7 +33,7 @@ export async function runRequest(
 ): Promise<PipelineResult & { steps: Float32Array[] }> {
   const checked = checkRequest(request, context.model.defaults);
   const pictures = await Promise.all(checked.references.map((input) => decodeImage(input, 'picture')));
-  const maskPicture = checked.mask && (await decodeImage(checked.mask.input, 'mask'));
+  const maskPicture = checked.mask?.input && (await decodeImage(checked.mask.input, 'mask'));
   const steps: Float32Array[] = [];
   const work = { signal: new AbortController().signal, tracker: new ProgressTracker(request.onProgress), loadMs: 0 };
   const result = await runPipeline(

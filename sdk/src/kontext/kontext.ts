@@ -215,7 +215,7 @@ export class Engine implements KontextEngine {
     }
     const controlPicture =
       request.control && (await this.platform.decodeImage(request.control, 'control picture', signal));
-    const maskPicture = request.mask && (await this.platform.decodeImage(request.mask.input, 'mask', signal));
+    const maskPicture = request.mask?.input && (await this.platform.decodeImage(request.mask.input, 'mask', signal));
     const work: Work = { signal, tracker, loadMs: 0 };
     return this.#guarded(async (context) => {
       const conditioning = this.#conditioning(context);
@@ -228,7 +228,7 @@ export class Engine implements KontextEngine {
         image: result.images[0]!,
         images: result.images,
         latents: result.latents,
-        seed: request.seed <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(request.seed) : request.seed,
+        seed: seedOf(request.seed + BigInt(result.chosen)),
         options: {
           ...target,
           prompt: request.prompt,
@@ -245,6 +245,7 @@ export class Engine implements KontextEngine {
           ...(request.mask && box && { mask: { mode: request.mask.mode, box } }),
         },
         evaluations: result.evaluations,
+        skipped: result.skipped,
         truncated: result.truncated,
         timings: { ...result.timings, totalMs: performance.now() - started },
         memory: context.parts.memory,
@@ -312,10 +313,20 @@ export class Engine implements KontextEngine {
   }
 }
 
+/** A number where that holds it. */
+function seedOf(seed: bigint): number | bigint {
+  const whole = BigInt.asUintN(64, seed);
+  return whole <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(whole) : whole;
+}
+
 /** What differs from how the model is published; with it all, the same picture can be made again. */
 function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
   const { sampler, eta, schedule, sigmas, referencePositions, stitch, references } = request;
   return {
+    ...(request.clipPrompt !== undefined && { clipPrompt: request.clipPrompt }),
+    ...(request.cache && { cache: request.cache }),
+    ...(request.expand && { expand: request.expand }),
+    ...((request.guided[0] > 0 || request.guided[1] < 1) && { cfgInterval: [...request.guided] as [number, number] }),
     ...(!request.context && { context: false }),
     ...(sampler !== 'euler' && { sampler }),
     ...(sampler === 'euler_ancestral' && { eta }),

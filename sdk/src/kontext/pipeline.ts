@@ -6,17 +6,7 @@ import type { Host } from '../host/module.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import type { Model } from '../model/open.ts';
 import { samplerStages } from '../sampling/samplers.ts';
-import {
-  type Branch,
-  type DenoiseJob,
-  denoise,
-  denoiseShape,
-  evaluationsOf,
-  LOOP_COMPONENTS,
-  makeBranch,
-  makeDenoiser,
-  stepsOf,
-} from './denoiser.ts';
+import { type DenoiseJob, denoise, evaluationsOf, makeBranch, makeDenoiser, stepsOf } from './denoiser.ts';
 import { type Family, seesContext } from './family.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import { type Parts, programFlops, type ShapeRequest, type Work } from './parts.ts';
@@ -27,10 +17,12 @@ import { referencePlaces } from './stages/references.ts';
 import { type Scene, sceneOf } from './stages/scene.ts';
 import { requestSigmas } from './stages/schedule.ts';
 import { firstStep } from './stages/strength.ts';
+import { earlyChoice } from './stages/variants.ts';
 import { makeStart, type Start } from './starts.ts';
-import type { EncodedPrompt, TextEncoders } from './text.ts';
+import type { EncodedPrompt, Prompt, TextEncoders } from './text.ts';
 import { decodeTiled, isTooLarge, wholeOrTiled } from './tiling.ts';
 import type { ImageSize, Timings } from './types.ts';
+import { type Branch, denoiseShape } from './velocity.ts';
 
 /** What outlives a request. */
 export interface PipelineContext {
@@ -63,6 +55,10 @@ export interface PipelineResult {
   images: PixelImage[];
   /** Of the transformer, for one picture. */
   evaluations: number;
+  /** How many of all reused an earlier one. */
+  skipped: number;
+  /** Index of the first picture among the seeds that started. */
+  chosen: number;
   truncated: boolean;
   timings: Omit<Timings, 'totalMs'>;
 }
@@ -92,15 +88,18 @@ export async function runPipeline(
     tracker.send({ type: 'stage', stage: 'encode-image' });
     const encoded: Float32Array[] = [];
     for (const { picture, size } of scene.context) encoded.push(await references.encode(parts, picture, size, work));
+    const { variants } = request;
+    const count = variants.count > 1 ? variants.count : request.images;
     const startJob = { host, parts, references, family: context.family, request, scene, sigma: job.sigmas[0]! };
-    for (let image = 0; image < request.images; image++) starts.push(await makeStart(startJob, image, work));
-    const previewer = request.previewEvery && (await makePreviewer(parts, sizes.target, context, work));
+    for (let image = 0; image < count; image++) starts.push(await makeStart(startJob, image, work));
+    const shows = request.previewEvery !== undefined || variants.count > 1;
+    const previewer = shows && (await makePreviewer(parts, sizes.target, context, work));
     await parts.unbind('vae-encode');
     const encodeImageMs = timer();
 
     // 3. Text, then the encoders make room for the transformer.
     tracker.send({ type: 'stage', stage: 'encode-text' });
-    const prompts = [request.prompt, ...(request.negativePrompt === undefined ? [] : [request.negativePrompt])];
+    const prompts = promptsOf(request);
     const resident = parts.options.memory === 'resident';
     const cached = prompts.every((prompt) => text.has(prompt, request.maxSequenceLength));
     if (!cached && !resident) await parts.release('transformer');
@@ -118,11 +117,25 @@ export async function runPipeline(
 
     // 5. The denoising loop, picture by picture.
     tracker.send({ type: 'stage', stage: 'denoise' });
-    const denoiser = await makeDenoiser(parts, job, encoded, branches, buffers, work);
+    const denoiser = await makeDenoiser(parts, job, encoded, branches, work);
     if (previewer) denoiser.preview = previewer;
     const latents: Float32Array<ArrayBuffer>[] = [];
-    for (const start of starts) latents.push(await denoise(parts, job, denoiser, start, work));
-    for (const component of LOOP_COMPONENTS) await parts.unbind(component);
+    const { going, skippedBefore } = await earlyChoice(
+      context,
+      request.variants,
+      { job, denoiser, starts, scene },
+      work,
+    );
+    let skipped = skippedBefore;
+    try {
+      for (const { start, range } of going) {
+        const done = await denoise(parts, job, denoiser, start, work, range);
+        latents.push(done.latents);
+        skipped += done.skipped;
+      }
+    } finally {
+      await denoiser.dispose();
+    }
     const denoiseMs = timer();
 
     // 6. Latents to pictures.
@@ -135,11 +148,25 @@ export async function runPipeline(
     }
     if (!resident) for (const part of ['vae', 'preview'] as const) await parts.release(part);
     const timings = { encodeImageMs, encodeTextMs, modulationMs, denoiseMs, decodeMs: timer(), loadMs: work.loadMs };
-    return { scene, latents, images, evaluations: evaluationsOf(job), truncated: texts[0]!.truncated, timings };
+    return {
+      scene,
+      latents,
+      images,
+      chosen: going[0]!.start.image,
+      skipped,
+      evaluations: evaluationsOf(job),
+      truncated: texts[0]!.truncated,
+      timings,
+    };
   } finally {
     for (const start of starts) start.dispose();
     for (const buffer of buffers) parts.free(buffer);
   }
+}
+
+/** The positive prompt, and the negative one where there is one. */
+function promptsOf({ prompt, clipPrompt, negativePrompt }: PipelineRequest): Prompt[] {
+  return [{ t5: prompt, clip: clipPrompt }, ...(negativePrompt === undefined ? [] : [{ t5: negativePrompt }])];
 }
 
 function jobOf({ host, model, family }: PipelineContext, request: PipelineRequest, scene: Scene): DenoiseJob {
@@ -154,6 +181,8 @@ function jobOf({ host, model, family }: PipelineContext, request: PipelineReques
     ...(scene.mask && family !== 'fill' && { mask: scene.mask }),
     places: referencePlaces(request.referencePositions, context.map(patches)),
     sigmas,
+    guided: request.guided,
+    ...(request.cache && { cache: request.cache }),
     branches: request.negativePrompt === undefined ? 1 : 2,
     stages: samplerStages(request.sampler, sigmas, { eta: request.eta }),
     euler: request.sampler === 'euler',
@@ -221,13 +250,14 @@ async function planWork(
     const before = views.slice(0, i).some((one) => one.picture === picture && sameSize(one.size, size));
     await plan({ component: 'vae-encode', ...size }, before || references.has(picture, size) ? 0 : 1);
   }
-  const uncached = [request.prompt, request.negativePrompt].filter(
-    (prompt) => prompt !== undefined && !text.has(prompt, request.maxSequenceLength),
-  ).length;
+  const uncached = promptsOf(request).filter((prompt) => !text.has(prompt, request.maxSequenceLength)).length;
   await plan({ component: 'clip', tokens: 77 }, uncached);
   await plan({ component: 't5', tokens: request.maxSequenceLength }, uncached);
   await plan({ component: 'modulation', steps }, prompts);
-  await plan(denoiseShape(job), request.images * evaluationsOf(job));
+  // A cached step's parts are counted as if they were the whole: they are its kernels.
+  const share = request.variants.steps / stepsOf(job);
+  const pictures = request.variants.count > 1 ? request.variants.count * share + 1 - share : request.images;
+  await plan(denoiseShape('denoise', job) as ShapeRequest, Math.ceil(pictures * evaluationsOf(job)));
   await plan({ component: 'vae-decode', ...job.target }, request.output === 'image' ? request.images : 0);
 }
 

@@ -7,6 +7,7 @@ import type { CheckedRequest } from '../request.ts';
 import { type ChosenSizes, chooseSizes } from '../sizes.ts';
 import type { ImageSize, PixelBox } from '../types.ts';
 import { coveringMask, cutOut, paddedBox, putBack, widenedBox } from './exact.ts';
+import { expanded } from './expand.ts';
 import { referenceInpainting } from './inpaint.ts';
 import { type GreyImage, openMask, resizeGrey } from './mask.ts';
 import { stitched } from './stitch.ts';
@@ -38,7 +39,7 @@ export interface Scene {
 export interface SceneRequest
   extends Pick<
     CheckedRequest,
-    'mask' | 'strength' | 'size' | 'maxArea' | 'autoResize' | 'referencePositions' | 'stitch' | 'context'
+    'mask' | 'strength' | 'size' | 'maxArea' | 'autoResize' | 'referencePositions' | 'stitch' | 'context' | 'expand'
   > {
   /** The input as it came, with alpha, then references. */
   pictures: readonly PixelImage[];
@@ -72,8 +73,14 @@ export function sceneOf(host: Host, request: SceneRequest, defaults: ModelDefaul
 
 /** With every reference by itself. */
 function separateScene(host: Host, request: SceneRequest, defaults: ModelDefaults): Scene {
-  const { mask, maskPicture } = request;
-  const pictures = request.pictures.map(flattened);
+  const { mask } = request;
+  const sources = [...request.pictures];
+  let { maskPicture } = request;
+  if (request.expand) {
+    const grown = expanded(sources[0]!, maskPicture, request.expand);
+    [sources[0], maskPicture] = [grown.canvas, grown.mask];
+  }
+  const pictures = sources.map(flattened);
   if (!mask || !maskPicture) return wholeScene(request, pictures, defaults);
   const grey = openMask(maskPicture, pictures[0]!);
   if (mask.mode === 'reference') {
@@ -97,7 +104,7 @@ function separateScene(host: Host, request: SceneRequest, defaults: ModelDefault
     mask: coveringMask(ofBox, target),
     grey: resizeGrey(host, ofBox, target),
     box,
-    finish: (decoded) => putBack(host, request.pictures[0]!, box, ofBox, decoded, mask.feather),
+    finish: (decoded) => putBack(host, sources[0]!, box, ofBox, decoded, mask.feather),
   };
 }
 
