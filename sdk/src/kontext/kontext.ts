@@ -251,7 +251,7 @@ export class Engine implements KontextEngine {
           ...(request.mask && box && { mask: { mode: request.mask.mode, box } }),
         },
         evaluations: result.evaluations,
-        skipped: result.skipped,
+        ...(request.cache && { skipped: result.skipped }),
         truncated: result.truncated,
         timings: { ...result.timings, totalMs: performance.now() - started },
         memory: context.parts.memory,

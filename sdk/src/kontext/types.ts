@@ -327,8 +327,8 @@ export interface LatentsResult {
   truncated: boolean;
   /** How often the transformer was evaluated for one picture: once a step, twice with a negative prompt or `heun`. */
   evaluations: number;
-  /** How many of all pictures' evaluations reused an earlier one; 0 without `cache`. */
-  skipped: number;
+  /** How many of all pictures' evaluations reused an earlier one; absent without `cache`. */
+  skipped?: number;
   /** Where the time went, in milliseconds. */
   timings: Timings;
   /** GPU memory of the model, in bytes. */
