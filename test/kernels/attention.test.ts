@@ -44,6 +44,11 @@ describe('attention', { timeout: 300_000 }, () => {
   for (const [name, shape] of Object.entries(shapes)) {
     it(`direct f32: ${name}`, () => checkAttention(gpu, { ...baseline, software: true }, { ...shape, type: 'f32' }));
   }
+  // Little work gets two queries and keys a thread, as above; more of it four.
+  it('direct f32: four queries a thread', () => {
+    const schedule = { variant: 'direct', threads: 8, queries: 4, keys: 4 } as const;
+    return checkAttention(gpu, { ...baseline, software: true }, { ...shapes.causal!, type: 'f32', schedule });
+  });
   for (const [name, shape] of Object.entries(shapes)) {
     it(`f32: ${name}`, () => tiled(gpu, baseline, { ...shape, type: 'f32' }));
   }

@@ -39,5 +39,5 @@ export function attention(
 
 /** Variant and tile sizes for a shape on a target. */
 export function chooseAttentionSchedule(spec: AttentionSpec, target: TargetProfile): AttentionSchedule {
-  return target.software ? chooseDirect() : (chooseMatrix(spec, target) ?? chooseTiled(spec, target));
+  return target.software ? chooseDirect(spec, target) : (chooseMatrix(spec, target) ?? chooseTiled(spec, target));
 }

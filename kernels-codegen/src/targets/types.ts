@@ -25,7 +25,10 @@ export interface TargetProfile {
   name: string;
   tier: Tier;
   limits: TargetLimits;
-  /** The adapter runs on the CPU: compiling a shader costs more than running it, workgroup memory saves nothing. */
+  /**
+   * The adapter runs on the CPU: compiling a shader costs more than running it, workgroup memory saves nothing. Its kernels
+   * are `direct` ones whatever the tier.
+   */
   software?: true;
   /** Range of `subgroup_size`; present when the tier uses subgroups. */
   subgroupSize?: { min: number; max: number };

@@ -4,7 +4,7 @@
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
-import type { DirectSchedule } from './direct.ts';
+import { type DirectSchedule, directSchedule } from './direct.ts';
 import { type MatrixSchedule, matrixConfig, matrixTile, matrixWorkgroupBytes } from './matrix.ts';
 import { SKINNY_ROWS, type SkinnySchedule, skinnyWorkgroupBytes } from './skinny.ts';
 import { describeMatmul, type MatmulSpec, tileElement } from './spec.ts';
@@ -64,9 +64,10 @@ function skinny(spec: MatmulSpec, target: TargetProfile): SkinnySchedule {
 }
 
 function candidatesFor(spec: MatmulSpec, target: TargetProfile): MatmulSchedule[] {
+  // Also where a CPU's driver has matrix instructions: they take it half a minute to compile and run no faster.
+  if (target.software) return [directSchedule(spec.m, spec.n, spec.weight.cols)];
+  if (spec.m <= SKINNY_ROWS) return [skinny(spec, target)];
   const config = matrixConfig(spec, target);
-  if (target.software && !config) return [direct(spec)];
-  if (spec.m <= SKINNY_ROWS) return [target.software ? direct(spec) : skinny(spec, target)];
   return config ? [...matrices(config, target.subgroupSize!.max), ...TILES] : TILES;
 }
 
@@ -90,12 +91,6 @@ function matrices(config: SubgroupMatrixConfig, subgroupSize: number): MatrixSch
     }
   }
   return found;
-}
-
-/** Four rows: on lavapipe as fast as eight and half the text; sixteen spill. */
-function direct(spec: MatmulSpec): DirectSchedule {
-  const threads = Math.min(64, 2 ** Math.ceil(Math.log2(Math.max(8, spec.n))));
-  return { variant: 'direct', threads, rows: Math.min(4, spec.m) };
 }
 
 /**
