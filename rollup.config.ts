@@ -53,6 +53,7 @@ export default [
       client: 'sdk/src/worker/client.ts',
       worker: 'sdk/src/worker/worker.ts',
       element: 'sdk/src/element/element.ts',
+      'strings-de': 'sdk/src/element/strings-de.ts',
     },
     plugins,
     output: {

@@ -5,6 +5,7 @@ import { KontextError } from '../../runtime/src/errors.ts';
 import type { Program } from '../../runtime/src/program/types.ts';
 import { Builder } from './graph/builder.ts';
 import { type Graph, verifyGraph } from './graph/graph.ts';
+import { type AdapterRoom, RANK_UNIT } from './graph/room.ts';
 import { tap } from './graph/tap.ts';
 import {
   buildVaeDecode,
@@ -16,7 +17,7 @@ import {
 } from './models/autoencoder.ts';
 import { buildClip, type ClipSpec } from './models/clip.ts';
 import { buildDenoise, buildModulation, type FluxSpec, type PatchGrid, tokensOf } from './models/flux.ts';
-import { buildCfgVelocity, buildEuler } from './models/sampler.ts';
+import { buildCfgVelocity, buildEuler, buildKeepKnown } from './models/sampler.ts';
 import { buildT5, type T5Spec } from './models/t5.ts';
 import { buildTileBlend, buildTileFinish, type TileShape } from './models/tiles.ts';
 import { buildTinyDecode, type TinyDecoderSpec } from './models/tiny-decoder.ts';
@@ -27,20 +28,32 @@ import { fusePointwise } from './passes/fuse-pointwise.ts';
 import { lower, type Quantization } from './plan/lower.ts';
 import { hasTier, type TargetProfile } from './targets/types.ts';
 
-/** Which part of the pipeline, and its shape. Ports of each program are listed at the model that builds it. */
+/**
+ * Which part of the pipeline, and its shape. Ports of each program are listed at the model that builds it. With `room` the
+ * linear layers also take adapters' factors, by the ports that `facts.adapters` (a `ModuleRoom[]`) names.
+ */
 export type Component =
   /** in `embeddings` [tokens, width] (token embeddings); out `hidden` [tokens, width] */
-  | { component: 'clip'; spec: ClipSpec; tokens: number }
+  | { component: 'clip'; spec: ClipSpec; tokens: number; room?: AdapterRoom }
   /** in `embeddings` [tokens, width]; out `hidden` [tokens, width] */
-  | { component: 't5'; spec: T5Spec; tokens: number; validTokens?: number }
+  | { component: 't5'; spec: T5Spec; tokens: number; validTokens?: number; room?: AdapterRoom }
   /** in `timesteps` [steps, 256], `pooled` [1, pooledWidth], `guidance` [1, 256] if the model has it; out `modulation` */
-  | { component: 'modulation'; spec: FluxSpec; steps: number }
+  | { component: 'modulation'; spec: FluxSpec; steps: number; room?: AdapterRoom }
   /** in `latents`, `references` if any, `text`, `modulation` [1, …], `rope`; out `velocity` */
-  | { component: 'denoise'; spec: FluxSpec; textTokens: number; image: PatchGrid; references: PatchGrid[] }
+  | {
+      component: 'denoise';
+      spec: FluxSpec;
+      textTokens: number;
+      image: PatchGrid;
+      references: PatchGrid[];
+      room?: AdapterRoom;
+    }
   /** inout `latents`; in `velocity`, `step` [1, 4] = (dt, 0, 0, 0) */
   | { component: 'euler'; tokens: number; channels: number }
   /** inout `velocity`; in `negative`, `scale` [1, 4] = (cfgScale, 0, 0, 0) */
   | { component: 'cfg'; tokens: number; channels: number }
+  /** inout `latents`; in `mask`, `known`, `noise`, `step` [1, 4] = (σ, 0, 0, 0) */
+  | { component: 'keep-known'; tokens: number; channels: number }
   /** in `pixels` or `tensor`, `noise` if sampling; out `latents` */
   | ({ component: 'vae-encode'; spec: VaeSpec } & VaeEncodeOptions)
   /** in `latents`; out `image` or `tensor` */
@@ -64,19 +77,20 @@ export type CompileRequest = Component & {
  */
 export function compile(request: CompileRequest): Program {
   const { target } = request;
-  const graph = optimize(tap(buildGraph(request), request.taps ?? []), target);
+  const g = builderFor(request);
+  const graph = optimize(tap(buildGraph(request, g), request.taps ?? []), target);
+  const adapters = g.adapterRooms;
   return lower(graph, {
     component: request.component,
     label: `${describe(request)} for ${target.name}`,
     target,
     quantization: request.quantization ?? 'none',
-    facts: factsOf(request),
+    facts: { ...factsOf(request), ...(adapters.length > 0 ? { adapters } : {}) },
   });
 }
 
 /** The model's graph before any pass: what tests compare the passes with. */
-export function buildGraph(request: Component): Graph {
-  const g = new Builder();
+export function buildGraph(request: Component, g = builderFor(request)): Graph {
   switch (request.component) {
     case 'clip':
       return buildClip(g, request.spec, positive('tokens', request.tokens));
@@ -96,6 +110,8 @@ export function buildGraph(request: Component): Graph {
       return buildEuler(g, positive('tokens', request.tokens), request.channels);
     case 'cfg':
       return buildCfgVelocity(g, positive('tokens', request.tokens), request.channels);
+    case 'keep-known':
+      return buildKeepKnown(g, positive('tokens', request.tokens), request.channels);
     case 'preview-decode':
       checkImage(request, 2 ** request.spec.blocks.length);
       return buildTinyDecode(g, request.spec, request);
@@ -113,6 +129,9 @@ export function buildGraph(request: Component): Graph {
       throw request satisfies never;
   }
 }
+
+const builderFor = (request: Component): Builder =>
+  new Builder('room' in request && request.room !== undefined ? checkedRoom(request.room) : undefined);
 
 /** The passes, in order. The list is closed: a new one needs a reason, a test and a line in docs/design. */
 export function optimize(graph: Graph, target: TargetProfile): Graph {
@@ -132,6 +151,7 @@ function describe(r: Component): string {
     case 't5':
     case 'euler':
     case 'cfg':
+    case 'keep-known':
       return `${r.component} ${r.tokens} tokens`;
     case 'modulation':
       return `modulation ${r.steps} steps`;
@@ -157,6 +177,16 @@ function factsOf(r: Component): Record<string, unknown> {
 function positive(what: string, value: number): number {
   if (Number.isInteger(value) && value > 0) return value;
   throw new KontextError('invalid-request', `The number of ${what} must be a positive integer, not ${value}.`);
+}
+
+function checkedRoom(room: AdapterRoom): AdapterRoom {
+  const ranks = typeof room === 'number' ? [room] : Object.values(room);
+  const wrong = ranks.find((rank) => !(Number.isInteger(rank) && rank > 0 && rank % RANK_UNIT === 0));
+  if (wrong === undefined) return room;
+  throw new KontextError(
+    'invalid-request',
+    `The rank of room for adapters must be a multiple of ${RANK_UNIT}, not ${wrong}.`,
+  );
 }
 
 /** Sides must divide into this many pixels: of a latent pixel, or of a patch of two by two. */

@@ -1,14 +1,14 @@
 // The command line end to end on the reference's tiny model: the same picture, latents in and out, and every wrong input.
 // In this process, apart from Ctrl-C, which needs one of its own.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { runCommand } from '../../sdk/src/cli/command.ts';
-import { writeLatents } from '../../sdk/src/cli/latents-file.ts';
+import { latentsBytes } from '../../sdk/src/cli/latents-file.ts';
 import { decodeImage } from '../../sdk/src/image/node.ts';
 import { readPngText } from '../../sdk/src/image/png-text.ts';
 import { pipelineFile, pipelineRuns, writePipelineModel } from '../support/pipeline-model.ts';
@@ -47,6 +47,37 @@ const exact = () => ['--model', model, '--no-auto-resize', '--width', '96', '--h
 const small = () => [...exact(), '--steps', '1', '--max-sequence-length', '24', '--quiet'];
 
 describe('kontext edit', { timeout: TIMEOUT }, () => {
+  it('with --mask keeps everything outside it, 16 bits and transparency too', async () => {
+    const [width, height] = [150, 101];
+    const deep = Uint16Array.from({ length: 4 * width * height }, (_, i) => (i * 40503) % 65536);
+    const grey = new Uint8Array(width * height);
+    for (let y = 30; y < 60; y++) grey.fill(255, y * width + 40, y * width + 90);
+    await sharp(deep, { raw: { width, height, channels: 4 } })
+      .toColourspace('rgb16')
+      .png()
+      .toFile(at('deep.png'));
+    await sharp(grey, { raw: { width, height, channels: 1 } })
+      .png()
+      .toFile(at('mask.png'));
+    const args = ['--mask', at('mask.png'), '-o', at('masked.png')];
+    const { code, err } = await kontext('edit', at('deep.png'), 'a red ball', ...small(), ...args);
+    expect(err).toBe('');
+    expect(code).toBe(0);
+    const samples = async (name: string) =>
+      new Uint16Array(
+        new Uint8Array(await sharp(at(name)).toColourspace('rgb16').raw({ depth: 'ushort' }).toBuffer()).buffer,
+      );
+    const [before, after] = [await samples('deep.png'), await samples('masked.png')];
+    expect(after.length).toBe(before.length);
+    const changed: number[] = [];
+    for (const [i, v] of after.entries()) if (v !== before[i]) changed.push(i >> 2);
+    expect(changed.length).toBeGreaterThan(1000);
+    expect(changed.every((pixel) => grey[pixel]! > 0)).toBe(true);
+    const empty = await kontext('edit', at('deep.png'), 'x', ...small(), '--mask', input, '-o', at('none.png'));
+    expect(empty).toMatchObject({ code: 2 });
+    expect(empty.err).toMatch(/Give a mask of the picture's size/);
+  });
+
   it('makes the reference’s picture and latents, and reports as JSON', async () => {
     const args = ['--steps', '5', '--guidance', '2.5', '--seed', '42', '--json', '--metadata'];
     const files = ['-o', at('edit.png'), '--save-latents', at('edit.safetensors')];
@@ -70,7 +101,7 @@ describe('kontext edit', { timeout: TIMEOUT }, () => {
 
   it('starts from given latents', async () => {
     const noise = floatTensor(readSafetensors(pipelineFile('edit.safetensors')), 'mid.latents_initial');
-    await writeLatents(at('noise.safetensors'), [noise]);
+    await writeFile(at('noise.safetensors'), latentsBytes([noise]));
     const common = ['edit', input, run.prompts[0]!, ...small()];
     expect((await kontext(...common, '-o', at('a.png'), '--latents', at('noise.safetensors'))).code).toBe(0);
     expect((await kontext(...common, '-o', at('b.png'), '--seed', '42')).code).toBe(0);
@@ -86,6 +117,79 @@ describe('kontext edit', { timeout: TIMEOUT }, () => {
       expect((await kontext('edit', input, 'x', ...small(), '-o', at(name))).code).toBe(0);
       expect((await sharp(at(name)).metadata()).format).toBe(format);
     }
+  });
+
+  it('edits several pictures with one model, passes over a bad one, and does not exit with 0', async () => {
+    await mkdir(at('photos'));
+    for (const name of ['1.png', '3.png']) await cp(input, at(join('photos', name)));
+    await writeFile(at('photos/2.png'), 'no picture');
+    const { code, out, err } = await kontext('edit', at('photos'), 'x', ...small(), '--json', '-o', `${at('out')}/`);
+    expect(code).toBe(2);
+    expect(err).toMatch(/1 of 3 pictures failed: .*2.png/);
+    const lines = out.split('\n').map((line) => JSON.parse(line));
+    expect(lines).toMatchObject([
+      { input: at('photos/1.png'), output: at('out/1.png') },
+      { input: at('photos/2.png'), error: { code: 'image-invalid' } },
+      { input: at('photos/3.png'), output: at('out/3.png') },
+      { done: 2, failed: 1 },
+    ]);
+    expect((await readdir(at('out'))).sort()).toEqual(['1.png', '3.png']);
+    // What the first run wrote is not replaced unasked.
+    const again = await kontext('edit', at('photos'), 'x', ...small(), '-o', at('out'));
+    expect([again.code, again.err]).toEqual([2, expect.stringMatching(/1.png, .*3.png exist. Give --force/)]);
+  });
+
+  it('makes several pictures of one, numbered', async () => {
+    const args = [
+      'edit',
+      input,
+      'x',
+      ...small(),
+      '--images',
+      '2',
+      '--seed',
+      '7',
+      '--metadata',
+      '-o',
+      at('several.png'),
+    ];
+    expect((await kontext(...args)).code).toBe(0);
+    for (const [i, name] of ['several-1.png', 'several-2.png'].entries())
+      expect(JSON.parse(readPngText(await readFile(at(name)))!)).toMatchObject({ seed: `${7 + i}` });
+  });
+
+  it('reads standard input and writes standard output, and nothing else there', async () => {
+    const root = new URL('../..', import.meta.url).pathname;
+    const args = ['--import', 'tsx', 'sdk/src/cli/main.ts', 'edit', '-', 'x', ...small(), '--json', '-o', '-'];
+    const child = spawn(process.execPath, args, { cwd: root, stdio: ['pipe', 'pipe', 'pipe'] });
+    child.stdin.end(await readFile(input));
+    const [out, err]: [Buffer[], Buffer[]] = [[], []];
+    child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
+    child.stderr.on('data', (chunk: Buffer) => err.push(chunk));
+    const code = await new Promise((resolve) => child.on('close', resolve));
+    expect(code, String(Buffer.concat(err))).toBe(0);
+    expect(await sharp(Buffer.concat(out)).metadata()).toMatchObject({ format: 'png', width: 96, height: 64 });
+    // The report is all that standard error has: none of Dawn's warnings, no progress, no escape codes.
+    expect(JSON.parse(String(Buffer.concat(err)))).toMatchObject({ output: '-' });
+  });
+
+  it('keeps a picture that cannot be written', async () => {
+    await mkdir(at('gone'));
+    const stages = vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
+      if (!String(text).includes('denoising')) return true;
+      rmSync(at('gone'), { recursive: true });
+      writeFileSync(at('gone'), 'in the way');
+      return true;
+    });
+    const args = [...small().filter((arg) => arg !== '--quiet'), '--save-latents', at('late.safetensors')];
+    const { code, err } = await kontext('edit', input, 'x', ...args, '-o', at('gone/late.png'));
+    stages.mockRestore();
+    expect(code).toBe(2);
+    const kept = /It is kept in (\S+)\.$/m.exec(err)?.[1];
+    expect((await sharp(kept).metadata()).width).toBe(96);
+    await rm(join(kept!, '..'), { recursive: true });
+    // What could be written is.
+    expect(existsSync(at('late.safetensors'))).toBe(true);
   });
 
   it('leaves no file when it is stopped with Ctrl-C', async () => {
@@ -164,6 +268,20 @@ describe('wrong inputs', { timeout: TIMEOUT }, () => {
       4,
       /127.0.0.1:9/,
     ],
+    [
+      'several pictures for one file',
+      () => ['edit', input, input, 'x', ...small(), '-o', at('no.png')],
+      2,
+      /Give a folder/,
+    ],
+    ['metadata that no JPEG keeps', () => edit(input, 'x', '-o', at('no.jpg'), '--metadata'), 2, /PNG files only/],
+    [
+      'a missing reference',
+      () => edit(input, 'x', '-o', at('no.png'), '--reference', at('r.png')),
+      2,
+      /reference .*r.png cannot/,
+    ],
+    ['two ways to say a size', () => edit(input, 'x', '-o', at('no.png'), '--size', '64x64'), 2, /--size, or --width/],
     ['a folder to write in that is not there', () => edit(input, 'x', '-o', at('absent/no.png')), 2, /Cannot write/],
   ])('%s: message, exit code, nothing written', async (_, args, code, message) => {
     const result = await kontext(...args());

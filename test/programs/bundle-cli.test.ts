@@ -88,6 +88,30 @@ describe('compile', () => {
     expect((await demo('swiftshader', folder)).text).toContain('is no bundle');
   });
 
+  it('stops on Ctrl-C and leaves nothing behind', async () => {
+    const stop = new AbortController();
+    const error = vi.spyOn(console, 'error').mockImplementation(() => {});
+    const output = join(folder, 'stopped');
+    const started = performance.now();
+    const args = ['--size', '1024x1024', '--target', 'nvidia,apple-m,mali,adreno', '--quantization', 'none,q8,q4'];
+    const running = runCommand(['compile', ...args, '-o', output], stop.signal);
+    // As a signal of the system comes: between two turns of the event loop.
+    setTimeout(() => stop.abort(new Error('Ctrl-C')), 500);
+    expect(await running).toBe(130);
+    expect(error.mock.calls.flat().join()).toContain('cancelled');
+    error.mockRestore();
+    // The whole bundle takes ten times as long.
+    expect(performance.now() - started).toBeLessThan(5000);
+    expect((await readdir(folder)).filter((name) => name.startsWith('stopped'))).toEqual([]);
+  });
+
+  it('refuses a folder that it will not replace before it compiles', async () => {
+    const started = performance.now();
+    const args = ['--size', '1024x1024', '--target', 'nvidia,apple-m,mali,adreno', '--quantization', 'none,q8,q4'];
+    expect((await run('compile', ...args, '-o', folder)).text).toContain('is no bundle');
+    expect(performance.now() - started).toBeLessThan(500);
+  });
+
   it('says what is wrong with the arguments', async () => {
     expect(await run('compile', '--size', '64x64', '-o', 'x')).toMatchObject({ code: 2 });
     expect((await demo('rtx', 'x')).text).toContain('Known targets');

@@ -15,6 +15,9 @@ export interface MatmulShape {
   type?: 'f32' | 'f16';
   out?: 'f32' | 'f16';
   format?: WeightFormat;
+  /** Rank of an adapter's path, its factors stored as `besideFormat`. */
+  beside?: number;
+  besideFormat?: 'f32' | 'f16';
   epilogue?: (n: number, out: MatrixView) => Epilogue;
   outAt?: { rowStride: number; offset: number };
   aAt?: { rowStride: number; offset: number };
@@ -29,6 +32,14 @@ export function matmulSpec(s: MatmulShape): MatmulSpec {
     n: s.n,
     segments: ks.map((cols) => ({ a: view(s.type ?? 'f32', s.m, cols, s.aAt) })),
     weight: { format: s.format ?? 'f32', rows: s.n, cols: k },
+    ...(s.beside
+      ? {
+          beside: {
+            a: view(s.type ?? 'f32', s.m, s.beside),
+            weight: { format: s.besideFormat ?? 'f32', rows: s.n, cols: s.beside },
+          },
+        }
+      : {}),
     epilogue: s.epilogue?.(s.n, out) ?? { expr: acc, operands: [] },
     out,
   };
@@ -69,6 +80,7 @@ export const describeShape = (s: MatmulShape): string =>
     s.type ?? 'f32',
     s.format ?? 'f32',
     `→ ${s.out ?? 'f32'}`,
+    s.beside ? `beside ${s.beside} ${s.besideFormat ?? 'f32'}` : undefined,
     s.epilogue?.name,
     s.outAt || s.aAt ? 'strided' : undefined,
   ]
@@ -88,6 +100,8 @@ export const FULL: MatmulShape[] = [
   { m: 24, n: 36, k: [32, 20], epilogue: gatedResidual },
   { m: 24, n: 36, k: [10, 22], format: 'q8', epilogue: bias },
   { m: 20, n: 24, k: [7, 9, 3], format: 'f16' },
+  { m: 20, n: 36, k: 64, format: 'q4', beside: 8, epilogue: gatedResidual },
+  { m: 17, n: 28, k: [32, 20], format: 'f16', beside: 24, epilogue: gelu },
   {
     m: 20,
     n: 32,
@@ -116,6 +130,18 @@ export const HALF: MatmulShape[] = [
   { m: 24, n: 21, k: 22, type: 'f16', format: 'f16', out: 'f16', epilogue: gatedResidual },
   { m: 24, n: 40, k: [32, 24], type: 'f16', format: 'f16', epilogue: gatedResidual },
   { m: 24, n: 40, k: 24, type: 'f16', format: 'f32', out: 'f16' },
+  { m: 33, n: 40, k: 64, type: 'f16', format: 'q8', beside: 8, besideFormat: 'f16', epilogue: gatedResidual },
+  {
+    m: 24,
+    n: 40,
+    k: [32, 24],
+    type: 'f16',
+    format: 'f16',
+    beside: 40,
+    besideFormat: 'f16',
+    out: 'f16',
+    epilogue: gelu,
+  },
   {
     m: 20,
     n: 32,
@@ -135,6 +161,7 @@ export const FEW_ROWS: MatmulShape[] = [
   { m: 1, n: 96, k: 512, format: 'q4', epilogue: gatedResidual },
   { m: 8, n: 30, k: 100, format: 'f16', epilogue: bias },
   { m: 16, n: 36, k: 288, format: 'q8', epilogue: gatedResidual },
+  { m: 5, n: 24, k: 160, format: 'q8', beside: 16, epilogue: bias },
   { m: 4, n: 12, k: [64, 40], outAt: { rowStride: 21, offset: 2 }, epilogue: bias },
 ];
 

@@ -6,6 +6,7 @@ import { type MatmulSchedule, type MatmulSpec, matmul } from '../../kernels-code
 import type { TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import type { WeightFormat } from '../../runtime/src/program/types.ts';
 import { runKernel, type TestDevice } from './gpu.ts';
+import { randomStored } from './stored.ts';
 import { decode, encode, expectView, filled, gaussian, roundTo, valueAt } from './views.ts';
 
 /** A random weight: its bytes as `WeightFormat` lays them out, and the exact values they stand for. */
@@ -20,37 +21,15 @@ export function randomWeight(
     const values = raw.map((v) => roundTo(format, v));
     return { bytes: bytesOfView(encode(format, values)), values };
   }
-  const levels = format === 'q8' ? 127 : 8;
-  const perByte = format === 'q8' ? 1 : 2;
-  const codes = new Uint8Array(raw.length / perByte);
-  const scales = new Float64Array(raw.length / 32);
-  const values = new Float64Array(raw.length);
-  for (let block = 0; block < scales.length; block++) {
-    const at = block * 32;
-    scales[block] = roundTo('f16', Math.max(...raw.subarray(at, at + 32).map(Math.abs)) / levels);
-    for (let i = at; i < at + 32; i++) {
-      // The first element of a block takes the lowest code, which symmetric rounding alone never produces.
-      const lowest = format === 'q8' ? -128 : -8;
-      const highest = format === 'q8' ? 127 : 7;
-      const code = i === at ? lowest : Math.max(lowest, Math.min(highest, Math.round(raw[i]! / scales[block]!)));
-      values[i] = code * scales[block]!;
-      if (format === 'q8') codes[i] = code;
-      else codes[i >> 1]! |= (code + 8) << (4 * (i & 1));
-    }
-  }
-  const scaleBytes = bytesOfView(encode('f16', scales));
-  const bytes = new Uint8Array(Math.ceil((codes.length + scaleBytes.length) / 4) * 4);
-  bytes.set(codes);
-  bytes.set(scaleBytes, codes.length);
-  return { bytes, values };
+  return randomStored(format, rows, cols, next);
 }
 
 /**
- * Σ_s Σ_k a_s[m, k] · b[n, kOffset_s + k] in float64, `[m, n]` row-major, before the epilogue.
+ * Σ_s Σ_k a_s[m, k] · b[n, kOffset_s + k] in float64, `[m, n]` row-major, before the epilogue and without the path beside.
  * @param inputs whole buffers behind each segment's view
  */
 export function matmulReference(
-  spec: MatmulSpec,
+  spec: Pick<MatmulSpec, 'm' | 'n' | 'segments' | 'weight'>,
   inputs: readonly ArrayLike<number>[],
   weight: Float64Array,
 ): Float64Array {
@@ -88,7 +67,7 @@ export interface Tolerance {
  * @param halves values rounded to f16 on the way to an output: a quantised weight in an f16 tile, the output itself
  */
 export function matmulTolerance(spec: MatmulSpec, halves: number): Tolerance {
-  const k = spec.weight.cols;
+  const k = spec.weight.cols + (spec.beside?.weight.cols ?? 0);
   return { nmse: k * 2 ** -48 + halves * 9e-8, worst: 8 * Math.sqrt(k) * 2 ** -24 + 1e-6 + halves * 2.6e-3 };
 }
 
@@ -104,7 +83,11 @@ export async function checkMatmul(
   const next = gaussian(spec.m * 7919 + spec.n * 104729 + spec.weight.cols);
   const inputs = spec.segments.map(({ a }) => filled(a, next));
   const weight = randomWeight(spec.weight.format, spec.n, spec.weight.cols, next);
-  const { epilogue, out } = spec;
+  const { epilogue, out, beside } = spec;
+  const low = beside && {
+    a: filled(beside.a, next),
+    b: randomWeight(beside.weight.format, spec.n, beside.a.cols, next),
+  };
   const operands = epilogue.operands.map((o) =>
     filled({ type: o.type, rows: 1, cols: o.length, rowStride: o.length, offset: 0 }, next),
   );
@@ -112,12 +95,19 @@ export async function checkMatmul(
   const buffers = [
     ...inputs.map((data, s) => encode(spec.segments[s]!.a.type, data)),
     weight.bytes,
+    ...(low ? [encode(beside.a.type, low.a), low.b.bytes] : []),
     ...epilogue.operands.flatMap((o, i) => (i === epilogue.inPlace ? [] : [encode(o.type, operands[i]!)])),
     encode(out.type, before),
   ];
   if (buffers.length !== kernel.bindings.length) throw new Error(`${kernel.label}: ${kernel.bindings.length} bindings`);
   const results = await runKernel(gpu, kernel, buffers);
   const y = matmulReference(spec, inputs, weight.values);
+  if (low) {
+    const path = { m: spec.m, n: spec.n, segments: [{ a: beside.a }], weight: beside.weight };
+    matmulReference(path, [low.a], low.b.values).forEach((value, i) => {
+      y[i]! += value;
+    });
+  }
   const want = (row: number, col: number): number =>
     evaluate(
       epilogue.expr,

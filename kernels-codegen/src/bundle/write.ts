@@ -24,6 +24,7 @@ export interface BundleRequest {
 }
 
 /**
+ * @param onProgram called after each program and waited for; what it throws ends the compilation
  * @returns file contents by path: `manifest.json`, `modules/*.json`, `programs/*.json`, `index.js`, `index.d.ts`, `package.json`,
  *   `wgsl/*.wgsl`
  * @throws KontextError `invalid-request` for a shape the model cannot have, `limit-too-small` when a program exceeds a target and no
@@ -31,7 +32,7 @@ export interface BundleRequest {
  */
 export async function writeBundle(
   request: BundleRequest,
-  onProgram?: (done: number, total: number) => void,
+  onProgram?: (done: number, total: number) => void | Promise<void>,
 ): Promise<Map<string, string>> {
   const modules = new Map<string, Module>();
   const bodies = new Map<string, string>();
@@ -76,7 +77,7 @@ export async function writeBundle(
         weights: sum(program.weights.map(({ bytes }) => bytes)),
       },
     });
-    onProgram?.(i + 1, wanted.length);
+    await onProgram?.(i + 1, wanted.length);
   }
   const { packs, texts } = await packModules([...modules.values()]);
   const manifest: BundleManifest = {

@@ -4,6 +4,7 @@
 import type { Expr } from '../expr/expr.ts';
 import * as e from '../expr/expr.ts';
 import type { ConvGeometry, Graph, GraphPort, Node, Op, Tensor, WeightOrigin } from './graph.ts';
+import { type AdapterRoom, type ModuleRoom, rankOf } from './room.ts';
 
 export interface LinearOptions {
   /** Whether `<name>.bias` exists. */
@@ -12,6 +13,8 @@ export interface LinearOptions {
   rows?: [number, number];
   /** What the result is called when the layer is computed in parts; the layer's name by default. */
   label?: string;
+  /** Layers that the checkpoint stacks in this one; room for adapters is for each of them. */
+  stacked?: number;
 }
 
 export interface ConvOptions {
@@ -30,10 +33,21 @@ export class Builder {
   private readonly nodes: Node[] = [];
   private readonly ports: GraphPort[] = [];
   private readonly weights = new Map<string, Tensor>();
+  /** Low-rank halves of linear layers, by layer and inputs. */
+  private readonly lowered = new Map<string, Tensor>();
+  private readonly rooms = new Map<string, ModuleRoom>();
   private nextId = 0;
+
+  /** @param room ranks of the paths for adapters beside the linear layers; none by default */
+  constructor(private readonly room?: AdapterRoom) {}
 
   finish(): Graph {
     return { nodes: this.nodes, ports: this.ports };
+  }
+
+  /** Where the program takes adapters' factors; after {@link finish}. */
+  get adapterRooms(): ModuleRoom[] {
+    return [...this.rooms.values()];
   }
 
   input(name: string, rows: number, cols: number, type: 'f32' | 'u32' = 'f32'): Tensor {
@@ -83,7 +97,13 @@ export class Builder {
     const weight = this.weight({ name: `${name}.weight`, role: 'matrix', rows: options.rows }, features, k);
     const label = options.label ?? name;
     const product = options.bias === false ? label : `${label} without bias`;
-    const y = this.node({ kind: 'matmul', weight }, inputs, inputs[0]!.rows, features, product);
+    const rank = rankOf(this.room, name, options.stacked ?? 1);
+    const op: Op = {
+      kind: 'matmul',
+      weight,
+      ...(rank > 0 ? { beside: this.beside(inputs, name, features, rank, options) } : {}),
+    };
+    const y = this.node(op, inputs, inputs[0]!.rows, features, product);
     if (options.bias === false) return y;
     const bias = this.weight({ name: `${name}.bias`, role: 'vector', rows: options.rows }, 1, features);
     return this.map([y, bias], e.add(e.operand(0), e.operand(1)), label);
@@ -226,6 +246,38 @@ export class Builder {
   concatCols(parts: Tensor[], label: string): Tensor {
     const cols = parts.reduce((sum, t) => sum + t.cols, 0);
     return this.node({ kind: 'concatCols' }, parts, parts[0]!.rows, cols, label);
+  }
+
+  /** The low-rank path of a linear layer: `scale ∘ x·downᵀ`, and the port of `up` that it is multiplied with. */
+  private beside(
+    inputs: Tensor[],
+    module: string,
+    features: number,
+    rank: number,
+    options: LinearOptions,
+  ): { input: Tensor; weight: Tensor } {
+    const cols = inputs.reduce((sum, t) => sum + t.cols, 0);
+    const port = (name: string, height: number, width: number): Tensor =>
+      this.ports.find((p) => p.name === name)?.initial ?? this.input(name, height, width);
+    let room = this.rooms.get(module);
+    if (!room) {
+      room = { module, rank, cols, down: `adapter down ${module}`, up: [], scale: `adapter scale ${module}` };
+      this.rooms.set(module, room);
+    }
+    // Layers computed in parts, and streams that share a layer, read one `down`.
+    const key = `${module} ${inputs.map((t) => t.id)}`;
+    let low = this.lowered.get(key);
+    if (!low) {
+      const op: Op = { kind: 'matmul', weight: port(room.down, rank, cols) };
+      const scale = port(room.scale, 1, rank);
+      const label = `${module} adapter`;
+      low = this.node(op, inputs, inputs[0]!.rows, rank, label, e.mul(e.acc, e.operand(0)), [scale]);
+      this.lowered.set(key, low);
+    }
+    const rows = options.rows ?? [0, features];
+    const up = `adapter up ${module}${options.rows ? ` ${rows[0]}` : ''}`;
+    if (!room.up.some((known) => known.port === up)) room.up.push({ port: up, rows });
+    return { input: low, weight: port(up, features, rank) };
   }
 
   private copy(x: Tensor, label: string): Tensor {

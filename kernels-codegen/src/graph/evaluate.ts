@@ -87,8 +87,12 @@ function compute(node: Node, get: (t: Tensor) => Values): Values {
   switch (op.kind) {
     case 'pointwise':
       return new Float64Array(0);
-    case 'matmul':
-      return matmulValues(inputs, op.weight, get);
+    case 'matmul': {
+      const main = matmulValues(inputs, op.weight, get);
+      if (!op.beside) return main;
+      const path = matmulValues([op.beside.input], op.beside.weight, get);
+      return main.map((value, i) => value + path[i]!);
+    }
     case 'conv2d':
       return conv2dValues(node, get);
     case 'rowNorm':

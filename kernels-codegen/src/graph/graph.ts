@@ -32,8 +32,11 @@ export interface Tensor {
 }
 
 export type Op =
-  /** out = epilogue(Σ_s inputs[s] · weight[:, k_s]ᵀ); several inputs are one input split along its channels. */
-  | { kind: 'matmul'; weight: Tensor }
+  /**
+   * out = epilogue(Σ_s inputs[s] · weight[:, k_s]ᵀ + beside.input · beside.weightᵀ); several inputs are one input split along
+   * its channels. `beside` is an adapter's low-rank path, with a weight of its own.
+   */
+  | { kind: 'matmul'; weight: Tensor; beside?: { input: Tensor; weight: Tensor } }
   /** Implicit GEMM over NHWC pixels; reads outside the image are zero. */
   | { kind: 'conv2d'; weight: Tensor; geometry: ConvGeometry }
   | { kind: 'rowNorm'; norm: 'layer' | 'rms'; eps: number }
@@ -104,11 +107,12 @@ export const isView = (op: Op): boolean => op.kind === 'slice' || op.kind === 'c
 /** Every tensor a node reads, weights included. */
 export function reads(node: Node): Tensor[] {
   const weight = node.op.kind === 'matmul' || node.op.kind === 'conv2d' ? [node.op.weight] : [];
-  return [...node.inputs, ...weight, ...node.operands];
+  const beside = node.op.kind === 'matmul' && node.op.beside ? [node.op.beside.input, node.op.beside.weight] : [];
+  return [...node.inputs, ...weight, ...beside, ...node.operands];
 }
 
 /** Nodes that read each tensor. */
-export function usesOf(graph: Graph): Map<Tensor, Node[]> {
+export function usesOf(graph: Pick<Graph, 'nodes'>): Map<Tensor, Node[]> {
   const uses = new Map<Tensor, Node[]>();
   for (const node of graph.nodes) {
     for (const t of new Set(reads(node))) {
@@ -161,6 +165,10 @@ export function verifyGraph(graph: Graph): void {
       const k = node.inputs.reduce((sum, t) => sum + t.cols, 0);
       if (k !== node.op.weight.cols) fail(`inputs have ${k} channels, the weight has ${node.op.weight.cols}`);
       if (node.op.weight.rows !== node.output.cols) fail('weight rows differ from output channels');
+      const { beside } = node.op;
+      if (beside && (beside.input.cols !== beside.weight.cols || beside.weight.rows !== node.output.cols)) {
+        fail('the path beside it has other shapes');
+      }
     }
   }
   for (const port of graph.ports) {

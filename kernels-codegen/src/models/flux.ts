@@ -117,7 +117,7 @@ export function buildDenoise(
     const qkvOf = (s: 'txt' | 'img'): Tensor => {
       const at = `${name}.${s}_attn`;
       const h = modulate(g, streams[s], modulation(`${name}.${s}_mod.lin`, 0), `${name}.${s}_norm1`);
-      const qkv = g.linear(h, `${at}.qkv`, 3 * hidden, { bias: spec.qkvBias });
+      const qkv = g.linear(h, `${at}.qkv`, 3 * hidden, { bias: spec.qkvBias, stacked: 3 });
       return g.headNorm(qkv, {
         heads: spec.heads,
         size,
@@ -150,7 +150,9 @@ export function buildDenoise(
     const h = modulate(g, x, mod, `${name}.pre_norm`);
     // The checkpoint stacks both layers of the norm's output; their results go different ways.
     const [first, all] = [3 * hidden, 3 * hidden + wide];
-    const projected = g.linear(h, `${name}.linear1`, first, { rows: [0, first], label: `${name}.linear1.qkv` });
+    const linear1 = (rows: [number, number], label: string): Tensor =>
+      g.linear(h, `${name}.linear1`, rows[1] - rows[0], { rows, label: `${name}.linear1.${label}`, stacked: 4 });
+    const projected = linear1([0, first], 'qkv');
     const qkv = g.headNorm(projected, {
       heads: spec.heads,
       size,
@@ -160,7 +162,7 @@ export function buildDenoise(
       label: `${name}.norm`,
     });
     const attended = attend(g, qkv, spec, `${name}.attention`);
-    const mlp = g.linear(h, `${name}.linear1`, wide, { rows: [first, all], label: `${name}.linear1.mlp` });
+    const mlp = linear1([first, all], 'mlp');
     const active = g.map([mlp], e.geluTanh(e.operand(0)), `${name}.mlp_act`);
     const y = g.linear([attended, active], `${name}.linear2`, hidden);
     x = gated(g, x, mod.gate(), y, name);

@@ -20,6 +20,11 @@ export function assignTypes(graph: Graph, f16: boolean): Graph {
     );
     if (narrow) for (const t of group) t.type = 'f16';
   }
+  // Adapters' factors are ports; they are weights like any other.
+  for (const { op } of graph.nodes) {
+    if (op.kind !== 'matmul') continue;
+    for (const t of [op.weight, op.beside?.weight]) if (t?.origin.kind === 'port') t.type = 'f16';
+  }
   return graph;
 }
 

@@ -2,7 +2,8 @@
 // Each fusion saves one write and one read of an activation; arithmetic in registers is free beside that.
 
 import { type Expr, operand, operandsOf, substitute } from '../expr/expr.ts';
-import { type Graph, HAS_EPILOGUE, type Node, type Tensor, usesOf } from '../graph/graph.ts';
+import { type Graph, HAS_EPILOGUE, type Node, reads, type Tensor, usesOf } from '../graph/graph.ts';
+import { regionReaders } from '../plan/place.ts';
 
 /** @param maxBindings storage buffers a shader may bind on the target */
 export function fusePointwise(graph: Graph, maxBindings: number): Graph {
@@ -17,8 +18,10 @@ export function fusePointwise(graph: Graph, maxBindings: number): Graph {
       const producer = latestFusable(consumer, producers, uses, finals, nodes);
       if (!producer) break;
       const fused = fuse(producer, consumer);
-      if (bindingCount(fused) > maxBindings) break;
-      for (const t of new Set([...producer.inputs, ...producer.operands, ...consumer.operands])) {
+      const excess = bindingCount(fused) - maxBindings;
+      const rest = () => nodes.map((n) => (n === consumer ? fused : n)).filter((n) => n !== producer);
+      if (excess > 1 || (excess === 1 && !willOverwrite(fused, rest(), finals))) break;
+      for (const t of new Set([...reads(producer), ...consumer.operands])) {
         const readers = uses.get(t)?.filter((n) => n !== producer && n !== consumer);
         if (readers) uses.set(t, [...readers, fused]);
       }
@@ -69,7 +72,23 @@ function fuse(producer: Node, consumer: Node): Node {
   };
 }
 
+/** True when the planner will write the result over an operand, which then needs no binding: nobody reads it afterwards. */
+function willOverwrite(node: Node, nodes: readonly Node[], finals: ReadonlySet<Tensor | undefined>): boolean {
+  const readers = regionReaders({ nodes: [...nodes] });
+  const views = new Set(nodes.filter((n) => n.op.kind === 'slice').map((n) => n.output));
+  const position = nodes.indexOf(node);
+  return node.operands.some(
+    (t) =>
+      t.origin.kind === 'node' &&
+      t.rows === node.output.rows &&
+      t.cols === node.output.cols &&
+      !views.has(t) &&
+      !finals.has(t) &&
+      readers(t).every((reader) => nodes.indexOf(reader) <= position),
+  );
+}
+
+/** Storage buffers that a node binds when it overwrites nothing. */
 function bindingCount(node: Node): number {
-  const weight = node.op.kind === 'matmul' || node.op.kind === 'conv2d' ? 1 : 0;
-  return node.inputs.length + weight + node.operands.length + 1;
+  return reads(node).length + 1;
 }

@@ -60,7 +60,7 @@ export function lower(graph: Graph, o: LowerOptions): Program {
   );
   const ports: Port[] = graph.ports.map((p) => {
     const t = (p.final ?? p.initial)!;
-    const bytes = roundUp(t.rows * t.cols * 4, BINDING_UNIT);
+    const bytes = roundUp(t.rows * t.cols * (t.type === 'f16' ? 2 : 4), BINDING_UNIT);
     return { name: p.name, direction: p.direction, type: t.type, shape: [t.rows, t.cols], bytes };
   });
   const kernels = new Unique<Kernel>((k) => `${k.bindings.join()}\n${k.wgsl}`);
@@ -102,6 +102,11 @@ export function lower(graph: Graph, o: LowerOptions): Program {
   const matrix = (t: Tensor): { view: MatrixView; range: BufferRange } => {
     if (t.origin.kind !== 'weight') return locate(t);
     return { view: { type: 'f32', rows: t.rows, cols: t.cols, rowStride: t.cols, offset: 0 }, range: weight(t).range };
+  };
+  /** The right operand of a matmul: a weight, or a port of adapters' factors, which lies there as f32 or f16 weights do. */
+  const factor = (t: Tensor) => {
+    const held = t.origin.kind === 'weight' ? weight(t) : { format: t.type as 'f32' | 'f16', range: locate(t).range };
+    return { stored: { format: held.format as WeightFormat, rows: t.rows, cols: t.cols }, range: held.range };
   };
   // FLUX repeats one block dozens of times: equal specs give equal kernels, so each text is generated once.
   const generated = new Map<string, KernelSource>();
@@ -148,12 +153,20 @@ export function lower(graph: Graph, o: LowerOptions): Program {
     switch (op.kind) {
       case 'matmul': {
         const a = inputs.map(matrix);
-        const b = weight(op.weight);
+        const b = factor(op.weight);
+        const beside = op.beside && { a: matrix(op.beside.input), b: factor(op.beside.weight) };
         const { epilogue: finish, ranges, out } = epilogue(node);
         const shape = { m: node.output.rows, n: node.output.cols };
-        const stored = { format: b.format, rows: op.weight.rows, cols: op.weight.cols };
-        const spec = { ...shape, segments: a.map(({ view }) => ({ a: view })), weight: stored, epilogue: finish, out };
-        emit(node, generate(matmul, spec), [...a.map(({ range }) => range), b.range, ...ranges]);
+        const spec = {
+          ...shape,
+          segments: a.map(({ view }) => ({ a: view })),
+          weight: b.stored,
+          ...(beside ? { beside: { a: beside.a.view, weight: beside.b.stored } } : {}),
+          epilogue: finish,
+          out,
+        };
+        const besideRanges = beside ? [beside.a.range, beside.b.range] : [];
+        emit(node, generate(matmul, spec), [...a.map(({ range }) => range), b.range, ...besideRanges, ...ranges]);
         break;
       }
       case 'conv2d': {

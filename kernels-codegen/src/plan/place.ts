@@ -165,7 +165,7 @@ function overwritable(
  * Nodes that read any part of a tensor's memory: through slices of it, through wholes it is part of, and, when it is a
  * concatenation, through its parts.
  */
-function regionReaders(graph: Graph): (t: Tensor) => Node[] {
+export function regionReaders(graph: Pick<Graph, 'nodes'>): (t: Tensor) => Node[] {
   const uses = usesOf(graph);
   const producers = new Map(graph.nodes.map((n) => [n.output, n]));
   const below = (t: Tensor): Node[] =>

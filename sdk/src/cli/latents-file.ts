@@ -2,9 +2,8 @@
 // For going on from another program's latents and for comparing with them.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { fileBytes } from '../../../runtime/src/weights/bytes.ts';
+import { openSafetensors } from '../../../runtime/src/weights/files/safetensors.ts';
 import { RowReader } from '../../../runtime/src/weights/rows.ts';
-import { openSafetensors } from '../../../runtime/src/weights/safetensors.ts';
-import { writeWhole } from '../image/node.ts';
 import { TOKEN_CHANNELS } from '../kontext/latents.ts';
 
 /**
@@ -37,8 +36,8 @@ export async function readLatents(path: string): Promise<Float32Array<ArrayBuffe
   }
 }
 
-/** Writes the latents of all pictures of a result. */
-export function writeLatents(path: string, latents: readonly Float32Array[]): Promise<void> {
+/** The file that holds the latents of all pictures of a result. */
+export function latentsBytes(latents: readonly Float32Array[]): Uint8Array {
   const values = latents.reduce((sum, { length }) => sum + length, 0);
   const shape = [latents.length, values / latents.length / TOKEN_CHANNELS, TOKEN_CHANNELS];
   const entry = { latents: { dtype: 'F32', shape, data_offsets: [0, values * 4] } };
@@ -53,5 +52,5 @@ export function writeLatents(path: string, latents: readonly Float32Array[]): Pr
     file.set(new Uint8Array(part.buffer, part.byteOffset, part.byteLength), at);
     at += part.byteLength;
   }
-  return writeWhole(path, file);
+  return file;
 }

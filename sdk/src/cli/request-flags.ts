@@ -2,6 +2,7 @@
 // A new row of the table is a flag here, in help and in what is sent, without a line of code.
 import { type ChoiceOption, LOAD_OPTIONS, REQUEST_OPTIONS, type RequestOption } from '../kontext/options.ts';
 import { type Flag, type Flags, type FlagValues, usage } from './grammar.ts';
+import { assertPicture } from './inputs.ts';
 import { readLatents } from './latents-file.ts';
 
 /** Flags of every option that an edit, or a generation, takes. */
@@ -85,6 +86,9 @@ function flagFor(option: RequestOption): Flag {
 async function parsed(flag: string, option: RequestOption, value: string | string[] | boolean): Promise<unknown> {
   // A switch's flag says the opposite of its default.
   if (typeof value === 'boolean') return option.kind === 'switch' ? !option.default : value;
+  if (option.kind === 'picture') {
+    for (const path of [value].flat()) await assertPicture(path, flag);
+  }
   if (Array.isArray(value)) return value;
   switch (option.kind) {
     case 'integer':

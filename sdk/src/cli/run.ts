@@ -1,19 +1,26 @@
-// What `kontext edit` and `kontext generate` share: flags about model, output and report, and the way from request to file.
-// Nothing is written before all of it is there; a cancelled or failed run leaves no file behind.
-import { rm } from 'node:fs/promises';
-import { extname } from 'node:path';
-import { formatOf, saveImage } from '../image/node.ts';
-import type { LoadOptions } from '../kontext/kontext.ts';
+// What `kontext edit` and `kontext generate` share: flags about model, output and report, and the way from requests to files.
+// One model for all pictures; a bad one is told and passed over. Whatever can be refused is refused before the model is opened.
+import { KontextError, type KontextErrorCode } from '../../../runtime/src/errors.ts';
+import { assertCanEncode, encodeImage } from '../image/node.ts';
+import type { Engine, LoadOptions } from '../kontext/kontext.ts';
+import { checkRequest } from '../kontext/request.ts';
 import type { EditRequest, EditResult, GenerateRequest } from '../kontext/types.ts';
 import { demoModel } from '../model/demo.ts';
 import { Kontext } from '../node.ts';
 import { type Flags, type FlagValues, usage } from './grammar.ts';
-import { writeLatents } from './latents-file.ts';
+import type { Input } from './inputs.ts';
+import { latentsBytes } from './latents-file.ts';
+import { checkWritable, deliver, IMAGE_FORMATS, type Output, planOutputs } from './outputs.ts';
 import { duration, progressLine } from './progress-line.ts';
 import { loadFlags, loadOptions, numberFrom } from './request-flags.ts';
 
 export const RUN_FLAGS: Flags = {
-  output: { value: 'OUT', short: 'o', help: 'picture to write: .png, .jpg or .webp; OUT-1, OUT-2, … with --images' },
+  output: { value: 'OUT', short: 'o', help: 'file (.png, .jpg, .webp), folder, or - for standard output' },
+  force: { short: 'f', help: 'replace files that are there, without asking' },
+  format: {
+    value: 'NAME',
+    help: `${IMAGE_FORMATS.join('|')}; for folders (default: the input’s) and standard output (png)`,
+  },
   model: { value: 'PATH|URL|demo', help: 'folder of the model (default: demo, the small one that comes along)' },
   width: { value: 'W', help: 'of the picture, with --height; the same as --size WxH' },
   height: { value: 'H', help: 'multiples of 16' },
@@ -22,69 +29,180 @@ export const RUN_FLAGS: Flags = {
   adapter: { value: 'NAME', help: 'part of the GPU’s name, as doctor shows it' },
   'save-latents': { value: 'FILE', help: 'write the final latents as safetensors' },
   metadata: { help: 'keep prompt, seed and options in the PNG' },
-  json: { help: 'print a report as JSON: seed, size, timings, memory' },
+  json: { help: 'print a report as JSON, a line for each input: seed, size, timings, memory' },
   quiet: { help: 'no progress' },
 };
 
 /** Options of a request as the flags gave them; the SDK checks them. */
-type Given = Record<string, unknown> & { prompt: string };
+export type Given = Record<string, unknown> & { prompt: string };
 
-/** @throws KontextError; the caller turns its code into an exit code */
-export async function runRequest(values: FlagValues<Flags>, signal: AbortSignal, given: Given): Promise<void> {
-  const output = text(values.output);
-  if (output === undefined) throw usage('Where should the picture go? Give -o OUT.');
-  formatOf(output);
-  const request = { ...given, ...sizeFrom(values) } as unknown as EditRequest | GenerateRequest;
+/** Reports go where the picture does not. */
+interface Report {
+  line(text: string): void;
+  json: boolean;
+  quiet: boolean;
+}
+
+/** @param inputs pictures to edit; undefined to make one from the prompt alone. @throws KontextError, whose code becomes the exit code */
+export async function runRequests(
+  values: FlagValues<Flags>,
+  signal: AbortSignal,
+  given: Given,
+  inputs: readonly Input[] | undefined,
+): Promise<void> {
+  const shared = { ...given, ...sizeFrom(values) };
+  const jobs = (inputs ?? [{ label: 'picture', picture: '' }]).map((input) => ({
+    label: input.label,
+    request: (inputs ? { ...shared, image: input.picture } : shared) as unknown as EditRequest | GenerateRequest,
+  }));
+  const { images } = checkRequest(jobs[0]!.request);
+  const outputs = await planOutputs(
+    text(values.output),
+    inputs ?? [{ label: 'picture', picture: '' }],
+    images,
+    text(values.format),
+  );
+  await checkOutputs(values, jobs[0]!.request, outputs, signal);
   const place = text(values.model) ?? 'demo';
-  const line = progressLine(process.stderr);
-  const quiet = values.quiet === true || values.json === true;
+  const report: Report = {
+    line: outputs[0]![0]!.path === '-' ? (line) => console.error(line) : (line) => console.log(line),
+    json: values.json === true,
+    quiet: values.quiet === true,
+  };
+  const started = performance.now();
+  const failures: { label: string; error: KontextError }[] = [];
   const kontext = await Kontext.load(place === 'demo' ? demoModel() : place, { ...loadFrom(values), signal });
   try {
-    const observed = { ...request, signal, ...(!quiet && { onProgress: line.show }) };
-    const result = 'image' in observed ? await kontext.edit(observed) : await kontext.generate(observed);
-    line.clear();
-    const outputs = await write(values, output, result);
-    if (values.json) console.log(JSON.stringify(reportOf(result, outputs, kontext.adapter?.description)));
-    else if (!values.quiet) {
-      const { width, height } = result.image;
-      console.log(
-        `${outputs.join(', ')} (${width}×${height}, seed ${result.seed}, ${duration(result.timings.totalMs)})`,
-      );
-      if (result.truncated) {
-        console.error(`The prompt is longer than ${result.options.maxSequenceLength} tokens; its end was not read.`);
+    for (const [i, { label, request }] of jobs.entries()) {
+      const prefix = jobs.length > 1 ? `${i + 1}/${jobs.length} ${label}: ` : '';
+      try {
+        await runOne(kontext, { ...request, signal }, outputs[i]!, { ...report, prefix, values });
+      } catch (error) {
+        if (jobs.length === 1 || !(error instanceof KontextError) || FATAL.includes(error.code)) throw error;
+        failures.push({ label, error });
+        if (report.json) report.line(JSON.stringify({ input: label, error: error.toJSON() }));
+        else console.error(`kontext: ${error.message}`);
       }
     }
   } finally {
-    line.clear();
     await kontext.close();
   }
+  if (jobs.length === 1) return;
+  const done = jobs.length - failures.length;
+  const time = duration(performance.now() - started);
+  if (report.json)
+    report.line(JSON.stringify({ done, failed: failures.length, totalMs: Math.round(performance.now() - started) }));
+  else if (!report.quiet) report.line(`${done} of ${jobs.length} pictures in ${time}`);
+  const [first] = failures;
+  if (!first) return;
+  const names = failures.map(({ label }) => label).join(', ');
+  throw new KontextError(first.error.code, `${failures.length} of ${jobs.length} pictures failed: ${names}.`, {
+    failed: failures.length,
+    done,
+  });
 }
 
-/** Pictures and latents, or nothing. @returns the pictures' paths */
-async function write(values: FlagValues<Flags>, output: string, result: EditResult): Promise<string[]> {
-  const latents = text(values['save-latents']);
-  if (latents !== undefined) await writeLatents(latents, result.latents);
-  const { prompt, ...options } = result.options;
-  const written: string[] = [];
+/** What would fail for every further picture in the same way, or what the user wants. */
+const FATAL: readonly KontextErrorCode[] = [
+  'aborted',
+  'closed',
+  'webgpu-unavailable',
+  'feature-missing',
+  'weights-invalid',
+  'tokenizer-invalid',
+  'program-invalid',
+  'program-mismatch',
+  'gpu-validation',
+];
+
+async function runOne(
+  kontext: Engine,
+  request: EditRequest | GenerateRequest,
+  outputs: readonly Output[],
+  { values, prefix, ...report }: Report & { values: FlagValues<Flags>; prefix: string },
+): Promise<void> {
+  const line = progressLine(process.stderr, prefix);
+  const observed = { ...request, ...(!report.quiet && !report.json && { onProgress: line.show }) };
   try {
-    for (const [i, image] of result.images.entries()) {
-      const path = result.images.length === 1 ? output : numbered(output, i + 1);
-      const seed = String(BigInt(result.seed) + BigInt(i));
-      const metadata = JSON.stringify({ software: 'kontext-webgpu', prompt, seed, options });
-      await saveImage(path, image, values.metadata ? { metadata } : {});
-      written.push(path);
+    const result = 'image' in observed ? await kontext.edit(observed) : await kontext.generate(observed);
+    line.clear();
+    await write(values, outputs, result);
+    if (report.json) {
+      report.line(
+        JSON.stringify(
+          reportOf(result, outputs, kontext.adapter?.description, 'image' in request ? request.image : undefined),
+        ),
+      );
+      return;
     }
-  } catch (error) {
-    for (const path of [...written, ...(latents === undefined ? [] : [latents])]) await rm(path, { force: true });
-    throw error;
+    if (report.quiet) return;
+    const { width, height } = result.image;
+    const names = outputs.map(({ path }) => (path === '-' ? 'standard output' : path)).join(', ');
+    report.line(`${names} (${width}×${height}, seed ${result.seed}, ${duration(result.timings.totalMs)})`);
+    if (result.truncated) {
+      console.error(`The prompt is longer than ${result.options.maxSequenceLength} tokens; its end was not read.`);
+    }
+  } finally {
+    line.clear();
   }
-  return written;
 }
 
-/** `out.png` → `out-2.png`. */
-function numbered(path: string, number: number): string {
-  const ending = extname(path);
-  return `${path.slice(0, path.length - ending.length)}-${number}${ending}`;
+async function checkOutputs(
+  values: FlagValues<Flags>,
+  request: EditRequest | GenerateRequest,
+  outputs: readonly (readonly Output[])[],
+  signal: AbortSignal,
+): Promise<void> {
+  const latents = text(values['save-latents']);
+  if (latents !== undefined && outputs.length > 1) throw usage('--save-latents takes one input picture at a time.');
+  const plain = outputs.flat().find(({ format }) => format !== 'png');
+  if (values.metadata && plain) throw usage(`--metadata is kept in PNG files only; ${plain.path} is ${plain.format}.`);
+  await assertCanEncode();
+  const { size, maxArea } = checkRequest(request);
+  // Where the model chooses, it is about a megapixel; the demo model's pictures are 64×64.
+  const automatic = (text(values.model) ?? 'demo') === 'demo' ? 64 * 64 : 1024 * 1024;
+  const area = maxArea ?? (typeof size === 'object' ? size.width * size.height : automatic);
+  const files = outputs
+    .flat()
+    .map(({ path }) => path)
+    .filter((path) => path !== '-');
+  const options = { force: values.force === true, signal };
+  // A PNG is at most its pixels and a little; packed latents are a float for each pixel.
+  await checkWritable(files, {
+    ...options,
+    bytes: files.length * (area * 3 + 4096),
+    makesFolders: isFolderOutput(values, outputs),
+  });
+  if (latents !== undefined) {
+    await checkWritable([latents], { ...options, bytes: outputs[0]!.length * area * 4, makesFolders: false });
+  }
+}
+
+/** Folders are made when the user asked for one; a folder in a file's path that is not there is rather a slip. */
+function isFolderOutput(values: FlagValues<Flags>, outputs: readonly (readonly Output[])[]): boolean {
+  const output = text(values.output)!;
+  return outputs.length > 1 || /[\\/]$/.test(output);
+}
+
+/** Every picture and the latents; what cannot be written is kept elsewhere, and told when the rest is written. */
+async function write(values: FlagValues<Flags>, outputs: readonly Output[], result: EditResult): Promise<void> {
+  const { prompt, ...options } = result.options;
+  let failed: KontextError | undefined;
+  const attempt = async (task: () => Promise<void>) => {
+    await task().catch((error: unknown) => {
+      if (!(error instanceof KontextError)) throw error;
+      failed = failed ? new KontextError(failed.code, `${failed.message} ${error.message}`, failed.details) : error;
+    });
+  };
+  for (const [i, image] of result.images.entries()) {
+    const { path, format } = outputs[i]!;
+    const seed = String(BigInt(result.seed) + BigInt(i));
+    const metadata = JSON.stringify({ software: 'kontext-webgpu', prompt, seed, options });
+    await attempt(async () => deliver(path, await encodeImage(image, format, values.metadata ? { metadata } : {})));
+  }
+  const latents = text(values['save-latents']);
+  if (latents !== undefined) await attempt(() => deliver(latents, latentsBytes(result.latents)));
+  if (failed) throw failed;
 }
 
 function sizeFrom(values: FlagValues<Flags>): { size?: { width: number; height: number } } {
@@ -104,11 +222,17 @@ function loadFrom(values: FlagValues<Flags>): LoadOptions {
   } as LoadOptions;
 }
 
-function reportOf(result: EditResult, outputs: string[], adapter: string | undefined): Record<string, unknown> {
+function reportOf(
+  result: EditResult,
+  outputs: readonly Output[],
+  adapter: string | undefined,
+  input: unknown,
+): Record<string, unknown> {
   const { width, height } = result.image;
   return {
-    output: outputs[0],
-    outputs,
+    ...(typeof input === 'string' && { input }),
+    output: outputs[0]!.path,
+    outputs: outputs.map(({ path }) => path),
     seed: Number.isSafeInteger(Number(result.seed)) ? Number(result.seed) : String(result.seed),
     width,
     height,

@@ -3,10 +3,13 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { decodeImage, toBlob, toCanvas } from '../image/browser.ts';
 import type { PixelImage } from '../image/pixels.ts';
-import type { Session, TurnOptions } from '../kontext/session.ts';
+import type { TurnOptions } from '../kontext/session.ts';
 import type { EditResult, ImageInput, KontextEngine, ProgressEvent } from '../kontext/types.ts';
 import { Kontext, type WorkerOptions } from '../worker/client.ts';
-import { MARKUP, STYLE } from './template.ts';
+import { buildFace, type Face, fillFace, fitPrompt } from './face.ts';
+import { type Entry, renderHistory } from './history.ts';
+import { english, type KontextEditorStrings } from './strings.ts';
+import { wordingOf } from './wording.ts';
 
 /** Events of the element; all bubble and cross shadow roots. */
 export interface KontextEditorEvents {
@@ -28,17 +31,18 @@ export interface KontextEditorEvents {
   'kontext-error': CustomEvent<KontextError>;
 }
 
-type Face = ReturnType<typeof build>;
-
 /** Server-side rendering imports the module too. */
 const Base = globalThis.HTMLElement ?? (class {} as typeof HTMLElement);
+
+/** Milliseconds after which an element that left the page gives its model back: long enough to be put elsewhere. */
+const KEEP_MS = 1000;
 
 /**
  * The element `<kontext-editor>`, defined by importing this module.
  *
  * Attributes: `model`, the URL of the model's folder; `steps`, `seed`, `guidance`, as in a request; `preview`, every so many
- * steps. Parts: `stage picture pick form prompt button progress status toolbar history compare`. Custom properties:
- * `--kontext-accent -background -surface -text -muted -on-accent -radius -font`.
+ * steps. Parts: `editor stage picture pick panel form prompt button progress status detail toolbar history compare`. Custom
+ * properties: `--kontext-accent -background -surface -text -muted -on-accent -danger -radius -font -max-height`.
  */
 export class KontextEditor extends Base {
   /** Options of `Kontext.load` in the worker; set them before the first edit. */
@@ -47,40 +51,61 @@ export class KontextEditor extends Base {
   engine: KontextEngine | undefined;
 
   #face: Face | undefined;
+  #strings = english;
   #loading: Promise<KontextEngine> | undefined;
-  #session: Session | undefined;
+  #release: ReturnType<typeof setTimeout> | undefined;
   /** The first picture, then each result; `#position` is the one shown. */
-  #pictures: { image: PixelImage; title: string }[] = [];
+  #pictures: Entry[] = [];
   #position = 0;
   #stop: AbortController | undefined;
+  /** Counts calls of {@link open}: the last one wins. */
+  #opened = 0;
 
-  /** Called by the browser. @internal */
-  connectedCallback(): void {
-    if (!this.#face) {
-      this.#face = build(this.attachShadow({ mode: 'open' }));
-      this.#listen(this.#face);
-    }
-    if (!globalThis.navigator?.gpu && !this.engine)
-      this.#showFailure(new KontextError('webgpu-unavailable', NO_WEBGPU));
+  /** The texts of the element. Set any of them: those left out stay English. Default: English. */
+  get strings(): KontextEditorStrings {
+    return this.#strings;
+  }
+  /** Takes any of the texts. */
+  set strings(strings: Partial<KontextEditorStrings>) {
+    this.#strings = { ...english, ...strings };
+    if (this.#face) fillFace(this.#face, this.#strings);
   }
 
   /** Called by the browser. @internal */
+  connectedCallback(): void {
+    clearTimeout(this.#release);
+    if (this.#face) return;
+    this.#face = buildFace(this.attachShadow({ mode: 'open' }));
+    this.#upgrade();
+    fillFace(this.#face, this.#strings);
+    this.#listen(this.#face);
+    void this.#askForAdapter();
+  }
+
+  /** Called by the browser when the element was moved, which changes nothing. @internal */
+  connectedMoveCallback(): void {}
+
+  /** Called by the browser. The model stays for as long as a move in the page takes. @internal */
   disconnectedCallback(): void {
-    this.cancel();
-    void this.#loading?.then((engine) => engine.close()).catch(() => {});
-    this.#loading = undefined;
-    this.#session = undefined;
+    this.#release = setTimeout(() => {
+      this.cancel();
+      void this.#loading?.then((engine) => engine.close()).catch(() => {});
+      this.#loading = undefined;
+    }, KEEP_MS);
   }
 
   /** Opens a picture; what was there before is forgotten. @throws KontextError `image-invalid`, `download-failed` */
   async open(input: ImageInput): Promise<void> {
-    this.cancel();
+    const turn = ++this.#opened;
     const image = await decodeImage(input, 'picture');
-    this.#pictures = [{ image, title: 'Original' }];
+    // Another picture was opened in the meantime.
+    if (turn !== this.#opened) return;
+    this.cancel();
+    this.#stop = undefined;
+    this.#pictures = [{ image, title: this.#strings.original }];
     this.#position = 0;
-    this.#session = undefined;
     this.#emit('kontext-open', { image });
-    this.#state('ready', `Picture opened, ${image.width} by ${image.height} pixels.`);
+    this.#state('ready', this.#strings.opened(image.width, image.height));
     this.#render();
   }
 
@@ -94,27 +119,39 @@ export class KontextEditor extends Base {
     this.#stop?.abort();
     const stop = new AbortController();
     this.#stop = stop;
-    this.#state('editing', 'Loading the model');
+    const { picture } = this;
+    const words = this.#strings;
     try {
-      this.#session ??= (await this.#engine()).session(this.#pictures[0]!.image);
-      const result = await this.#session.edit(prompt, {
+      if (!picture) throw new KontextError('invalid-request', 'There is no picture to edit: open one first.');
+      this.#state('editing', words.opening);
+      this.#render();
+      const engine = await this.#engine();
+      const result = await engine.edit({
         ...this.#requestOptions(),
         ...options,
+        image: picture,
+        prompt,
         signal: stop.signal,
         onProgress: (event) => this.#progress(event),
       });
+      if (this.#stop !== stop) return result;
       this.#pictures = [...this.#pictures.slice(0, this.#position + 1), { image: result.image, title: prompt }];
       this.#position++;
       this.#emit('kontext-result', { ...result, prompt });
-      this.#state('ready', `Done in ${(result.timings.totalMs / 1000).toFixed(1)} seconds: ${prompt}`);
+      const seconds = (result.timings.totalMs / 1000).toLocaleString(words.locale, { maximumFractionDigits: 1 });
+      this.#state('ready', words.done(seconds, prompt) + (result.truncated ? ` ${words.truncated}` : ''));
       return result;
     } catch (cause) {
-      if (cause instanceof KontextError && cause.code === 'aborted') this.#state('ready', 'Cancelled.');
+      // Another edit or another picture took over: what is on the screen is theirs.
+      if (this.#stop !== stop) throw cause;
+      if (cause instanceof KontextError && cause.code === 'aborted') this.#state('ready', words.cancelled);
       else this.#showFailure(cause);
       throw cause;
     } finally {
-      if (this.#stop === stop) this.#stop = undefined;
-      this.#render();
+      if (this.#stop === stop) {
+        this.#stop = undefined;
+        this.#render();
+      }
     }
   }
 
@@ -136,8 +173,7 @@ export class KontextEditor extends Base {
   #engine(): Promise<KontextEngine> {
     if (this.engine) return Promise.resolve(this.engine);
     const model = this.getAttribute('model');
-    if (!model)
-      throw new KontextError('invalid-request', 'This editor has no model: set its attribute `model` to a URL.');
+    if (!model) throw new KontextError('invalid-request', this.#strings.noModel);
     this.#loading ??= Kontext.load(model, this.options).catch((error: unknown) => {
       // The next edit tries again.
       this.#loading = undefined;
@@ -160,35 +196,57 @@ export class KontextEditor extends Base {
     };
   }
 
+  /** Properties that a framework set before the class was there would hide its accessors. */
+  #upgrade(): void {
+    if (!Object.hasOwn(this, 'strings')) return;
+    const { strings } = this;
+    delete (this as Partial<KontextEditor>).strings;
+    this.strings = strings;
+  }
+
+  /** Says at once, and not after an attempt, when this browser cannot compute. */
+  async #askForAdapter(): Promise<void> {
+    const gpu = globalThis.navigator?.gpu;
+    const adapter = await gpu?.requestAdapter().catch(() => null);
+    // A framework sets `engine` after it has connected the element.
+    if (adapter || this.engine || this.#pictures.length > 0) return;
+    const lack = gpu ? 'adapter' : 'webgpu';
+    const { pageFacts, visitorAdvice } = await import('../../../runtime/src/gpu/advice.ts');
+    this.#showFailure(new KontextError('webgpu-unavailable', visitorAdvice(lack, pageFacts()), { lack }));
+  }
+
   #progress(event: ProgressEvent): void {
     this.#emit('kontext-progress', event);
-    const { progress, after, status } = this.#face!;
-    progress.value = event.progress;
+    if (!this.#face) return;
+    const { progress, after, status, detail } = this.#face;
+    // Nothing measured yet: the bar moves without a value.
+    if (event.progress > 0) progress.value = event.progress;
     if (event.type === 'preview') toCanvas(event.preview, after);
-    if (event.type === 'step') status.textContent = `Step ${event.step} of ${event.steps}`;
-    if (event.type === 'stage') status.textContent = STAGES[event.stage];
+    const words = wordingOf(event, this.#strings);
+    if (words.message !== undefined) status.textContent = words.message;
+    detail.textContent = words.detail;
   }
 
   #go(position: number): void {
     if (this.#stop || position < 0 || position >= this.#pictures.length) return;
-    for (; this.#position > position; this.#position--) this.#session?.undo();
-    for (; this.#position < position; this.#position++) this.#session?.redo();
-    this.#state('ready', `Showing: ${this.#pictures[position]!.title}`);
+    this.#position = position;
+    this.#state('ready', this.#strings.showing(this.#pictures[position]!.title));
     this.#render();
   }
 
   #state(state: 'ready' | 'editing' | 'failed', message: string): void {
     this.dataset.state = state;
     if (!this.#face) return;
-    const { status, edit, cancel, progress, prompt } = this.#face;
+    const { status, detail, edit, cancel, progress, prompt } = this.#face;
     const editing = state === 'editing';
     status.textContent = message;
+    detail.textContent = '';
     const hadFocus = this.shadowRoot?.activeElement;
     edit.disabled = editing || this.#pictures.length === 0;
     edit.hidden = editing;
     cancel.hidden = !editing;
     progress.hidden = !editing;
-    if (editing) progress.value = 0;
+    if (editing) progress.removeAttribute('value');
     // The button under the keyboard's focus has just gone.
     if (editing && hadFocus === edit) cancel.focus();
     if (!editing && hadFocus === cancel) prompt.focus();
@@ -199,40 +257,31 @@ export class KontextEditor extends Base {
       cause instanceof KontextError
         ? cause
         : new KontextError('invalid-request', String((cause as Error).message ?? cause));
-    this.#state('failed', error.message);
+    this.#state('failed', this.#strings.error(error));
     this.#emit('kontext-error', error);
   }
 
   #render(): void {
     if (!this.#face) return;
-    const { before, after, pick, compare, undo, redo, download, replace, history } = this.#face;
+    const { root, before, after, pick, compare, undo, redo, download, replace, history } = this.#face;
     const shown = this.#pictures[this.#position];
     const previous = this.#pictures[this.#position - 1];
     const editing = this.#stop !== undefined;
     pick.hidden = shown !== undefined;
     after.hidden = !shown;
-    before.hidden = compare.hidden = !previous;
-    if (shown) toCanvas(shown.image, after);
+    before.hidden = compare.hidden = !previous || editing;
+    if (shown) {
+      toCanvas(shown.image, after);
+      const editor = root.querySelector<HTMLElement>('.editor')!;
+      editor.style.setProperty('--ratio', String(shown.image.width / shown.image.height));
+    }
     if (previous) toCanvas(previous.image, before);
     compare.value = '0';
     this.style.setProperty('--split', '0%');
     undo.disabled = editing || !previous;
     redo.disabled = editing || this.#position + 1 >= this.#pictures.length;
     download.disabled = replace.disabled = !shown;
-    history.replaceChildren(
-      ...this.#pictures.map(({ image, title }, i) => {
-        const button = document.createElement('button');
-        button.type = 'button';
-        button.title = title;
-        button.setAttribute('aria-label', `${i}: ${title}`);
-        if (i === this.#position) button.setAttribute('aria-current', 'step');
-        button.append(toCanvas(image, document.createElement('canvas')));
-        button.addEventListener('click', () => this.#go(i));
-        const item = document.createElement('li');
-        item.append(button);
-        return item;
-      }),
-    );
+    renderHistory(history, this.#pictures, this.#position, (i) => this.#go(i));
   }
 
   #listen(face: Face): void {
@@ -243,11 +292,22 @@ export class KontextEditor extends Base {
     };
     pick.addEventListener('click', choose);
     replace.addEventListener('click', choose);
-    file.addEventListener('change', () => take(file.files?.[0]));
+    file.addEventListener('change', () => {
+      take(file.files?.[0]);
+      // The same file again is a change, too.
+      file.value = '';
+    });
     form.addEventListener('submit', (event) => {
       event.preventDefault();
       // Failures are on the screen already.
-      if (this.#pictures.length > 0) this.edit(prompt.value).catch(() => {});
+      if (this.#pictures.length > 0 && !this.#stop) this.edit(prompt.value).catch(() => {});
+    });
+    prompt.addEventListener('input', () => fitPrompt(prompt));
+    prompt.addEventListener('keydown', (event) => {
+      // While an input method composes, Enter takes its suggestion.
+      if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      form.requestSubmit();
     });
     cancel.addEventListener('click', () => this.cancel());
     undo.addEventListener('click', () => this.undo());
@@ -284,53 +344,17 @@ export class KontextEditor extends Base {
   }
 }
 
-const STAGES = {
-  'encode-image': 'Reading the picture',
-  'encode-text': 'Reading the instruction',
-  modulation: 'Preparing the steps',
-  denoise: 'Painting',
-  decode: 'Developing the picture',
-} as const;
-
-const NO_WEBGPU =
-  'This browser offers no WebGPU. Use a current Chrome, Edge, Firefox or Safari over https, with graphics acceleration on.';
-
-function build(root: ShadowRoot) {
-  const style = new CSSStyleSheet();
-  style.replaceSync(STYLE);
-  root.adoptedStyleSheets = [style];
-  const template = document.createElement('template');
-  template.innerHTML = MARKUP;
-  root.append(template.content);
-  const find = <T extends HTMLElement>(selector: string): T => root.querySelector(selector) as T;
-  const button = (name: string): HTMLButtonElement => find<HTMLButtonElement>(`.${name}`);
-  return {
-    before: find<HTMLCanvasElement>('.before'),
-    after: find<HTMLCanvasElement>('.after'),
-    compare: find<HTMLInputElement>('.compare'),
-    form: find<HTMLFormElement>('form'),
-    prompt: find<HTMLInputElement>('#prompt'),
-    progress: find<HTMLProgressElement>('progress'),
-    status: find<HTMLParagraphElement>('.status'),
-    history: find<HTMLOListElement>('.history'),
-    file: find<HTMLInputElement>('.file'),
-    pick: button('pick'),
-    edit: button('edit'),
-    cancel: button('cancel'),
-    undo: button('undo'),
-    redo: button('redo'),
-    download: button('download'),
-    replace: button('replace'),
-  };
-}
-
 // A second copy of the package in one page must not throw.
 if (globalThis.customElements && !customElements.get('kontext-editor')) {
   customElements.define('kontext-editor', KontextEditor);
 }
 
+export { decodeImage, toBlob, toCanvas } from '../image/browser.ts';
+export { english, type KontextEditorStrings, type LoadedPart } from './strings.ts';
+
 declare global {
   interface HTMLElementTagNameMap {
     'kontext-editor': KontextEditor;
   }
+  interface HTMLElementEventMap extends KontextEditorEvents {}
 }

@@ -4,10 +4,11 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import { findAdapter, type OpenDeviceOptions } from '../../../runtime/src/gpu/open.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { type HostOptions, loadHost } from '../host/module.ts';
-import type { PixelImage } from '../image/pixels.ts';
+import type { PixelDepth, PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { openPrograms, type Programs } from '../programs/sources.ts';
+import { namesOf, refuseUnknown } from './known-options.ts';
 import { patches } from './latents.ts';
 import {
   type ChoiceOption,
@@ -42,8 +43,11 @@ import type {
 
 /** What an environment provides. */
 export interface Platform {
-  /** @param role what the picture is for, named in errors */
-  decodeImage(input: ImageInput, role: string, signal?: AbortSignal): Promise<PixelImage>;
+  /**
+   * @param role what the picture is for, named in errors
+   * @param depth `own` keeps transparency and, where the platform can, 16 bits a channel; default `opaque`
+   */
+  decodeImage(input: ImageInput, role: string, signal?: AbortSignal, depth?: PixelDepth): Promise<PixelImage>;
 }
 
 /** Options of `Kontext.load`; defaults are in `LOAD_OPTIONS`. */
@@ -102,6 +106,9 @@ export class Engine implements KontextEngine {
    * @internal
    */
   static async open(platform: Platform, source: ModelSource, options: LoadOptions = {}): Promise<Engine> {
+    refuseUnknown(options, LOAD_KEYS, 'Kontext.load');
+    refuseUnknown(options.device ?? {}, DEVICE_KEYS, 'device');
+    refuseUnknown(options.host ?? {}, HOST_KEYS, 'host');
     const checked = { ...options, ...checkChoices(options) };
     const { signal, previewDecoder } = options;
     // Asked for before anything is fetched: without one, nothing of a model is of use. Not kept, because adapters expire.
@@ -151,6 +158,7 @@ export class Engine implements KontextEngine {
 
   prepare(request: PrepareRequest = {}): Promise<void> {
     const { signal, onProgress } = request;
+    refuseUnknown(request, PREPARE_KEYS, 'prepare()');
     const tracker = new ProgressTracker(onProgress);
     return this.#queue.run(
       async (joined) => {
@@ -192,13 +200,17 @@ export class Engine implements KontextEngine {
     const pictures: PixelImage[] = [];
     for (const [i, input] of request.references.entries()) {
       const role = i === 0 ? 'input image' : `reference image ${i}`;
-      pictures.push(await this.platform.decodeImage(input, role, signal));
+      const depth = i === 0 && request.mask?.mode === 'exact' ? 'own' : 'opaque';
+      pictures.push(await this.platform.decodeImage(input, role, signal, depth));
     }
+    const maskPicture = request.mask && (await this.platform.decodeImage(request.mask.input, 'mask', signal));
     const work: Work = { signal, tracker, loadMs: 0 };
     return this.#guarded(async (context) => {
       const conditioning = this.#conditioning(context);
-      const result = await runPipeline(context, { ...request, conditioning, pictures }, work);
-      const { target, references } = result.sizes;
+      const seen = { pictures, ...(maskPicture && { maskPicture }) };
+      const result = await runPipeline(context, { ...request, conditioning, ...seen }, work);
+      const { box, sizes } = result.scene;
+      const { target, references } = sizes;
       tracker.send({ type: 'done' });
       return {
         image: result.images[0]!,
@@ -216,6 +228,8 @@ export class Engine implements KontextEngine {
           conditioning,
           precision: context.parts.precision,
           references,
+          ...(request.strength < 1 && { strength: request.strength }),
+          ...(request.mask && box && { mask: { mode: request.mask.mode, box } }),
         },
         truncated: result.truncated,
         timings: { ...result.timings, totalMs: performance.now() - started },
@@ -308,6 +322,36 @@ async function prepareShapes({ model, parts }: PipelineContext, request: Prepare
   for (const reference of references) await parts.bind({ component: 'vae-encode', ...reference }, work);
   await parts.bind({ component: 'vae-decode', ...target }, work);
 }
+
+const LOAD_KEYS = namesOf<LoadOptions>({
+  precision: true,
+  conditioning: true,
+  quantization: true,
+  memory: true,
+  device: true,
+  host: true,
+  programs: true,
+  previewDecoder: true,
+  signal: true,
+});
+const DEVICE_KEYS = namesOf<OpenDeviceOptions>({
+  adapter: true,
+  powerPreference: true,
+  backend: true,
+  unchecked: true,
+  dawnToggles: true,
+  gpu: true,
+});
+const HOST_KEYS = namesOf<HostOptions>({ wasm: true, wasmUrl: true });
+const PREPARE_KEYS = namesOf<PrepareRequest>({
+  width: true,
+  height: true,
+  references: true,
+  steps: true,
+  maxSequenceLength: true,
+  signal: true,
+  onProgress: true,
+});
 
 type Choices = { [K in keyof typeof LOAD_OPTIONS]: (typeof LOAD_OPTIONS)[K]['choices'][number] };
 

@@ -1,14 +1,17 @@
 // Turns what a caller asked for into numbers that are known to be right, before any work starts.
 // Every refusal names the option, its value and its bounds: this is where most mistakes of a new user end.
 import { KontextError } from '../../../runtime/src/errors.ts';
-import { didYouMean } from './nearest.ts';
+import { refuseUnknown } from './known-options.ts';
 import {
+  type ChoiceOption,
   MAX_OUTPUT_SIDE,
+  type MaskMode,
   type ModelDefaults,
   type NumberOption,
   REQUEST_OPTIONS,
   type RequestOption,
 } from './options.ts';
+import { firstStep } from './stages/strength.ts';
 import type { EditRequest, GenerateRequest, ImageInput, ImageSize, LatentsOnly, RequestOptions } from './types.ts';
 
 /** A request with every default filled in; sizes are chosen later, when the pictures are open. */
@@ -30,6 +33,16 @@ export interface CheckedRequest {
   latents: Float32Array | undefined;
   output: 'image' | 'latents';
   previewEvery: number | undefined;
+  mask: CheckedMask | undefined;
+  strength: number;
+}
+
+/** What to change in the picture, and how. */
+export interface CheckedMask {
+  input: ImageInput;
+  mode: MaskMode;
+  paddingCrop: number | undefined;
+  feather: number | undefined;
 }
 
 /**
@@ -40,7 +53,9 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
   if (typeof request !== 'object' || request === null) throw invalid('The request must be an object with a prompt.');
   const edit = 'image' in request;
   const known = edit ? [...COMMON_KEYS, ...EDIT_KEYS] : COMMON_KEYS;
-  for (const key of Object.keys(request)) if (!known.includes(key)) throw unknownOption(key, known);
+  const misplaced = edit ? undefined : Object.keys(request).find((key) => EDIT_KEYS.includes(key));
+  if (misplaced) throw invalid(`Unknown option ${misplaced}. It belongs to edit().`, { option: misplaced });
+  refuseUnknown(request, known);
   if (edit && (request.image === undefined || request.image === null)) {
     throw invalid('image is missing. Give a picture to edit, or call generate().');
   }
@@ -67,11 +82,14 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
     size: checkSize(request),
     maxArea: request.maxArea === undefined ? undefined : numeric('maxArea', request.maxArea),
     autoResize: edit ? (request.autoResize ?? true) : true,
-    references: edit ? [request.image, ...(request.references ?? [])] : [],
+    references: edit ? [request.image, ...checkReferences(request.references)] : [],
     latents: request.latents,
     output: (request as Partial<LatentsOnly>).output ?? 'image',
     previewEvery: checkPreview(request),
+    mask: edit ? checkMask(request) : undefined,
+    strength: edit ? numeric('strength', request.strength) : 1,
   };
+  firstStep(checked.steps, checked.strength);
   if (checked.output !== 'image' && checked.output !== 'latents') {
     throw invalid(`output is ${show(checked.output)}; it must be "image" or "latents".`);
   }
@@ -79,6 +97,11 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
   if (checked.latents !== undefined && !(checked.latents instanceof Float32Array)) {
     throw invalid('latents must be a Float32Array of packed tokens.');
   }
+  const { signal, onProgress } = request;
+  if (signal !== undefined && typeof signal?.addEventListener !== 'function') {
+    throw invalid(`signal is ${show(signal)}; it must be an AbortSignal.`);
+  }
+  if (onProgress !== undefined && typeof onProgress !== 'function') throw invalid('onProgress must be a function.');
   return checked;
 }
 
@@ -90,6 +113,39 @@ const PROGRAM_KEYS: readonly string[] = ['prompt', 'output', 'preview', 'signal'
 
 const EDIT_KEYS: readonly string[] = ['image', ...optionNames('edit')];
 const COMMON_KEYS: readonly string[] = [...PROGRAM_KEYS, ...optionNames(undefined)];
+
+/** Names of the options with a closed list of values, and the values. */
+type Choices = {
+  [Name in keyof typeof REQUEST_OPTIONS as (typeof REQUEST_OPTIONS)[Name] extends ChoiceOption
+    ? Name
+    : never]: (typeof REQUEST_OPTIONS)[Name] extends ChoiceOption<infer T> ? T : never;
+};
+
+function choose<Name extends keyof Choices>(name: Name, given: Choices[Name] | undefined): Choices[Name] {
+  const option: ChoiceOption = REQUEST_OPTIONS[name];
+  const value: string = given ?? option.default;
+  if (option.choices.includes(value)) return value as Choices[Name];
+  const known = option.choices.map((one) => `"${one}"`).join(', ');
+  throw invalid(`${name} is ${show(value)}; it must be one of ${known}.`, { option: name });
+}
+
+function checkMask(request: EditRequest): CheckedMask | undefined {
+  const { mask, maskMode, maskPaddingCrop, maskFeather } = request;
+  if (mask === undefined) {
+    for (const [name, value] of Object.entries({ maskMode, maskPaddingCrop, maskFeather })) {
+      if (value !== undefined) throw invalid(`${name} has no effect without a mask. Give a mask, or leave it out.`);
+    }
+    return undefined;
+  }
+  if (mask === null) throw invalid('mask is null; give a picture that is white where the input may change.');
+  const paddingCrop = maskPaddingCrop === undefined ? undefined : numeric('maskPaddingCrop', maskPaddingCrop);
+  const feather = maskFeather === undefined ? undefined : numeric('maskFeather', maskFeather);
+  const mode = choose('maskMode', maskMode);
+  if (mode === 'reference' && feather !== undefined) {
+    throw invalid('maskFeather belongs to maskMode "exact": the reference has no soft edges. Leave it out.');
+  }
+  return { input: mask, mode, paddingCrop, feather };
+}
 
 function optionNames(only: 'edit' | undefined): string[] {
   return Object.entries<RequestOption>(REQUEST_OPTIONS).flatMap(([name, option]) =>
@@ -111,13 +167,33 @@ function numeric(name: NumericName, given: number | undefined, modelDefault?: nu
   throw invalid(`${name} is ${show(value)}; it must be ${what} from ${option.min} to ${option.max}.`, { option: name });
 }
 
-/** PyTorch's range: −2⁶³ to 2⁶⁴ − 1, negative seeds counted from the top. */
+/** Below 0 is random, as in every other tool that makes pictures; PyTorch alone counts such seeds from the top. */
 function checkSeed(seed: number | bigint | undefined): bigint {
-  if (seed === undefined) return BigInt(crypto.getRandomValues(new Uint32Array(1))[0]!);
-  if (typeof seed === 'bigint' ? seed >= -(2n ** 63n) && seed < 2n ** 64n : Number.isSafeInteger(seed)) {
-    return BigInt.asUintN(64, BigInt(seed));
+  const whole = seed === undefined || typeof seed === 'bigint' || Number.isSafeInteger(seed);
+  if (!whole || (seed ?? 0) >= 2n ** 64n) {
+    throw invalid(
+      `seed is ${show(seed)}; it must be a whole number up to 2⁶⁴ − 1, from 2⁵³ on as a bigint; below 0 it is drawn at random.`,
+      { option: 'seed' },
+    );
   }
-  throw invalid(`seed is ${show(seed)}; it must be a whole number, from 2⁵³ on as a bigint, from −2⁶³ to 2⁶⁴ − 1.`);
+  if (seed === undefined || seed < 0) return BigInt(crypto.getRandomValues(new Uint32Array(1))[0]!);
+  return BigInt(seed);
+}
+
+/** A single picture is no list, although strings and bytes can be walked through like one. */
+function checkReferences(references: EditRequest['references']): readonly ImageInput[] {
+  if (references === undefined) return [];
+  if (!Array.isArray(references)) {
+    const as = typeof references === 'string' ? show(references) : 'picture';
+    throw invalid(`references is ${show(references)}; it must be a list of pictures: [${as}].`, {
+      option: 'references',
+    });
+  }
+  const missing = references.findIndex((picture) => picture === undefined || picture === null || picture === '');
+  if (missing < 0) return references;
+  throw invalid(`references[${missing}] is ${show(references[missing])}; it must be a picture.`, {
+    option: 'references',
+  });
 }
 
 function checkSize(request: EditRequest | GenerateRequest): CheckedRequest['size'] {
@@ -127,7 +203,7 @@ function checkSize(request: EditRequest | GenerateRequest): CheckedRequest['size
     if ('image' in request) return size;
     throw invalid('size "input" needs an image. Give a width and a height.');
   }
-  const { width, height } = typeof size === 'string' ? sizeInWords(size) : size;
+  const { width, height } = typeof size === 'object' && size !== null ? size : sizeInWords(size);
   for (const [name, side] of Object.entries({ width, height })) {
     if (!Number.isInteger(side) || side < 16 || side > MAX_OUTPUT_SIDE) {
       throw invalid(`${name} is ${show(side)}; it must be a whole number from 16 to ${MAX_OUTPUT_SIDE}.`);
@@ -141,8 +217,8 @@ function checkSize(request: EditRequest | GenerateRequest): CheckedRequest['size
 }
 
 /** `1024x768`, also with the multiplication sign. */
-function sizeInWords(text: string): ImageSize {
-  const [, width, height] = /^\s*(\d+)\s*[x×*]\s*(\d+)\s*$/i.exec(text) ?? [];
+function sizeInWords(text: unknown): ImageSize {
+  const [, width, height] = /^\s*(\d+)\s*[x×*]\s*(\d+)\s*$/i.exec(String(text)) ?? [];
   if (width !== undefined && height !== undefined) return { width: Number(width), height: Number(height) };
   throw invalid(
     `size is ${show(text)}; it must be "auto", "input", "1024x768" or { width: 1024, height: 768 }, in multiples of 16.`,
@@ -152,14 +228,9 @@ function sizeInWords(text: string): ImageSize {
 
 function checkPreview({ preview }: RequestOptions): number | undefined {
   if (preview === undefined) return undefined;
+  refuseUnknown(preview, ['every'], 'preview');
   if (Number.isInteger(preview.every) && preview.every >= 1) return preview.every;
   throw invalid(`preview.every is ${show(preview.every)}; it must be a whole number of steps, at least 1.`);
-}
-
-function unknownOption(key: string, known: readonly string[]): KontextError {
-  const editOnly = EDIT_KEYS.includes(key) ? ' It belongs to edit().' : '';
-  const hint = editOnly || didYouMean(key, known) || ` Known options: ${known.join(', ')}.`;
-  return invalid(`Unknown option ${key}.${hint}`, { option: key });
 }
 
 function show(value: unknown): string {

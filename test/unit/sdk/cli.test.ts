@@ -9,7 +9,7 @@ import { edit } from '../../../sdk/src/cli/commands/edit.ts';
 import { COMMANDS } from '../../../sdk/src/cli/commands.ts';
 import { parseWords } from '../../../sdk/src/cli/grammar.ts';
 import { commandHelp, helpText } from '../../../sdk/src/cli/help.ts';
-import { readLatents, writeLatents } from '../../../sdk/src/cli/latents-file.ts';
+import { latentsBytes, readLatents } from '../../../sdk/src/cli/latents-file.ts';
 import { duration } from '../../../sdk/src/cli/progress-line.ts';
 import { LOAD_OPTIONS, REQUEST_OPTIONS } from '../../../sdk/src/kontext/options.ts';
 import { floatTensor, readSafetensors } from '../../support/safetensors.ts';
@@ -143,7 +143,7 @@ describe('latents files', () => {
   it('are safetensors that come back as they were', async () => {
     const latents = [1, 2].map((k) => Float32Array.from({ length: 3 * 64 }, (_, i) => Math.sin(k * i)));
     const path = join(folder, 'l.safetensors');
-    await writeLatents(path, latents);
+    await writeFile(path, latentsBytes(latents));
     const stored = readSafetensors(path);
     expect(stored.get('latents')!.shape).toEqual([2, 3, 64]);
     expect([...floatTensor(stored, 'latents')]).toEqual([...latents[0]!, ...latents[1]!]);
@@ -152,7 +152,7 @@ describe('latents files', () => {
 
   it('of another kind are refused', async () => {
     const path = join(folder, 'other.safetensors');
-    await writeLatents(path, [new Float32Array(64)]);
+    await writeFile(path, latentsBytes([new Float32Array(64)]));
     const text = join(folder, 'text.safetensors');
     await writeFile(text, 'nothing of the kind');
     await expect(readLatents(text)).rejects.toMatchObject({ code: 'weights-invalid' });

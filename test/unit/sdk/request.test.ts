@@ -44,11 +44,25 @@ describe('checkRequest', () => {
     });
   });
 
-  it('takes seeds as PyTorch does', () => {
+  it('takes seeds as PyTorch does, and draws those below 0', () => {
     const seed = (value: number | bigint) => checkRequest({ prompt: 'x', seed: value }).seed;
     expect(seed(7)).toBe(7n);
-    expect(seed(-1)).toBe(2n ** 64n - 1n);
+    expect(seed(0)).toBe(0n);
     expect(seed(2n ** 64n - 1n)).toBe(2n ** 64n - 1n);
+    for (const below of [-1, -7, -1n, -(2n ** 80n)]) {
+      const drawn = Array.from({ length: 4 }, () => seed(below));
+      expect(new Set(drawn).size).toBeGreaterThan(1);
+      for (const value of drawn) expect(value >= 0n && value < 2n ** 32n).toBe(true);
+    }
+  });
+
+  it.each([
+    ['1024x768', 1024, 768],
+    ['64X64', 64, 64],
+    ['64×32', 64, 32],
+    [' 64 x 128 ', 64, 128],
+  ])('takes the size %j in words', (size, width, height) => {
+    expect(checkRequest({ prompt: 'x', size: size as '64x64' }).size).toEqual({ width, height });
   });
 
   const wrong: [what: string, request: Record<string, unknown>, message: RegExp][] = [
@@ -68,6 +82,17 @@ describe('checkRequest', () => {
       { prompt: 'x', size: { width: 100, height: 64 } },
       /width is 100.*multiple of 16, such as 96/,
     ],
+    ['a size in other words', { prompt: 'x', size: 'large' }, /size is "large"; it must be "auto".*"1024x768"/],
+    ['a size in words off the grid', { prompt: 'x', size: '100x64' }, /width is 100.*multiple of 16, such as 96/],
+    ['one side as the size', { prompt: 'x', size: 512 }, /size is 512; it must be/],
+    ['a typing mistake', { prompt: 'x', guidence: 1 }, /Unknown option guidence. Did you mean guidance\?/],
+    ['one picture as the references', { image, prompt: 'x', references: 'b.png' }, /list of pictures: \["b.png"\]/],
+    ['bytes as the references', { image, prompt: 'x', references: new Uint8Array(9) }, /list of pictures/],
+    ['a missing reference', { image, prompt: 'x', references: ['a.png', undefined] }, /references\[1\] is undefined/],
+    ['a signal that is none', { prompt: 'x', signal: 'stop' }, /AbortSignal/],
+    ['a listener that is none', { prompt: 'x', onProgress: 1 }, /onProgress must be a function/],
+    ['previews by another name', { prompt: 'x', preview: { evry: 1 } }, /evry of preview. Did you mean every/],
+    ['null as preview', { prompt: 'x', preview: null }, /preview takes an object/],
     ['a size of nothing', { prompt: 'x', size: { width: 0, height: 64 } }, /width is 0.*16 to 4096/],
     ['a huge size', { prompt: 'x', size: { width: 30000, height: 64 } }, /width is 30000/],
     ['the input’s size without input', { prompt: 'x', size: 'input' }, /needs an image/],

@@ -2,15 +2,15 @@
 // All alignment and raggedness along k ends here: the variants see whole vectors only.
 
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
-import { emitWeightLoader } from '../../wgsl/weights.ts';
+import { emitWeightLoader, type WeightLoader } from '../../wgsl/weights.ts';
 import { viewLength } from '../kernel.ts';
 import { unpackHalves } from '../words.ts';
-import type { MatmulSpec } from './spec.ts';
+import { type MatmulSpec, type StoredMatrix, segmentsOf } from './spec.ts';
 
 export interface MatmulInputs {
   declarations: string;
   segments: SegmentInput[];
-  /** Bindings used, all `read`: the segments, then the weight. */
+  /** Bindings used, all `read`: the segments, the weight, then the path beside it. */
   count: number;
 }
 
@@ -36,44 +36,42 @@ export function emitInputs(
 ): MatmulInputs {
   const type = `vec4<${element}>`;
   const text: string[] = [];
-  const weight = emitWeightLoader({
-    ...spec.weight,
-    binding: spec.segments.length,
-    name: 'b',
-    shaderF16: hasTier(target, 'f16') && !words,
-    element,
-  });
-  let kOffset = 0;
-  const segments = spec.segments.map(({ a }, s): SegmentInput => {
+  const loaderOf = (weight: StoredMatrix, binding: number, name: string): WeightLoader =>
+    emitWeightLoader({ ...weight, binding, name, shaderF16: hasTier(target, 'f16') && !words, element });
+  const count = spec.segments.length;
+  const main = loaderOf(spec.weight, count, 'b');
+  const beside = spec.beside && loaderOf(spec.beside.weight, count + 2, 'c');
+  const segments = segmentsOf(spec).map(({ a, first }, s): SegmentInput => {
+    // The path beside comes after the main weight, with one of its own.
+    const [binding, weight] = s < count ? [s, main] : [count + 1, beside!];
     const guarded = a.cols % step !== 0;
     const wide = [a.cols, a.rowStride, a.offset].every((x) => x % 4 === 0);
     const packed = words && wide && a.type === 'f16';
     const stored = packed ? 'vec2<u32>' : wide ? `vec4<${a.type}>` : a.type;
     const length = wide ? Math.ceil(viewLength(a) / 4) : viewLength(a);
-    text.push(`@group(0) @binding(${s}) var<storage, read> a${s}: array<${stored}, ${length}>;`);
+    text.push(`@group(0) @binding(${binding}) var<storage, read> a${s}: array<${stored}, ${length}>;`);
     const at = (k: string): string =>
       wide
         ? `a${s}[${a.offset / 4}u + row * ${a.rowStride / 4}u + ${k} / 4u]`
         : `a${s}[${a.offset}u + row * ${a.rowStride}u + ${k}]`;
     text.push(loader(`a${s}_load`, type, wide, guarded, a.cols, packed ? (k) => unpackHalves(at(k)) : at));
 
-    const aligned = kOffset % 4 === 0 && a.cols % 4 === 0;
+    const aligned = first % 4 === 0 && a.cols % 4 === 0;
     const bWide = aligned && weight.width === 4;
-    const base = kOffset;
     const bAt = (k: string): string => {
-      const column = base ? `${base}u + ${k}` : k;
+      const column = first ? `${first}u + ${k}` : k;
       if (bWide || weight.width === 1) return weight.load('row', column);
       return `${weight.load('row', `(${column}) & ~3u`)}[(${column}) & 3u]`;
     };
     text.push(loader(`b${s}_load`, type, bWide, guarded, a.cols, bAt));
-    kOffset += a.cols;
     return {
       cols: a.cols,
       loadA: (row, k) => `a${s}_load(${row}, ${k})`,
       loadB: (row, k) => `b${s}_load(${row}, ${k})`,
     };
   });
-  return { declarations: [weight.declarations, ...text].join('\n'), segments, count: spec.segments.length + 1 };
+  const declarations = [main.declarations, ...(beside ? [beside.declarations] : []), ...text];
+  return { declarations: declarations.join('\n'), segments, count: count + (beside ? 3 : 1) };
 }
 
 /** A function `(row, k) → type`; `at` gives the WGSL of a vector (`wide`) or one element, at a column. */

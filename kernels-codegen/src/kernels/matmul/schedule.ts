@@ -12,9 +12,9 @@ import { type TiledSchedule, tiledWorkgroupBytes } from './tiled.ts';
 
 export type MatmulSchedule = TiledSchedule | SkinnySchedule | DirectSchedule | MatrixSchedule;
 
-/** Key of a spec in `TargetProfile.tuned.matmul`. */
+/** Key of a spec in `TargetProfile.tuned.matmul`; what a shape was measured for holds with an adapter beside it. */
 export const matmulShapeKey = (spec: MatmulSpec, target: TargetProfile): string =>
-  `${describeMatmul(spec)} ${tileElement(spec, target)}`;
+  `${describeMatmul({ ...spec, beside: undefined })} ${tileElement(spec, target)}`;
 
 /** The profile's measured schedule for this shape, else the best by estimate that fits the target's limits. */
 export function chooseMatmulSchedule(spec: MatmulSpec, target: TargetProfile): MatmulSchedule {

@@ -4,7 +4,7 @@
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import type { WeightFormat } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
-import { weightBytes } from '../../wgsl/weights.ts';
+import { formatProblem, weightBytes } from '../../wgsl/weights.ts';
 import type { Epilogue, MatrixView } from '../kernel.ts';
 import { epilogueBytes, viewBytes } from '../precision.ts';
 
@@ -19,10 +19,29 @@ export interface MatmulSpec {
   /** `a.rows` is `m`; the `a.cols` add up to `weight.cols`. */
   segments: { a: MatrixView }[];
   /** `b[n, k]`: `rows` is `n`. */
-  weight: { format: WeightFormat; rows: number; cols: number };
+  weight: StoredMatrix;
+  /** Adds `a · weightᵀ` of another pair, before the epilogue: an adapter's low-rank path. */
+  beside?: { a: MatrixView; weight: StoredMatrix };
   epilogue: Epilogue;
   /** `rows` is `m`, `cols` is `n`. */
   out: MatrixView;
+}
+
+/** A right operand `[rows, cols]`, as it is stored. */
+export interface StoredMatrix {
+  format: WeightFormat;
+  rows: number;
+  cols: number;
+}
+
+/** The left operands in the order of summation, each with the columns of the right operand it meets. */
+export function segmentsOf(spec: MatmulSpec): { a: MatrixView; weight: StoredMatrix; first: number }[] {
+  let first = 0;
+  const segments = spec.segments.map(({ a }) => {
+    first += a.cols;
+    return { a, weight: spec.weight, first: first - a.cols };
+  });
+  return spec.beside ? [...segments, { ...spec.beside, first: 0 }] : segments;
 }
 
 /** Throws `program-invalid` for a specification that no variant could compute on `target`. */
@@ -30,20 +49,25 @@ export function checkMatmulSpec(spec: MatmulSpec, target: TargetProfile): void {
   const fail = (why: string): never => {
     throw new KontextError('program-invalid', `matmul ${describeMatmul(spec)}: ${why}`);
   };
-  const { m, n, segments, weight, out, epilogue } = spec;
+  const { m, n, segments, weight, beside, out, epilogue } = spec;
   if (![m, n, weight.cols].every((x) => Number.isInteger(x) && x > 0)) fail('sizes must be positive integers');
   if (segments.length === 0) fail('needs at least one segment');
   if (segments.some(({ a }) => a.rows !== m)) fail(`each segment must have ${m} rows`);
   const k = segments.reduce((sum, { a }) => sum + a.cols, 0);
   if (k !== weight.cols) fail(`the segments have ${k} columns together, the weight has ${weight.cols}`);
+  if (beside && (beside.a.rows !== m || beside.weight.rows !== n || beside.a.cols !== beside.weight.cols)) {
+    fail(`the path beside it is ${beside.a.rows}×${beside.weight.rows}×${beside.a.cols}`);
+  }
   if (weight.rows !== n) fail(`the weight has ${weight.rows} rows, expected ${n}`);
   if (out.rows !== m || out.cols !== n) fail(`the output is ${out.rows}×${out.cols}`);
-  if ((weight.format === 'q8' || weight.format === 'q4') && weight.cols % 32 !== 0) {
-    fail(`${weight.format} needs a multiple of 32 columns; store this weight as f16`);
+  for (const { format, cols } of beside ? [weight, beside.weight] : [weight]) {
+    const problem = formatProblem(format, cols);
+    if (problem) fail(problem);
   }
-  const types = [...segments.map(({ a }) => a.type), ...epilogue.operands.map((o) => o.type), out.type];
+  const types = [...segmentsOf(spec).map(({ a }) => a.type), ...epilogue.operands.map((o) => o.type), out.type];
   if (types.includes('f16') && !hasTier(target, 'f16')) fail(`f16 activations need tier f16, target is ${target.tier}`);
-  const buffers = segments.length + 1 + epilogue.operands.length + (epilogue.inPlace === undefined ? 1 : 0);
+  const buffers =
+    segments.length + 1 + (beside ? 2 : 0) + epilogue.operands.length + (epilogue.inPlace === undefined ? 1 : 0);
   if (buffers > target.limits.maxStorageBuffersPerShaderStage) {
     fail(`binds ${buffers} storage buffers, the target allows ${target.limits.maxStorageBuffersPerShaderStage}`);
   }
@@ -54,28 +78,33 @@ export function checkMatmulSpec(spec: MatmulSpec, target: TargetProfile): void {
  * modulation vectors) may exceed f16's range, and f32 weights were stored so for their precision.
  */
 export function tileElement(spec: MatmulSpec, target: TargetProfile): 'f32' | 'f16' {
-  const half = hasTier(target, 'f16') && spec.weight.format !== 'f32' && spec.segments.every((s) => s.a.type === 'f16');
+  const half = hasTier(target, 'f16') && segmentsOf(spec).every((s) => s.a.type === 'f16' && s.weight.format !== 'f32');
   return half ? 'f16' : 'f32';
 }
 
 /** True when the text needs `enable f16`. */
 export function usesF16(spec: MatmulSpec, target: TargetProfile): boolean {
-  const views = [...spec.segments.map((s) => s.a), ...spec.epilogue.operands, spec.out];
-  return hasTier(target, 'f16') && (spec.weight.format === 'f16' || views.some((v) => v.type === 'f16'));
+  const segments = segmentsOf(spec);
+  const views = [...segments.map((s) => s.a), ...spec.epilogue.operands, spec.out];
+  const stored = segments.some((s) => s.weight.format === 'f16');
+  return hasTier(target, 'f16') && (stored || views.some((v) => v.type === 'f16'));
 }
 
 /** Multiply-adds count as two. */
-export const matmulFlops = (spec: MatmulSpec): number => 2 * spec.m * spec.n * spec.weight.cols;
+export const matmulFlops = (spec: MatmulSpec): number =>
+  2 * spec.m * spec.n * (spec.weight.cols + (spec.beside?.weight.cols ?? 0));
 
 /** Bytes that must move at least once: inputs, weight, operands, output. */
 export function matmulBytes(spec: MatmulSpec): number {
-  const { weight } = spec;
-  const inputs = spec.segments.reduce((sum, { a }) => sum + viewBytes(a), 0);
-  return inputs + weightBytes(weight.format, weight.rows, weight.cols) + epilogueBytes(spec.epilogue, spec.out);
+  const weights = spec.beside ? [spec.weight, spec.beside.weight] : [spec.weight];
+  const inputs = segmentsOf(spec).reduce((sum, { a }) => sum + viewBytes(a), 0);
+  const stored = weights.reduce((sum, { format, rows, cols }) => sum + weightBytes(format, rows, cols), 0);
+  return inputs + stored + epilogueBytes(spec.epilogue, spec.out);
 }
 
 /** `m×n×k format`, with each segment's width when there are several. */
 export function describeMatmul(spec: MatmulSpec): string {
   const k = spec.segments.map((s) => s.a.cols).join('+');
-  return `${spec.m}×${spec.n}×${k} ${spec.weight.format}`;
+  const beside = spec.beside ? ` beside ${spec.beside.a.cols} ${spec.beside.weight.format}` : '';
+  return `${spec.m}×${spec.n}×${k} ${spec.weight.format}${beside}`;
 }

@@ -5,6 +5,7 @@ import { dirname, join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import type { BundleManifest, BundleShape, BundleSpecs } from '../../../../kernels-codegen/src/bundle/types.ts';
 import type { TargetProfile } from '../../../../kernels-codegen/src/targets/types.ts';
+import { throwIfAborted } from '../../../../runtime/src/errors.ts';
 import { PREFERRED_KONTEXT_SIZES } from '../../host/sizes.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from '../../kontext/latents.ts';
 import { type ModelDefaults, REQUEST_OPTIONS } from '../../kontext/options.ts';
@@ -17,6 +18,8 @@ import { openModel } from '../../model/open.ts';
 import { bundleFolder } from '../../programs/sources.ts';
 import { diffBundles } from '../diff.ts';
 import { defineCommand, usage } from '../grammar.ts';
+import { assertFolderWritable } from '../outputs.ts';
+import { statusLine } from '../progress-line.ts';
 import { resolveTarget } from './targets.ts';
 
 const QUANTIZATIONS = ['none', 'f16', 'q8', 'q4'] as const;
@@ -43,7 +46,7 @@ export const compile = defineCommand({
     output: { value: 'DIR', short: 'o', help: 'folder to write; a bundle there is replaced' },
   },
   /** @throws KontextError `invalid-request`, `limit-too-small` when a program exceeds a target */
-  async run({ values, words }) {
+  async run({ values, words, signal }) {
     if (values.diff) {
       const [a, b] = words;
       if (a === undefined || b === undefined || words.length > 2)
@@ -53,6 +56,8 @@ export const compile = defineCommand({
     }
     if (words.length > 0) throw usage(`kontext compile takes no words, but got "${words[0]}".`);
     if (values.output === undefined) throw usage('Where should the bundle go? Give -o DIR.');
+    const folder = resolve(values.output);
+    await assertReplaceable(folder);
     const started = performance.now();
     const quantizations = (values.quantization ?? 'f16').split(',').map((name) => {
       const known = QUANTIZATIONS.find((q) => q === name);
@@ -83,11 +88,17 @@ export const compile = defineCommand({
     });
     const { writeBundle } = await import('../../../../kernels-codegen/src/bundle/write.ts');
     const wgsl = values.wgsl === true;
-    const terminal = process.stderr.isTTY;
-    const files = await writeBundle({ model: label, specs, shapes, targets, quantizations, wgsl }, (done, total) => {
-      if (terminal) process.stderr.write(done < total ? `\rprogram ${done} of ${total}` : '\r\x1b[K');
-    });
-    await save(resolve(values.output), files);
+    const line = statusLine(process.stderr);
+    const files = await writeBundle(
+      { model: label, specs, shapes, targets, quantizations, wgsl },
+      async (done, total) => {
+        line.write(`program ${done} of ${total}`);
+        // A turn of the event loop, or Ctrl-C would not be heard.
+        await new Promise((resolve) => setImmediate(resolve));
+        throwIfAborted(signal);
+      },
+    ).finally(() => line.write(''));
+    await save(folder, files);
     const manifest = JSON.parse(files.get('manifest.json')!) as BundleManifest;
     let [bytes, gzipped] = [0, 0];
     for (const [path, text] of files) {
@@ -154,11 +165,18 @@ async function specsOf(model: string): Promise<{ specs: BundleSpecs; defaults: M
   }
 }
 
-async function save(folder: string, files: Map<string, string>): Promise<void> {
+/** @throws KontextError `invalid-request` when something else lies there, or nothing can be written there */
+async function assertReplaceable(folder: string): Promise<void> {
   const old = await stat(folder).catch(() => undefined);
   if (old && !(await stat(join(folder, 'manifest.json')).catch(() => undefined))) {
     throw usage(`${folder} exists and is no bundle; it will not be replaced. Give another -o DIR.`);
   }
+  await assertFolderWritable(dirname(folder), true);
+}
+
+async function save(folder: string, files: Map<string, string>): Promise<void> {
+  await assertReplaceable(folder);
+  const old = await stat(folder).catch(() => undefined);
   const fresh = `${folder}.${process.pid}.tmp`;
   try {
     for (const [path, text] of files) {

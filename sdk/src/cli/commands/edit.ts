@@ -1,19 +1,27 @@
-// `kontext edit`: changes a picture as a prompt says.
+// `kontext edit`: changes pictures as a prompt says.
 import { defineCommand, usage } from '../grammar.ts';
+import { openInputs } from '../inputs.ts';
 import { requestFlags, requestOptions } from '../request-flags.ts';
-import { RUN_FLAGS, runRequest } from '../run.ts';
+import { RUN_FLAGS, runRequests } from '../run.ts';
 
 export const edit = defineCommand({
-  summary: 'Change a picture as a prompt says.',
-  usage: ['IMAGE PROMPT -o OUT'],
-  examples: ['kontext edit photo.jpg "make it a rainy night" -o night.png'],
+  summary: 'Change a picture, or many, as a prompt says.',
+  usage: ['IMAGE… PROMPT -o OUT'],
+  examples: [
+    'kontext edit photo.jpg "make it a rainy night" -o night.png',
+    'kontext edit photos/*.jpg "make it a rainy night" -o nights/',
+    'kontext edit - "make it a rainy night" -o - < photo.jpg > night.png',
+  ],
+  notes: `IMAGE is a file, a folder of pictures, a URL, or - for standard input. Several are edited one after the other with one model;
+a bad one is told and passed over, and the exit code is then not 0.`,
   flags: { ...RUN_FLAGS, ...requestFlags('edit') },
   async run({ words, values, signal }) {
-    const [image, prompt] = words;
-    if (image === undefined || prompt === undefined || words.length > 2) {
-      const hint = words.length > 2 ? ' Put the prompt in quotes.' : '';
-      throw usage(`kontext edit takes IMAGE and PROMPT, but got ${words.length} words.${hint}`);
+    const images = words.slice(0, -1);
+    const prompt = words.at(-1);
+    if (images.length === 0 || prompt === undefined) {
+      throw usage(`kontext edit takes IMAGE and PROMPT, but got ${words.length} words.`);
     }
-    await runRequest(values, signal, { ...(await requestOptions('edit', values)), image, prompt });
+    const inputs = await openInputs(images);
+    await runRequests(values, signal, { ...(await requestOptions('edit', values)), prompt }, inputs);
   },
 });

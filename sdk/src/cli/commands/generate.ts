@@ -1,7 +1,7 @@
 // `kontext generate`: makes a picture from words alone.
 import { defineCommand, usage } from '../grammar.ts';
 import { requestFlags, requestOptions } from '../request-flags.ts';
-import { RUN_FLAGS, runRequest } from '../run.ts';
+import { RUN_FLAGS, runRequests } from '../run.ts';
 
 export const generate = defineCommand({
   summary: 'Make a picture from words alone.',
@@ -14,6 +14,6 @@ export const generate = defineCommand({
       const hint = words.length > 1 ? ' Put the prompt in quotes.' : '';
       throw usage(`kontext generate takes PROMPT, but got ${words.length} words.${hint}`);
     }
-    await runRequest(values, signal, { ...(await requestOptions('generate', values)), prompt });
+    await runRequests(values, signal, { ...(await requestOptions('generate', values)), prompt }, undefined);
   },
 });

@@ -11,6 +11,7 @@ import {
 } from '../../programs/bundle.ts';
 import { bundleFolder } from '../../programs/sources.ts';
 import { defineCommand, usage } from '../grammar.ts';
+import { checkWritable } from '../outputs.ts';
 import { type Peak, peakOf } from '../peaks.ts';
 import { slabPicture, slabTable } from '../slab-picture.ts';
 
@@ -21,12 +22,17 @@ export const inspect = defineCommand({
   flags: {
     program: { value: 'N', help: 'layers, kernels, memory and needs of one program' },
     svg: { value: 'FILE', help: 'draw its memory over time' },
+    force: { short: 'f', help: 'replace FILE without asking' },
     roofline: { value: 'GPU|TARGET|TFLOPS,GB/s', help: 'with the time it takes at best' },
   },
   /** @throws KontextError `program-invalid`, `program-mismatch`, `invalid-request` */
-  async run({ values, words }) {
+  async run({ values, words, signal }) {
     const [bundle] = words;
     if (bundle === undefined || words.length > 1) throw usage('kontext inspect takes one BUNDLE.');
+    if (values.svg !== undefined) {
+      if (values.program === undefined) throw usage('Of which program? Give --program N with --svg.');
+      await checkWritable([values.svg], { force: values.force === true, bytes: 2 ** 20, makesFolders: false, signal });
+    }
     const source = bundleFolder(bundle);
     const manifest = await readManifest(source);
     const peakFor = ({ target }: BundleEntry): Peak | undefined =>
@@ -34,7 +40,6 @@ export const inspect = defineCommand({
         ? undefined
         : peakOf(values.roofline, manifest.targets.find(({ name }) => name === target)!.tier);
     if (values.program === undefined) {
-      if (values.svg !== undefined) throw usage('Of which program? Give --program N with --svg.');
       const modules = manifest.modules.reduce((sum, { holds }) => sum + holds.length, 0);
       console.log(`${manifest.model}: ${manifest.programs.length} programs, ${modules} WGSL modules\n`);
       for (const line of await programTable(source, manifest, peakFor)) console.log(line);
