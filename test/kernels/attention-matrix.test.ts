@@ -6,8 +6,8 @@ import {
   type AttentionSpec,
   attention,
   chooseAttentionSchedule,
-} from '../../kernels-codegen/src/kernels/attention.ts';
-import type { MatrixAttention } from '../../kernels-codegen/src/kernels/attention-matrix.ts';
+} from '../../kernels-codegen/src/kernels/attention/index.ts';
+import type { MatrixAttention } from '../../kernels-codegen/src/kernels/attention/matrix.ts';
 import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { reportAdapter } from '../../runtime/src/gpu/report.ts';
 import type { SubgroupMatrixConfig } from '../../runtime/src/program/types.ts';

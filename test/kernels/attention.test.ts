@@ -1,8 +1,8 @@
 // Tiled attention against a float64 oracle: tier × shape × mask, up to score ranges that break a fixed maximum.
 // The baseline tier is held to WebGPU's default limits, so it proves what any conforming device can run.
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type AttentionSpec, attention } from '../../kernels-codegen/src/kernels/attention.ts';
-import { chooseTiled } from '../../kernels-codegen/src/kernels/attention-tiled.ts';
+import { type AttentionSpec, attention } from '../../kernels-codegen/src/kernels/attention/index.ts';
+import { chooseTiled } from '../../kernels-codegen/src/kernels/attention/tiled.ts';
 import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { openTestDevice, type TestDevice } from '../support/gpu.ts';
 import { view } from '../support/views.ts';

@@ -77,15 +77,19 @@ export function rowNorm(spec: RowNormSpec, target: TargetProfile): KernelSource 
   };
   const registers = kept ? Array.from({ length: steps }, (_, step) => `var kept${step} = ${value}();`).join(' ') : '';
   const inverse = floatLiteral(1 / x.cols);
-  const added = (name: string): string => (alone ? name : `add_threads(${name}, thread)`);
+  // Alone, a thread's sums are vectors: a quarter of the terms in each, so a quarter of the rounding.
+  const sums = alone ? value : 'f32';
+  const added = (name: string): string => (alone ? total(name) : `add_threads(${name}, thread)`);
+  const term = (text: string): string => (alone ? text : total(text));
+  const squareTerm = (text: string): string => (alone ? `${text} * ${text}` : square(text));
   const statistics =
     spec.kind === 'layer'
-      ? `${pass(true, `sum += ${total('v')};`)}
+      ? `${pass(true, `sum += ${term('v')};`)}
   let mean = ${added('sum')} * ${inverse};
-  var squares = 0.0;
-  ${pass(false, `let d = v - mean; squares += ${square('d')};`)}
+  var squares = ${sums}();
+  ${pass(false, `let d = v - mean; squares += ${squareTerm('d')};`)}
   let scale = inverseSqrt(${added('squares')} * ${inverse} + ${floatLiteral(spec.eps)});`
-      : `${pass(true, `sum += ${square('v')};`)}
+      : `${pass(true, `sum += ${squareTerm('v')};`)}
   let scale = inverseSqrt(${added('sum')} * ${inverse} + ${floatLiteral(spec.eps)});`;
   const normalised = spec.kind === 'layer' ? '(v - mean) * scale' : 'v * scale';
   const column = width === 4 ? 'unit * 4u' : 'unit';
@@ -122,7 +126,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   ${gridX * gridY * perGroup > x.rows ? `if (row >= ${x.rows}u) { return; }` : ''}
   let base = row * ${x.rowStride / width}u + ${x.offset / width}u;
   ${registers}
-  var sum = 0.0;
+  var sum = ${sums}();
   ${statistics}
   ${pass(false, `let y = ${normalised}; ${epilogueText.store('row', column, 'y')}`)}
 }

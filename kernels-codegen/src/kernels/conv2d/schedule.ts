@@ -4,8 +4,8 @@
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
 import { type DirectSchedule, directSchedule } from '../matmul/direct.ts';
-import type { MatrixSchedule } from '../matmul/matrix.ts';
 import { checkMatmulSchedule, chooseMatmulSchedule } from '../matmul/schedule.ts';
+import type { MatrixSchedule } from '../matrix/schedule.ts';
 import { equivalentMatmul } from './matrix.ts';
 import { type Conv2dSpec, conv2dElement, describeConv2d } from './spec.ts';
 import { type TiledConv2dSchedule, tiledConv2dWorkgroupBytes } from './tiled.ts';

@@ -4,8 +4,9 @@
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes } from '../matrix/schedule.ts';
 import { type DirectSchedule, directSchedule } from './direct.ts';
-import { type MatrixSchedule, matrixConfig, matrixTile, matrixWorkgroupBytes } from './matrix.ts';
+import { matrixConfig } from './matrix.ts';
 import { SKINNY_ROWS, type SkinnySchedule, skinnyWorkgroupBytes } from './skinny.ts';
 import { describeMatmul, type MatmulSpec, tileElement } from './spec.ts';
 import { type TiledSchedule, tiledWorkgroupBytes } from './tiled.ts';
@@ -86,7 +87,8 @@ function matrices(config: SubgroupMatrixConfig, subgroupSize: number): MatrixSch
         if ((rows * cols) / subgroupSize > 128 || rows % config.m || cols % config.n) continue;
         const [tilesM, tilesN] = [rows / config.m, cols / config.n];
         const common = { variant: 'matrix', subgroupsM, subgroupsN, tilesM, tilesN, tileK: 32 } as const;
-        found.push({ ...common, storeTiles: tilesN }, { ...common, storeTiles: 1 });
+        // One matrix at a time: the workgroup memory of more keeps a workgroup off the unit, for the epilogue alone.
+        found.push({ ...common, storeTiles: 1 });
       }
     }
   }

@@ -1,11 +1,11 @@
 // What every attention variant emits alike: bindings with loads and stores of any view, and the finished score.
 // Kept apart so that alignment, ragged edges, bias and masks mean the same in each variant.
 
-import type { BindingAccess } from '../../../runtime/src/program/types.ts';
-import { floatLiteral } from '../expr/expr.ts';
-import { type AttentionSpec, keysOf } from './attention-spec.ts';
-import { type MatrixView, viewLength } from './kernel.ts';
-import { unpackHalves } from './words.ts';
+import type { BindingAccess } from '../../../../runtime/src/program/types.ts';
+import { floatLiteral } from '../../expr/expr.ts';
+import { type MatrixView, viewLength } from '../kernel.ts';
+import { unpackHalves } from '../words.ts';
+import { type AttentionSpec, keysOf } from './spec.ts';
 
 /** Scores are kept in units of log₂ e: GPUs have exp2, and exp is that with a multiplication. */
 const LOG2_E = Math.LOG2E;

@@ -1,11 +1,11 @@
 // The attention kernel for adapters that run on the CPU (lavapipe, SwiftShader): no barrier, little text.
 // There a shader's compilation costs more than its run, and memory shared by a workgroup is memory like any other.
 
-import type { TargetProfile } from '../targets/types.ts';
-import { declareViews, endOfKeys, MASKED, scoreText } from './attention-parts.ts';
-import { type AttentionSpec, attentionBytes, attentionFlops, keysOf } from './attention-spec.ts';
-import type { KernelSource } from './kernel.ts';
-import { elementTypes } from './precision.ts';
+import type { TargetProfile } from '../../targets/types.ts';
+import type { KernelSource } from '../kernel.ts';
+import { elementTypes } from '../precision.ts';
+import { declareViews, endOfKeys, MASKED, scoreText } from './parts.ts';
+import { type AttentionSpec, attentionBytes, attentionFlops, keysOf } from './spec.ts';
 
 /** A thread takes `queries` queries of one head, `threads` apart, and visits `keys` keys at a time. */
 export interface DirectAttention {

@@ -1,13 +1,15 @@
 // The attention kernel on matrix instructions (subgroup matrices): both products on them, the softmax between through workgroup memory.
 // WGSL gives no access to a matrix's elements, so scores are stored, weighted by plain threads and loaded again as an operand.
 
-import { KontextError } from '../../../runtime/src/errors.ts';
-import type { SubgroupMatrixConfig } from '../../../runtime/src/program/types.ts';
-import { hasTier, type TargetProfile } from '../targets/types.ts';
-import { declareViews, endOfKeys, MASKED, scoreText } from './attention-parts.ts';
-import { type AttentionSpec, attentionBytes, attentionFlops, keysOf } from './attention-spec.ts';
-import type { KernelSource } from './kernel.ts';
-import { elementTypes } from './precision.ts';
+import { KontextError } from '../../../../runtime/src/errors.ts';
+import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
+import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import type { KernelSource } from '../kernel.ts';
+import { elementTypes } from '../precision.ts';
+import { stage } from '../staging.ts';
+import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
+import { declareViews, endOfKeys, MASKED, scoreText } from './parts.ts';
+import { type AttentionSpec, attentionBytes, attentionFlops, keysOf } from './spec.ts';
 
 export interface MatrixAttention {
   variant: 'matrix';
@@ -64,10 +66,19 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
   const result = `subgroup_matrix_result<f32, ${n}, ${m}>`;
 
   const stageRows = (load: string, rows: number, first: string): string =>
-    `for (var i = thread; i < ${(rows * padded) / 4}u${open}; i += ${threads}u) {
-      let row = i / ${padded / 4}u; let d = i % ${padded / 4}u;
-      stage[row * ${stageStride}u + d] = ${load}(${first} + row, d, head);
-    }`;
+    stage(
+      [
+        {
+          count: (rows * padded) / 4,
+          item: (i) => ({
+            values: [`${load}(${first} + ${i} / ${padded / 4}u, ${i} % ${padded / 4}u, head)`],
+            store: ([v]) => `stage[${i} / ${padded / 4}u * ${stageStride}u + ${i} % ${padded / 4}u] = ${v};`,
+          }),
+        },
+      ],
+      threads,
+      open,
+    );
   // Device subgroups may be smaller than the largest: the surplus subgroups only stage and weigh.
   const exact = target.subgroupSize?.min === target.subgroupSize?.max;
   const matrices = (text: string): string => (exact ? text : `if (subgroup < ${subgroups}u) {\n    ${text}\n    }`);
@@ -170,8 +181,7 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
     var s${i} = scores[query_row * ${scoreStride}u + part + ${i * share}u];
     ${scoreText(spec, { name: `s${i}`, key: `key${i}`, query: 'query', raggedKeys })}`;
 
-  const wgsl = `${element === 'f16' ? 'enable f16;\n' : types.enable}enable subgroups;
-enable chromium_experimental_subgroup_matrix;
+  const wgsl = `${element === 'f16' ? 'enable f16;\n' : types.enable}${subgroupEnables(target)}enable chromium_experimental_subgroup_matrix;
 // Conditions around matrix operations depend on subgroup_id or on values equal in all lanes, which the analysis cannot see.
 diagnostic(off, chromium.subgroup_matrix_uniformity);
 diagnostic(off, subgroup_uniformity);
@@ -183,7 +193,7 @@ var<workgroup> raised: array<u32, ${l.flags}>;
 
 ${views.functions}
 
-@compute @workgroup_size(${threads})
+@compute ${subgroupSizeAttribute(target)}@workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_size) lanes: u32,
         @builtin(subgroup_invocation_id) lane: u32) {
   let thread = subgroup * lanes + lane;
@@ -237,7 +247,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
     flops: attentionFlops(spec),
     bytes: attentionBytes(spec),
     needs: {
-      features: [...types.features, 'subgroups', 'chromium-experimental-subgroup-matrix'],
+      features: [...types.features, ...subgroupFeatures(target), 'chromium-experimental-subgroup-matrix'],
       invocations: threads,
       workgroupBytes: l.bytes,
       subgroupSize: l.lanes,

@@ -1,14 +1,14 @@
 // Attention: softmax(scale · QKᵀ + bias) · V for every head, with no score matrix in memory.
 // Here is the choice of variant and tile for a target; the specification and the variants are beside it.
 
-import type { TargetProfile } from '../targets/types.ts';
-import { chooseDirect, type DirectAttention, directAttention } from './attention-direct.ts';
-import { chooseMatrix, type MatrixAttention, matrixAttention } from './attention-matrix.ts';
-import { type AttentionSpec, validateAttention } from './attention-spec.ts';
-import { chooseTiled, type TiledAttention, tiledAttention } from './attention-tiled.ts';
-import type { KernelSource } from './kernel.ts';
+import type { TargetProfile } from '../../targets/types.ts';
+import type { KernelSource } from '../kernel.ts';
+import { chooseDirect, type DirectAttention, directAttention } from './direct.ts';
+import { chooseMatrix, type MatrixAttention, matrixAttention } from './matrix.ts';
+import { type AttentionSpec, validateAttention } from './spec.ts';
+import { chooseTiled, type TiledAttention, tiledAttention } from './tiled.ts';
 
-export type { AttentionSpec } from './attention-spec.ts';
+export type { AttentionSpec } from './spec.ts';
 
 export type AttentionSchedule = DirectAttention | TiledAttention | MatrixAttention;
 
