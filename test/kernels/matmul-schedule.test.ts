@@ -167,6 +167,7 @@ function featuresOf(wgsl: string): string[] {
   const names: Record<string, string> = {
     f16: 'shader-f16',
     subgroups: 'subgroups',
+    subgroup_size_control: 'subgroup-size-control',
     chromium_experimental_subgroup_matrix: 'chromium-experimental-subgroup-matrix',
   };
   return [...wgsl.matchAll(/^enable (\w+);/gm)].map(([, name]) => names[name!]!).sort();

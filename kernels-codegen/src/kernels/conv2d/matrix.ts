@@ -56,8 +56,16 @@ export function matrixConv2d(
   const raggedM = layers * groupsY * tileM !== m;
   const raggedN = n % tileN !== 0;
   const product = emitMatrixProduct(s, config, threads, output, { raggedM, raggedN });
-  const { stride } = product;
-  const image = stageImage({ spec, input, element, tile: 'tileA', tileM, tileK: s.tileK, stride, threads, raggedM });
+  const image = stageImage({
+    spec,
+    input,
+    element,
+    tileM,
+    tileK: s.tileK,
+    threads,
+    raggedM,
+    store: (row, q, v) => product.store('a', row, q, v),
+  });
   const channel = (r: string): string => (raggedN ? `min(colBase + ${r}, ${n - 1}u)` : `colBase + ${r}`);
   // Taps beyond the last are zero in the image's tile; the weight only has to stay inside its row.
   const tap = (q: string): string => (k % s.tileK ? `min(k + ${q} * 4u, ${k - 4}u)` : `k + ${q} * 4u`);
@@ -65,7 +73,7 @@ export function matrixConv2d(
     count: tileN * kVectors,
     item: (i) => ({
       values: [weight.load(channel(`${i} / ${kVectors}u`), tap(`${i} % ${kVectors}u`))],
-      store: ([v]) => `tileB[${i} / ${kVectors}u * ${stride}u + ${i} % ${kVectors}u] = ${v};`,
+      store: ([v]) => product.store('b', `${i} / ${kVectors}u`, `${i} % ${kVectors}u`, v!),
     }),
   };
 

@@ -18,15 +18,13 @@ export interface ImageStageOptions {
   spec: Conv2dSpec;
   input: Conv2dInput;
   element: 'f32' | 'f16';
-  /** Name of the workgroup array of `vec4<element>`. */
-  tile: string;
   tileM: number;
   tileK: number;
-  /** Vectors from one pixel to the next in the tile. */
-  stride: number;
   threads: number;
   /** The last workgroups reach beyond the last pixel, which then stands in for those outside. */
   raggedM: boolean;
+  /** Statement that stores vector `q` of the tile's pixel `row`, a `vec4<element>`. */
+  store(row: string, q: string, value: string): string;
 }
 
 /**
@@ -35,7 +33,7 @@ export interface ImageStageOptions {
  * every vector finds its own, and taps beyond the last are zero.
  */
 export function stageImage(o: ImageStageOptions): ImageStage {
-  const { spec, input, tile, threads, tileK } = o;
+  const { spec, input, threads, tileK } = o;
   const { cin, kernel } = spec;
   const m = spec.outHeight * spec.outWidth;
   const taps = spec.weight.cols;
@@ -51,8 +49,7 @@ export function stageImage(o: ImageStageOptions): ImageStage {
   }
   const item: Copy['item'] = (i, tag, j) => {
     const q = `${i} % ${kVectors}u * 4u`;
-    const place = o.stride === kVectors ? i : `${i} / ${kVectors}u * ${o.stride}u + ${i} % ${kVectors}u`;
-    const store = ([v]: readonly string[]): string => `${tile}[${place}] = ${v};`;
+    const store = ([v]: readonly string[]): string => o.store(`${i} / ${kVectors}u`, `${i} % ${kVectors}u`, v!);
     if (uniformTap) return { values: [input.load(`y${j} + ky`, `x${j} + kx`, `c + ${q}`)], store };
     const value = input.load(
       `y${j} + i32(tap${tag} / ${kernel * cin}u)`,

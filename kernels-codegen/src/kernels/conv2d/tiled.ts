@@ -75,12 +75,11 @@ export function tiledConv2d(spec: Conv2dSpec, target: TargetProfile, s: TiledCon
     spec,
     input,
     element,
-    tile: 'tileA',
     tileM,
     tileK: s.tileK,
-    stride: kVectors,
     threads,
     raggedM,
+    store: (row, q, value) => `tileA[${row} * ${kVectors}u + ${q}] = ${value};`,
   });
   const channel = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);
   const q = (i: string): string => `k + ${i} % ${kVectors}u * 4u`;

@@ -59,11 +59,11 @@ export function matrixMatmul(
   const product = emitMatrixProduct(s, config, threads, output, { raggedM, raggedN });
   const rowOf = (r: string): string => (raggedM ? `min(rowBase + ${r}, ${m - 1}u)` : `rowBase + ${r}`);
   const colOf = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);
-  const rows = (tile: string, count: number, load: (row: string, k: string) => string): Copy => ({
+  const rows = (tile: 'a' | 'b', count: number, load: (row: string, k: string) => string): Copy => ({
     count: count * kVectors,
     item: (i) => ({
       values: [load(`${i} / ${kVectors}u`, `k + ${i} % ${kVectors}u * 4u`)],
-      store: ([v]) => `${tile}[${i} / ${kVectors}u * ${product.stride}u + ${i} % ${kVectors}u] = ${v};`,
+      store: ([v]) => product.store(tile, `${i} / ${kVectors}u`, `${i} % ${kVectors}u`, v!),
     }),
   });
 
@@ -75,8 +75,8 @@ export function matrixMatmul(
       const last = segment === inputs.segments.at(-1);
       const k = start ? `(t - ${start}u) * ${s.tileK}u` : `t * ${s.tileK}u`;
       const copies = [
-        rows('tileA', tileM, (r, q) => segment.loadA(rowOf(r), q)),
-        rows('tileB', tileN, (r, q) => segment.loadB(colOf(r), q)),
+        rows('a', tileM, (r, q) => segment.loadA(rowOf(r), q)),
+        rows('b', tileN, (r, q) => segment.loadB(colOf(r), q)),
       ];
       return `${last ? '' : `if (t < ${firstStep}u) `}{
 let k = ${k};

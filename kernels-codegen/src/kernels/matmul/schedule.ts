@@ -87,8 +87,12 @@ function matrices(config: SubgroupMatrixConfig, subgroupSize: number): MatrixSch
         if ((rows * cols) / subgroupSize > 128 || rows % config.m || cols % config.n) continue;
         const [tilesM, tilesN] = [rows / config.m, cols / config.n];
         const common = { variant: 'matrix', subgroupsM, subgroupsN, tilesM, tilesN, tileK: 32 } as const;
-        // One matrix at a time: the workgroup memory of more keeps a workgroup off the unit, for the epilogue alone.
-        found.push({ ...common, storeTiles: 1 });
+        // The most matrices at a time that fit where the tiles lay: each pass is the epilogue's text once more.
+        const bytes = matrixWorkgroupBytes({ ...common, storeTiles: 0 }, config);
+        const storeTiles = [8, 4, 2].find(
+          (t) => tilesN % t === 0 && matrixWorkgroupBytes({ ...common, storeTiles: t }, config) <= bytes,
+        );
+        found.push({ ...common, storeTiles: storeTiles ?? 1 });
       }
     }
   }

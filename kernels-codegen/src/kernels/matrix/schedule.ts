@@ -22,12 +22,16 @@ export const matrixTile = (s: MatrixSchedule, c: SubgroupMatrixConfig): { tileM:
   tileN: s.subgroupsN * s.tilesN * c.n,
 });
 
-/** Bytes of workgroup memory of both operands' tiles and of the results on their way to the epilogue. */
-export function matrixWorkgroupBytes(s: MatrixSchedule, c: SubgroupMatrixConfig): number {
+/** Elements of the workgroup memory: four values of a tile each, or, once the sums are done, two (f16) or four f32 results. */
+export function matrixElements(s: MatrixSchedule, c: SubgroupMatrixConfig): number {
   const { tileM, tileN } = matrixTile(s, c);
-  const results = s.subgroupsM * s.subgroupsN * c.m * s.storeTiles * c.n * 4;
-  return (tileM + tileN) * rowVectors(s, c.componentType) * (c.componentType === 'f16' ? 8 : 16) + results;
+  const results = s.subgroupsM * s.subgroupsN * c.m * s.storeTiles * c.n;
+  return Math.max((tileM + tileN) * rowVectors(s, c.componentType), results / (c.componentType === 'f16' ? 2 : 4));
 }
+
+/** Bytes of workgroup memory: both operands' tiles, and in the same place the results on their way to the epilogue. */
+export const matrixWorkgroupBytes = (s: MatrixSchedule, c: SubgroupMatrixConfig): number =>
+  matrixElements(s, c) * (c.componentType === 'f16' ? 8 : 16);
 
 /**
  * Vectors in a row of a staged tile: 16 bytes more than its values, so that rows do not all start in the same memory bank.
