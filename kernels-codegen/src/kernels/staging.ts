@@ -61,6 +61,33 @@ export function stage(copies: readonly Copy[], threads: number, open = ''): stri
   return [...text, ...tails].join('\n');
 }
 
+export interface Prefetch {
+  /** Statements that declare the variables, zero. */
+  declare: string;
+  /** Statements that read into them. */
+  load: string;
+  /** Statements that write them to workgroup memory. */
+  store: string;
+}
+
+/** A copy in two halves, so that a step's arithmetic lies between its loads and its stores. @param type of the values */
+export function prefetch(copy: Copy, threads: number, name: string, type: string): Prefetch {
+  const steps = Array.from({ length: Math.ceil(copy.count / threads) }, (_, step) => {
+    const i = step ? `(thread + ${step * threads}u)` : 'thread';
+    const { before = '', values, store } = copy.item(i, `${name}_${step}`, step);
+    const names = values.map((_, k) => `${name}${step}_${k}`);
+    const guard = (text: string): string =>
+      (step + 1) * threads > copy.count ? `if (${i} < ${copy.count}u) { ${text} }` : text;
+    return {
+      declare: names.map((v) => `var ${v}: ${type};`).join(' '),
+      load: guard([before, ...values.map((value, k) => `${names[k]} = ${value};`)].filter(Boolean).join(' ')),
+      store: guard(store(names)),
+    };
+  });
+  const all = (part: 'declare' | 'load' | 'store'): string => steps.map((step) => step[part]).join('\n    ');
+  return { declare: all('declare'), load: all('load'), store: all('store') };
+}
+
 /** Statements that write four vectors along k of neighbouring columns as four vectors along the columns, `stride` apart. */
 export const storeTransposed = (
   array: string,

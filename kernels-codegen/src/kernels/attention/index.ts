@@ -4,7 +4,8 @@
 import type { TargetProfile } from '../../targets/types.ts';
 import type { KernelSource } from '../kernel.ts';
 import { chooseDirect, type DirectAttention, directAttention } from './direct.ts';
-import { chooseMatrix, type MatrixAttention, matrixAttention } from './matrix.ts';
+import { matrixAttention } from './matrix.ts';
+import { chooseMatrix, type MatrixAttention } from './matrix-layout.ts';
 import { type AttentionSpec, validateAttention } from './spec.ts';
 import { chooseTiled, type TiledAttention, tiledAttention } from './tiled.ts';
 
