@@ -67,7 +67,11 @@ export {
   type Precision,
   type Quantization,
   REQUEST_OPTIONS,
+  type ReferencePositions,
   type RequestOption,
+  type SamplerName,
+  type ScheduleName,
+  type StitchDirection,
   type SwitchOption,
   type ValueOption,
 } from './kontext/options.ts';
@@ -77,4 +81,5 @@ export type * from './kontext/types.ts';
 export { type FileInput, type ModelFiles, urlFiles } from './model/files.ts';
 export type { BflFiles, ModelSource } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';
-export type { Programs } from './programs/sources.ts';
+export type { PublicKey } from './programs/signature.ts';
+export type { Programs, SignedPrograms } from './programs/sources.ts';

@@ -1,12 +1,14 @@
 // Pictures in Node: files, URLs and bytes to pixels and back, through sharp.
 // sharp is an optional peer: apps that hand over raw pixels do not need it.
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Sharp, SharpOptions } from 'sharp';
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
 import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
+import { refusedPermission } from '../../../runtime/src/permission.ts';
+import { writeWhole } from '../files/whole.ts';
 import { MAX_INPUT_SIDE } from '../kontext/options.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { checkImageSize, checkPixels, flattened, isOpaque, type PixelDepth, type PixelImage, toRgb } from './pixels.ts';
@@ -133,18 +135,6 @@ export function formatOf(path: string): ImageFormat {
   throw new KontextError('invalid-request', `${path} must end in ${Object.keys(FORMATS).join(', ')}.`, { path });
 }
 
-/** Writes beside `path`, then renames: a reader or a cancelled run never sees half a file. */
-export async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
-  const partial = `${path}.${process.pid}.part`;
-  try {
-    await writeFile(partial, bytes);
-    await rename(partial, path);
-  } catch (cause) {
-    await rm(partial, { force: true });
-    throw new KontextError('invalid-request', `Cannot write ${path}: ${firstLine(cause)}.`, { path }, { cause });
-  }
-}
-
 const FORMATS: Record<string, ImageFormat> = { '.png': 'png', '.jpg': 'jpeg', '.jpeg': 'jpeg', '.webp': 'webp' };
 
 const RASTER_FORMATS: readonly string[] = ['png', 'jpeg', 'webp', 'gif', 'tiff', 'heif', 'avif'];
@@ -213,9 +203,12 @@ async function loadSharp() {
   try {
     return (await import('sharp')).default;
   } catch (cause) {
+    const refused = refusedPermission(cause);
     throw new KontextError(
       'image-invalid',
-      'Reading and writing image files in Node needs sharp: run `npm install sharp`, or hand over raw RGBA pixels.',
+      refused
+        ? `Reading and writing image files needs sharp, which cannot be loaded. ${refused}`
+        : 'Reading and writing image files in Node needs sharp: run `npm install sharp`, or hand over raw RGBA pixels.',
       {},
       { cause },
     );
