@@ -317,7 +317,7 @@ export class KontextEditor extends Base {
       this.#maskEditor.show(editing ? undefined : shown.mask, shown.image);
       mask.ariaPressed = String(this.#maskEditor.active);
     }
-    renderHistory(history, this.#pictures, this.#position, (i) => this.#go(i));
+    renderHistory(history, this.#pictures, this.#position, after, (i) => this.#go(i));
   }
 
   #listen(face: Face): void {
