@@ -225,6 +225,7 @@ it('agrees with Node on damaged JPEGs: what is cut off is refused, other damage 
     expect(typeof inPage === 'string' ? inPage : Buffer.from(inPage).toString('base64') === inNode, name).toBe(
       typeof inPage === 'string' ? inNode : true,
     );
-    expect(typeof inPage === 'string', name).toBe(name.startsWith('without'));
+    // So many zeros swallow the file's end with what they damage.
+    expect(typeof inPage === 'string', name).toBe(/^without|^zeros/.test(name));
   }
 });
