@@ -13,6 +13,7 @@ import { type Parts, programFlops, type ShapeRequest, type Work } from './parts.
 import { makePreviewer, type PreviewMap } from './preview.ts';
 import type { ReferenceEncoder } from './references.ts';
 import type { CheckedRequest } from './request.ts';
+import { allFinite, checkDenoised, checkFinite } from './stages/finite.ts';
 import { referencePlaces } from './stages/references.ts';
 import { type Scene, sceneOf } from './stages/scene.ts';
 import { requestSigmas } from './stages/schedule.ts';
@@ -88,6 +89,7 @@ export async function runPipeline(
     tracker.send({ type: 'stage', stage: 'encode-image' });
     const encoded: Float32Array[] = [];
     for (const { picture, size } of scene.context) encoded.push(await references.encode(parts, picture, size, work));
+    for (const values of encoded) checkFinite(values, 'the autoencoder’s encoder');
     const { variants } = request;
     const count = variants.count > 1 ? variants.count : request.images;
     const startJob = { host, parts, references, family: context.family, request, scene, sigma: job.sigmas[0]! };
@@ -105,6 +107,10 @@ export async function runPipeline(
     if (!cached && !resident) await parts.release('transformer');
     const texts: EncodedPrompt[] = [];
     for (const prompt of prompts) texts.push(await text.encode(parts, prompt, request.maxSequenceLength, work));
+    for (const { text: states, pooled } of texts) {
+      checkFinite(states, 'the text encoder T5');
+      checkFinite(pooled, 'the text encoder CLIP');
+    }
     if (!resident) for (const part of ['clip', 't5'] as const) await parts.release(part);
     const encodeTextMs = timer();
 
@@ -130,6 +136,9 @@ export async function runPipeline(
     try {
       for (const { start, range } of going) {
         const done = await denoise(parts, job, denoiser, start, work, range);
+        await checkDenoised(done.latents, start.image, (afterStep) =>
+          denoise(parts, { ...job, afterStep }, denoiser, start, work, range),
+        );
         latents.push(done.latents);
         skipped += done.skipped;
       }
@@ -197,6 +206,9 @@ function jobOf({ host, model, family }: PipelineContext, request: PipelineReques
 
 function checkLatents({ latents, images }: PipelineRequest, size: ImageSize): void {
   const values = images * tokenCount(size) * TOKEN_CHANNELS;
+  if (latents && !allFinite(latents)) {
+    throw new KontextError('invalid-request', 'latents holds a value that is not finite.', { option: 'latents' });
+  }
   if (!latents || latents.length === values) return;
   throw new KontextError(
     'invalid-request',
