@@ -31,6 +31,8 @@ export interface ChoiceOption<T extends string = string> extends OptionFacts {
   default: T;
   /** All values allowed. */
   choices: readonly T[];
+  /** An amount of memory is taken too: `8GB`, or a number of bytes. */
+  amounts?: true;
 }
 
 /** An option that is on or off. */
@@ -69,7 +71,7 @@ const choice = <const T extends string>(
   standard: T,
   choices: readonly T[],
   help: string,
-  facts: Partial<OptionFacts> = {},
+  facts: Partial<OptionFacts> & { amounts?: true } = {},
 ): ChoiceOption<T> => ({ kind: 'choice', default: standard, choices, help, ...facts });
 
 const value = (
@@ -89,6 +91,8 @@ const flip = (standard: boolean, help: string, facts: Partial<OptionFacts> = {})
 export const MAX_OUTPUT_SIDE = 4096;
 /** A decoded input may be larger, because it is reduced first; beyond this it is refused. */
 export const MAX_INPUT_SIDE = 16384;
+/** Of an input picture, so that a small file cannot unpack to gigabytes: 256 MiB as RGBA. */
+export const MAX_INPUT_PIXELS = 2 ** 26;
 
 /**
  * Options of one request, apart from prompt, picture and what only programs can give; a model's `kontext.json` may replace the defaults of `steps`
@@ -237,7 +241,9 @@ export const LOAD_OPTIONS = {
     'phased',
     ['phased', 'resident', 'streamed'],
     'phased holds text encoders or transformer, never both; resident keeps every part loaded between edits; ' +
-      'streamed loads the transformer piece by piece in every step, slow but small',
+      'streamed loads text encoder and transformer piece by piece, the transformer in every step, slow but small; an amount ' +
+      '(8GB) chooses these, and quantization unless given',
+    { amounts: true },
   ),
 } as const satisfies Record<string, ChoiceOption>;
 
@@ -249,6 +255,8 @@ export type Conditioning = (typeof LOAD_OPTIONS.conditioning.choices)[number];
 export type Quantization = (typeof LOAD_OPTIONS.quantization.choices)[number];
 /** Which parts of the model stay on the GPU, and for how long. */
 export type MemoryMode = (typeof LOAD_OPTIONS.memory.choices)[number];
+/** An amount of GPU memory: `8GB`, `7.5GiB`, `900MB`, or bytes. */
+export type MemoryBudget = number | `${number}${'MB' | 'GB' | 'MiB' | 'GiB'}`;
 
 /** What a model folder's `kontext.json` may say about itself; explicit options win over it. */
 export interface ModelDefaults {
