@@ -27,7 +27,9 @@ function onAbort(signal: AbortSignal, call: () => void): () => void {
   let entry = waiting.get(signal);
   if (!entry) {
     const calls = new Set<() => void>();
-    entry = { calls, listener: () => {
+    entry = {
+      calls,
+      listener: () => {
         for (const one of [...calls]) one();
       },
     };
