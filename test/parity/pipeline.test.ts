@@ -40,7 +40,7 @@ async function contextFor(
   const known = contexts.get(precision + memory);
   if (known) return known;
   const parts = await Parts.create(gpu, model, justInTime(), { precision, quantization: 'none', memory });
-  const text = new TextEncoders(host, model);
+  const text = await TextEncoders.create(host, model);
   const context = { host, model, parts, text, references: new ReferenceEncoder(host) };
   contexts.set(precision + memory, context);
   return context;

@@ -25,18 +25,22 @@ export interface WeightSource {
   /** For error messages: the file or files. */
   readonly label: string;
   readonly tensors: ReadonlyMap<string, SourceTensor>;
+  /** What the file says about itself, beside its tensors. */
+  readonly metadata?: Readonly<Record<string, string>>;
   /**
    * Bytes `[start, end)` of a tensor, in memory of the caller's own.
    *
    * @throws `weights-invalid` when the tensor or range is not there; what the underlying file throws
    */
   read(name: string, start: number, end: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
+  /** Whole tensors of a few bytes each; neighbours come with one read. */
+  readSmall?(names: readonly string[], signal?: AbortSignal): Promise<Map<string, Uint8Array>>;
   /** Closes files; reading afterwards fails. */
   close(): Promise<void>;
 }
 
 /** The tensor, or `weights-invalid` naming it and the file. */
-export function sourceTensor(source: WeightSource, name: string): SourceTensor {
+export function sourceTensor(source: Pick<WeightSource, 'label' | 'tensors'>, name: string): SourceTensor {
   const tensor = source.tensors.get(name);
   if (tensor) return tensor;
   throw new KontextError('weights-invalid', `${source.label} has no tensor "${name}". Is it the right model file?`, {

@@ -53,7 +53,10 @@ export interface LoadOptions {
   precision?: Precision;
   /** Rounding of timesteps and guidance; default `auto`: `exact` in float32, else `bfloat16` as the published pipelines run. */
   conditioning?: Conditioning;
-  /** Storage of the large matrices on the GPU; default `none`. `q8` and `q4` save memory, not time. */
+  /**
+   * Storage of the large matrices on the GPU; default `auto`: as the file has them, without loss, where floats take the arithmetic's
+   * precision. `none` takes that for all; `q8` and `q4` save memory, not time.
+   */
   quantization?: Quantization;
   /**
    * Default `phased`: text encoders or transformer, never both. `resident` keeps every part loaded between edits; `streamed` loads the
@@ -89,8 +92,9 @@ export class Engine implements KontextEngine {
     private readonly model: Model,
     private readonly options: Required<Pick<LoadOptions, keyof typeof LOAD_OPTIONS>> & LoadOptions,
     private readonly host: Awaited<ReturnType<typeof loadHost>>,
+    text: TextEncoders,
   ) {
-    this.#text = new TextEncoders(host, model);
+    this.#text = text;
     this.#references = new ReferenceEncoder(host);
     this.#programs = openPrograms(options.programs);
   }
@@ -113,7 +117,8 @@ export class Engine implements KontextEngine {
     let model = await openModel(source, signal);
     try {
       if (previewDecoder !== undefined) model = await withPreviewDecoder(model, previewDecoder, signal);
-      const engine = new Engine(platform, model, checked, await loadHost(options.host));
+      const host = await loadHost(options.host);
+      const engine = new Engine(platform, model, checked, host, await TextEncoders.create(host, model));
       await engine.#ready();
       return engine;
     } catch (error) {

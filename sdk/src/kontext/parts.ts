@@ -6,8 +6,9 @@ import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.t
 import { Executable } from '../../../runtime/src/execute/executable.ts';
 import { SlabPool } from '../../../runtime/src/execute/slabs.ts';
 import type { KontextDevice } from '../../../runtime/src/gpu/device.ts';
-import type { Program } from '../../../runtime/src/program/types.ts';
+import type { Program, WeightFormat } from '../../../runtime/src/program/types.ts';
 import { WeightStore } from '../../../runtime/src/weights/store.ts';
+import { heldFormats } from '../model/formats.ts';
 import type { Model, PartName } from '../model/open.ts';
 import type { MemoryMode, Precision, Quantization } from './options.ts';
 import type { ModelSpecs, ProgramProvider } from './programs.ts';
@@ -43,6 +44,8 @@ export class Parts {
   readonly #bound = new Map<Component['component'], { key: string; executable: Executable }>();
   readonly #stores: Record<PartName, WeightStore> & { preview?: WeightStore };
   readonly #slabs: SlabPool;
+  /** Formats that hold the files' own quantised weights. */
+  readonly #held: Partial<Record<PartName, Record<string, WeightFormat>>> = {};
   #peakBytes = 0;
 
   private constructor(
@@ -54,6 +57,10 @@ export class Parts {
     model: Model,
   ) {
     this.#slabs = new SlabPool(gpu);
+    for (const part of ['clip', 't5', 'transformer', 'vae'] as const) {
+      const held = heldFormats(model.parts[part].weights);
+      if (held) this.#held[part] = held;
+    }
     const store = (part: PartName) => new WeightStore(gpu, model.parts[part].weights);
     this.#stores = { clip: store('clip'), t5: store('t5'), transformer: store('transformer'), vae: store('vae') };
     if (model.previewDecoder && specs.preview) this.#stores.preview = new WeightStore(gpu, model.previewDecoder);
@@ -179,10 +186,17 @@ export class Parts {
 
   #complete(request: ShapeRequest): Parameters<ProgramProvider['program']>[0] {
     const part = PART_OF[request.component];
-    const quantization = part === 'transformer' || part === 't5' ? this.options.quantization : 'none';
-    return { ...request, spec: this.specs[part], target: this.target, quantization } as Parameters<
-      ProgramProvider['program']
-    >[0];
+    const { quantization: asked } = this.options;
+    const quantised = part === 'transformer' || part === 't5';
+    const quantization = quantised && asked !== 'auto' ? asked : 'none';
+    const formats = asked === 'auto' && part !== 'preview' ? this.#held[part] : undefined;
+    return {
+      ...request,
+      spec: this.specs[part],
+      target: this.target,
+      quantization,
+      ...(formats && { formats }),
+    } as Parameters<ProgramProvider['program']>[0];
   }
 
   #measure(): void {

@@ -12,8 +12,8 @@ export interface ModelFiles {
   readonly label: string;
   /** The file of this name (with `/` between folders), or undefined when there is none. */
   open(name: string, signal?: AbortSignal): Promise<ByteSource | undefined>;
-  /** Names at the top of the folder, where the place can tell. */
-  list?(): Promise<string[]>;
+  /** Names in the folder, or in one inside it, where the place can tell. */
+  list?(folder?: string): Promise<string[]>;
 }
 
 /** One file: a path (Node, Deno), a URL, a Blob, or bytes. */
@@ -50,9 +50,9 @@ export function folderFiles(folder: string): ModelFiles {
       const found = await stat(path).catch(() => undefined);
       return found?.isFile() ? fileBytes(path) : undefined;
     },
-    async list() {
+    async list(inside = '') {
       const { readdir } = await import('node:fs/promises');
-      return readdir(folder);
+      return readdir(inside === '' ? folder : `${folder}/${inside}`);
     },
   };
 }
@@ -74,7 +74,18 @@ export function localPath(place: string | URL): string | undefined {
     return decodeURIComponent(new URL(text).pathname).replace(/^\/([a-z]:)/i, '$1');
   }
   const isPage = typeof process === 'undefined' || !process.versions?.node;
-  return /^[a-z][a-z0-9+.-]+:/i.test(text) || isPage ? undefined : text;
+  if (/^[a-z][a-z0-9+.-]+:/i.test(text) || isPage) return undefined;
+  // Shells expand it; configurations and programs do not.
+  const home = process.env.HOME ?? process.env.USERPROFILE;
+  return home !== undefined && /^~(?=[\\/]|$)/.test(text) ? home + text.slice(1) : text;
+}
+
+/** Whether a path is a folder; false when there is nothing. */
+export async function isFolder(path: string): Promise<boolean> {
+  const { stat } = await import('node:fs/promises');
+  const found = await stat(path).catch(() => undefined);
+  // What is not there is reported as a folder that has no model, unless its name is a file's.
+  return found ? found.isDirectory() : !/\.[a-z0-9]{2,11}$/i.test(path);
 }
 
 /** A whole file as text, closed afterwards; for configs and tokenizers, a few MB at most. */

@@ -6,6 +6,7 @@ import { KontextError } from '../../errors.ts';
 import type { ByteSource } from '../bytes.ts';
 import { elementCount, type SourceTensor, sourceTensor, type WeightSource } from '../source.ts';
 import { FLOAT_TYPES } from '../types/floats.ts';
+import { type PlacedTensor, placedSource, readSmall } from './placed.ts';
 
 /** The reference implementation's own limit. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -24,31 +25,14 @@ const OTHER_BYTES: Readonly<Record<string, number>> = {
   BOOL: 1,
 };
 
-interface PlacedTensor extends SourceTensor {
-  /** Of its first byte in the file. */
-  offset: number;
-}
-
 /**
  * A single file.
  *
  * @throws `weights-invalid` for a header that is broken or does not fit the file, naming tensor and file
  */
 export async function openSafetensors(bytes: ByteSource, signal?: AbortSignal): Promise<WeightSource> {
-  const tensors = await readHeader(bytes, signal);
-  const source: WeightSource = {
-    label: bytes.name,
-    tensors,
-    async read(name, start, end, readSignal) {
-      const tensor = sourceTensor(source, name) as PlacedTensor;
-      if (start < 0 || end < start || end > tensor.bytes) {
-        throw invalid(bytes, `bytes ${start} to ${end} are outside tensor "${name}" of ${tensor.bytes} bytes`, name);
-      }
-      return bytes.read(tensor.offset + start, tensor.offset + end, readSignal);
-    },
-    close: () => bytes.close(),
-  };
-  return source;
+  const { tensors, metadata } = await readHeader(bytes, signal);
+  return placedSource(bytes, tensors, metadata);
 }
 
 /**
@@ -95,12 +79,27 @@ export async function openShardedSafetensors(
       sourceTensor(source, name);
       return shards.get(weightMap[name]!)!.read(name, start, end, readSignal);
     },
+    metadata: [...shards.values()][0]?.metadata ?? {},
+    async readSmall(names, readSignal) {
+      const found = new Map<string, Uint8Array>();
+      for (const [file, shard] of shards) {
+        const own = names.filter((name) => weightMap[name] === file);
+        if (own.length === 0) continue;
+        for (const [name, data] of await readSmall(shard, own, readSignal)) found.set(name, data);
+      }
+      return found;
+    },
     close,
   };
   return source;
 }
 
-async function readHeader(bytes: ByteSource, signal: AbortSignal | undefined): Promise<Map<string, PlacedTensor>> {
+interface Header {
+  tensors: Map<string, PlacedTensor>;
+  metadata: Record<string, string>;
+}
+
+async function readHeader(bytes: ByteSource, signal: AbortSignal | undefined): Promise<Header> {
   if (bytes.size < 8) throw invalid(bytes, `it has ${bytes.size} bytes, too few for a header`);
   const prefix = await bytes.read(0, 8, signal);
   const length = new DataView(prefix.buffer).getBigUint64(0, true);
@@ -118,12 +117,18 @@ async function readHeader(bytes: ByteSource, signal: AbortSignal | undefined): P
   if (typeof header !== 'object' || header === null || Array.isArray(header))
     throw invalid(bytes, 'its header is no object');
   const tensors = new Map<string, PlacedTensor>();
+  let metadata: Record<string, string> = {};
   for (const [name, entry] of Object.entries(header)) {
-    if (name === '__metadata__') continue;
+    if (name === '__metadata__') {
+      metadata = Object.fromEntries(
+        Object.entries(entry ?? {}).filter((pair): pair is [string, string] => typeof pair[1] === 'string'),
+      );
+      continue;
+    }
     tensors.set(name, placeTensor(bytes, name, entry, dataStart));
   }
   checkLayout(bytes, tensors, dataStart);
-  return tensors;
+  return { tensors, metadata };
 }
 
 function placeTensor(bytes: ByteSource, name: string, entry: unknown, dataStart: number): PlacedTensor {
