@@ -53,12 +53,13 @@ export {
   toImageBitmap,
   toImageData,
 } from './image/browser.ts';
-export type { PixelImage } from './image/pixels.ts';
+export type { PixelDepth, PixelImage } from './image/pixels.ts';
 export type { Engine, LoadOptions as EngineOptions } from './kontext/kontext.ts';
 export {
   type ChoiceOption,
   type Conditioning,
   LOAD_OPTIONS,
+  type MaskMode,
   type MemoryMode,
   type ModelDefaults,
   type NumberOption,
@@ -66,7 +67,11 @@ export {
   type Precision,
   type Quantization,
   REQUEST_OPTIONS,
+  type ReferencePositions,
   type RequestOption,
+  type SamplerName,
+  type ScheduleName,
+  type StitchDirection,
   type SwitchOption,
   type ValueOption,
 } from './kontext/options.ts';
@@ -76,4 +81,5 @@ export type * from './kontext/types.ts';
 export { type FileInput, type ModelFiles, urlFiles } from './model/files.ts';
 export type { BflFiles, ModelSource } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';
-export type { Programs } from './programs/sources.ts';
+export type { PublicKey } from './programs/signature.ts';
+export type { Programs, SignedPrograms } from './programs/sources.ts';

@@ -30,13 +30,14 @@ export type { ByteSource } from '../../runtime/src/weights/bytes.ts';
 export type { UrlBytesOptions } from '../../runtime/src/weights/url.ts';
 export type { HostOptions } from './host/module.ts';
 export { decodeImage, type EncodeOptions, encodeImage, type ImageFormat, saveImage } from './image/node.ts';
-export type { PixelImage } from './image/pixels.ts';
+export type { PixelDepth, PixelImage } from './image/pixels.ts';
 export { readPngText } from './image/png-text.ts';
 export type { Engine, LoadOptions } from './kontext/kontext.ts';
 export {
   type ChoiceOption,
   type Conditioning,
   LOAD_OPTIONS,
+  type MaskMode,
   type MemoryMode,
   type ModelDefaults,
   type NumberOption,
@@ -44,7 +45,11 @@ export {
   type Precision,
   type Quantization,
   REQUEST_OPTIONS,
+  type ReferencePositions,
   type RequestOption,
+  type SamplerName,
+  type ScheduleName,
+  type StitchDirection,
   type SwitchOption,
   type ValueOption,
 } from './kontext/options.ts';
@@ -55,4 +60,5 @@ export { demoModel } from './model/demo.ts';
 export { type FileInput, folderFiles, type ModelFiles, urlFiles } from './model/files.ts';
 export type { BflFiles, ModelSource } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';
-export type { Programs } from './programs/sources.ts';
+export type { PublicKey } from './programs/signature.ts';
+export type { Programs, SignedPrograms } from './programs/sources.ts';

@@ -3,7 +3,7 @@
 
 import * as e from '../expr/expr.ts';
 import type { Builder } from '../graph/builder.ts';
-import type { Graph } from '../graph/graph.ts';
+import type { Graph, Tensor } from '../graph/graph.ts';
 
 /** latents ← latents + dt · velocity, with dt = σ_next − σ. */
 export function buildEuler(g: Builder, tokens: number, channels: number): Graph {
@@ -21,5 +21,84 @@ export function buildCfgVelocity(g: Builder, tokens: number, channels: number): 
   const scale = g.cols(g.input('scale', 1, 4), 0, 1);
   const mixed = e.add(e.operand(1), e.mul(e.operand(2), e.sub(e.operand(0), e.operand(1))));
   g.update(velocity, g.map([velocity, negative, scale], mixed, 'true cfg'));
+  return g.finish();
+}
+
+/**
+ * latents ← (1 − mask) · (σ · noise + (1 − σ) · known) + mask · latents, with σ = step[0]: after each step of an inpainting the
+ * part to keep is put back, noised as the next step expects it (Lugmayr et al. 2022, arXiv:2201.09865, section 4.1).
+ */
+export function buildKeepKnown(g: Builder, tokens: number, channels: number): Graph {
+  const latents = g.state('latents', tokens, channels);
+  const [mask, known, noise] = ['mask', 'known', 'noise'].map((name) => g.input(name, tokens, channels)) as [
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
+  const sigma = g.cols(g.input('step', 1, 4), 0, 1);
+  const [x, m, z, n, s] = [0, 1, 2, 3, 4].map(e.operand) as [e.Expr, e.Expr, e.Expr, e.Expr, e.Expr];
+  const kept = e.add(e.mul(s, n), e.mul(e.sub(1, s), z));
+  g.update(
+    latents,
+    g.map([latents, mask, known, noise, sigma], e.add(e.mul(e.sub(1, m), kept), e.mul(m, x)), 'keep known'),
+  );
+  return g.finish();
+}
+
+/**
+ * One update of any linear sampler: d = keep₀·x + keep₁·v, then x ← move₀·x + move₁·d + move₂…₄·(d1, d2, d3) + move₅·noise, with x the
+ * latents, v the velocity and `step` = (keep₀, keep₁, move₀ … move₅). The caller moves `derivative` into d1, d1 into d2, d2 into d3.
+ */
+export function buildSampler(g: Builder, tokens: number, channels: number): Graph {
+  const latents = g.state('latents', tokens, channels);
+  const [velocity, ...earlier] = ['velocity', 'd1', 'd2', 'd3', 'noise'].map((name) =>
+    g.input(name, tokens, channels),
+  ) as [Tensor, ...Tensor[]];
+  const step = g.input('step', 1, 8);
+  const coefficient = (i: number): Tensor => g.cols(step, i, 1);
+  const product = (a: number, b: number): e.Expr => e.mul(e.operand(a), e.operand(b));
+  const kept = e.add(product(0, 2), product(1, 3));
+  const d = g.map([latents, velocity, coefficient(0), coefficient(1)], kept, 'derivative');
+  // In three, because a dispatch may bind eight buffers only.
+  const [d1, d2, d3, noise] = earlier as [Tensor, Tensor, Tensor, Tensor];
+  const sum = (before: Tensor[], pairs: [Tensor, number][], label: string): Tensor => {
+    const first = before.length;
+    const terms = [
+      ...before.map((_, i) => e.operand(i)),
+      ...pairs.map((_, i) => product(first + i, first + pairs.length + i)),
+    ];
+    const values = [...before, ...pairs.map(([value]) => value), ...pairs.map(([, i]) => coefficient(i))];
+    return g.map(
+      values,
+      terms.reduce((x, y) => e.add(x, y)),
+      label,
+    );
+  };
+  const now = sum(
+    [],
+    [
+      [latents, 2],
+      [d, 3],
+    ],
+    'of this step',
+  );
+  const last = sum(
+    [now],
+    [
+      [d1, 4],
+      [d2, 5],
+    ],
+    'of the last two',
+  );
+  const moved = sum(
+    [last],
+    [
+      [d3, 6],
+      [noise, 7],
+    ],
+    'sampler step',
+  );
+  g.update(latents, moved);
+  g.output('derivative', d);
   return g.finish();
 }

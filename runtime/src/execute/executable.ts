@@ -6,7 +6,7 @@ import { KontextError } from '../errors.ts';
 import type { KontextDevice } from '../gpu/device.ts';
 import { checkProgram, validateProgram } from '../program/check.ts';
 import type { Program } from '../program/types.ts';
-import type { WeightStore } from '../weights/store.ts';
+import type { Weights } from '../weights/store.ts';
 import { Bindings, type BindProgress } from './bindings.ts';
 import { Pace } from './pace.ts';
 import { encodePortData, type ReadResult, type ReadType, readBuffer } from './ports.ts';
@@ -18,7 +18,7 @@ import { planWindows, type WeightWindow } from './windows.ts';
 
 export interface ExecutableOptions {
   /** Must have every weight of the program. May be left out when it has none, or on the null backend (see {@link Executable.create}). */
-  weights?: WeightStore;
+  weights?: Weights;
   /** Scratch memory shared with other executables, which then run one at a time. Its own when left out. */
   slabs?: SlabPool;
   /** Buffers of other executables' ports to use as ports of this one; they stay their owner's. */
@@ -30,6 +30,8 @@ export interface ExecutableOptions {
   residency?: 'resident' | 'streamed';
   /** Bytes of weights in one window of `streamed`; a larger single dispatch gets a window of its own. Default 256 MiB. */
   windowBytes?: number;
+  /** The program came from outside and is not signed: its first run goes dispatch by dispatch, so that a hang has a name. */
+  foreign?: boolean;
   signal?: AbortSignal;
   onProgress?: (progress: BindProgress) => void;
 }
@@ -76,13 +78,15 @@ export class Executable {
   /** Only when streamed. */
   private readonly windows: WeightWindow[];
   private disposed = false;
+  /** Runs one dispatch at a time until a run has come to its end. */
+  private watched = false;
 
   private constructor(
     readonly gpu: KontextDevice,
     readonly program: Program,
     private readonly slabs: SlabPool,
     private readonly bindings: Bindings,
-    private readonly streamedFrom: WeightStore | undefined,
+    private readonly streamedFrom: Weights | undefined,
     windowBytes: number,
   ) {
     this.windows = streamedFrom ? planWindows(program, windowBytes) : [];
@@ -119,6 +123,7 @@ export class Executable {
     await bindings.make({ ports: options.ports ?? {}, signal: options.signal, onProgress: options.onProgress });
     const windowBytes = options.windowBytes ?? DEFAULT_WINDOW_BYTES;
     const exe = new Executable(gpu, program, slabs, bindings, streamedFrom, windowBytes);
+    exe.watched = options.foreign === true;
     if (debugEnabled('plan')) debugPrint(exe.describe());
     return exe;
   }
@@ -209,6 +214,7 @@ export class Executable {
       label: program.label,
       signal: options.signal,
       timestamps,
+      oneByOne: this.watched,
       onSlice: (steps) => progress.advance(steps),
     });
     const before = (encoder: GPUCommandEncoder) => {
@@ -231,6 +237,7 @@ export class Executable {
       throw error;
     }
     if (gpu.uncapturedErrors.length > uncaptured) throw gpu.uncapturedErrors[uncaptured];
+    this.watched = false;
     devicePace.set(gpu, this.pace);
     const report: RunReport = {
       milliseconds: performance.now() - start,

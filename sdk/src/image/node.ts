@@ -1,15 +1,16 @@
 // Pictures in Node: files, URLs and bytes to pixels and back, through sharp.
 // sharp is an optional peer: apps that hand over raw pixels do not need it.
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Sharp, SharpOptions } from 'sharp';
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
 import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
+import { writeWhole } from '../files/whole.ts';
 import { MAX_INPUT_SIDE } from '../kontext/options.ts';
 import type { ImageInput } from '../kontext/types.ts';
-import { checkImageSize, checkPixels, type PixelImage, toRgb } from './pixels.ts';
+import { checkImageSize, checkPixels, flattened, isOpaque, type PixelDepth, type PixelImage, toRgb } from './pixels.ts';
 import { writePngText } from './png-text.ts';
 
 /** File formats {@link encodeImage} writes. */
@@ -31,21 +32,29 @@ export interface EncodeOptions {
  * Of an animation the first frame is taken. SVG and PDF are refused: they can pull in other files.
  *
  * @param role what the picture is for, named in errors; default `picture`
+ * @param depth `own` keeps transparency, and in `data16` the bits of 16-bit files
  * @throws KontextError `image-invalid`, `download-failed`
  */
-export async function decodeImage(input: ImageInput, role = 'picture', signal?: AbortSignal): Promise<PixelImage> {
-  if (typeof input === 'object' && 'data' in input) return checkPixels(input, role);
+export async function decodeImage(
+  input: ImageInput,
+  role = 'picture',
+  signal?: AbortSignal,
+  depth: PixelDepth = 'opaque',
+): Promise<PixelImage> {
+  if (typeof input === 'object' && 'data' in input) return checkPixels(input, role, depth);
   const bytes = await readBytes(input, role, signal);
   const sharp = await loadSharp();
   try {
     const options: SharpOptions = { autoOrient: true, failOn: 'error', limitInputPixels: MAX_INPUT_SIDE ** 2 };
-    const { format, width, height } = await sharp(bytes, options).metadata();
+    const { format, width, height, depth: bits } = await sharp(bytes, options).metadata();
     if (format === undefined || !RASTER_FORMATS.includes(format)) {
       throw new Error(`${format ?? 'this format'} is not supported; use PNG, JPEG or WebP`);
     }
     checkImageSize(width, height, role);
-    const { data, info } = await sharp(bytes, options)
-      .flatten({ background: '#ffffff' })
+    if (depth === 'own' && bits === 'ushort') return await decodeDeep(sharp(bytes, options));
+    const picture = sharp(bytes, options);
+    if (depth === 'opaque') picture.flatten({ background: '#ffffff' });
+    const { data, info } = await picture
       .toColourspace('srgb')
       .ensureAlpha()
       .raw({ depth: 'uchar' })
@@ -64,16 +73,44 @@ export async function decodeImage(input: ImageInput, role = 'picture', signal?: 
   }
 }
 
-/** A picture as the bytes of a file; sRGB, without a profile. */
+/** A 16-bit file: all of its bits, and the upper eight as the pipeline sees them. */
+async function decodeDeep(picture: Sharp): Promise<PixelImage> {
+  const raw = await picture.toColourspace('rgb16').ensureAlpha().raw({ depth: 'ushort' }).toBuffer({
+    resolveWithObject: true,
+  });
+  const { width, height } = raw.info;
+  // A copy, because the library's memory need not lie at an even address.
+  const data16 = new Uint16Array(new Uint8Array(raw.data).buffer);
+  return { width, height, data: Uint8ClampedArray.from(data16, (value) => value >> 8), data16 };
+}
+
+/**
+ * A picture as the bytes of a file; sRGB, without a profile. PNG and WebP keep transparency, PNG 16 bits a channel too; JPEG is laid
+ * over white.
+ */
 export async function encodeImage(
   image: PixelImage,
   format: ImageFormat,
   options: EncodeOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
   const sharp = await loadSharp();
-  const raw = sharp(toRgb(image), { raw: { width: image.width, height: image.height, channels: 3 } });
+  const raw = rawOf(sharp, image, format);
   const file = new Uint8Array(await encoders[format](raw, options.quality ?? 92).toBuffer());
   return format === 'png' && options.metadata !== undefined ? writePngText(file, options.metadata) : file;
+}
+
+type SharpFactory = Awaited<ReturnType<typeof loadSharp>>;
+
+/** The samples that a format can hold. */
+function rawOf(sharp: SharpFactory, image: PixelImage, format: ImageFormat): Sharp {
+  const { width, height, data, data16 } = image;
+  if (data16 && format === 'png') {
+    return sharp(data16, { raw: { width, height, channels: 4 } }).toColourspace('rgb16');
+  }
+  if (isOpaque(image) || format === 'jpeg') {
+    return sharp(toRgb(flattened(image)), { raw: { width, height, channels: 3 } });
+  }
+  return sharp(data, { raw: { width, height, channels: 4 } });
 }
 
 /**
@@ -97,18 +134,6 @@ export function formatOf(path: string): ImageFormat {
   throw new KontextError('invalid-request', `${path} must end in ${Object.keys(FORMATS).join(', ')}.`, { path });
 }
 
-/** Writes beside `path`, then renames: a reader or a cancelled run never sees half a file. */
-export async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
-  const partial = `${path}.${process.pid}.part`;
-  try {
-    await writeFile(partial, bytes);
-    await rename(partial, path);
-  } catch (cause) {
-    await rm(partial, { force: true });
-    throw new KontextError('invalid-request', `Cannot write ${path}: ${firstLine(cause)}.`, { path }, { cause });
-  }
-}
-
 const FORMATS: Record<string, ImageFormat> = { '.png': 'png', '.jpg': 'jpeg', '.jpeg': 'jpeg', '.webp': 'webp' };
 
 const RASTER_FORMATS: readonly string[] = ['png', 'jpeg', 'webp', 'gif', 'tiff', 'heif', 'avif'];
@@ -117,7 +142,7 @@ const encoders: Record<ImageFormat, (raw: Sharp, quality: number) => Sharp> = {
   png: (raw) => raw.png(),
   // 4:4:4, because halved colour resolution shows at the edges of edited objects.
   jpeg: (raw, quality) => raw.jpeg({ quality, chromaSubsampling: '4:4:4' }),
-  webp: (raw, quality) => raw.webp({ quality, lossless: quality === 100 }),
+  webp: (raw, quality) => raw.webp({ quality, lossless: quality === 100, exact: true }),
 };
 
 async function readBytes(

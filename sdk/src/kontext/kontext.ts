@@ -4,10 +4,11 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import { findAdapter, type OpenDeviceOptions } from '../../../runtime/src/gpu/open.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { type HostOptions, loadHost } from '../host/module.ts';
-import type { PixelImage } from '../image/pixels.ts';
+import type { PixelDepth, PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
-import { openPrograms, type Programs } from '../programs/sources.ts';
+import { type OpenedPrograms, openPrograms, type Programs } from '../programs/sources.ts';
+import { deviceOptions } from './device-options.ts';
 import { namesOf, refuseUnknown } from './known-options.ts';
 import { patches } from './latents.ts';
 import {
@@ -15,12 +16,12 @@ import {
   type Conditioning,
   LOAD_OPTIONS,
   type MemoryMode,
+  type ModelDefaults,
   type Precision,
   type Quantization,
 } from './options.ts';
 import { Parts, type Work } from './parts.ts';
 import { type PipelineContext, runPipeline } from './pipeline.ts';
-import type { ProgramProvider } from './programs.ts';
 import { ProgressTracker } from './progress.ts';
 import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
@@ -38,13 +39,17 @@ import type {
   LatentsOnly,
   LatentsResult,
   PrepareRequest,
+  ResolvedOptions,
   StreamEvent,
 } from './types.ts';
 
 /** What an environment provides. */
 export interface Platform {
-  /** @param role what the picture is for, named in errors */
-  decodeImage(input: ImageInput, role: string, signal?: AbortSignal): Promise<PixelImage>;
+  /**
+   * @param role what the picture is for, named in errors
+   * @param depth `own` keeps transparency and, where the platform can, 16 bits a channel; default `opaque`
+   */
+  decodeImage(input: ImageInput, role: string, signal?: AbortSignal, depth?: PixelDepth): Promise<PixelImage>;
 }
 
 /** Options of `Kontext.load`; defaults are in `LOAD_OPTIONS`. */
@@ -67,7 +72,10 @@ export interface LoadOptions {
   device?: OpenDeviceOptions;
   /** Where the WASM module comes from, for pages with a strict content policy. */
   host?: HostOptions;
-  /** A bundle made by `kontext compile`: imported, or its folder or URL. Programs are compiled in this process when left out. */
+  /**
+   * A bundle made by `kontext compile`: imported, or its folder or URL. Programs are compiled in this process when left out. A bundle runs
+   * with the driver's bounds checks, unless it comes with the `publicKey` that signed it.
+   */
   programs?: Programs;
   /**
    * A small decoder for sharp previews: a safetensors file of TAESD's kind for FLUX's latents (taef1). Without one, previews come from
@@ -83,7 +91,6 @@ export class Engine implements KontextEngine {
   readonly #queue = new Queue();
   readonly #text: TextEncoders;
   readonly #references: ReferenceEncoder;
-  readonly #programs: ProgramProvider;
   /** Absent after a loss, until the next request opens a device again. */
   #context: PipelineContext | undefined;
 
@@ -92,11 +99,12 @@ export class Engine implements KontextEngine {
     private readonly model: Model,
     private readonly options: Required<Pick<LoadOptions, keyof typeof LOAD_OPTIONS>> & LoadOptions,
     private readonly host: Awaited<ReturnType<typeof loadHost>>,
+    private readonly programs: OpenedPrograms,
+    private readonly device: OpenDeviceOptions,
     text: TextEncoders,
   ) {
     this.#text = text;
     this.#references = new ReferenceEncoder(host);
-    this.#programs = openPrograms(options.programs);
   }
 
   /**
@@ -112,13 +120,16 @@ export class Engine implements KontextEngine {
     refuseUnknown(options.host ?? {}, HOST_KEYS, 'host');
     const checked = { ...options, ...checkChoices(options) };
     const { signal, previewDecoder } = options;
+    const programs = openPrograms(options.programs);
+    const device = deviceOptions(options.device, programs.trusted);
     // Asked for before anything is fetched: without one, nothing of a model is of use. Not kept, because adapters expire.
-    await findAdapter(deviceOptions(options));
+    await findAdapter(device);
     let model = await openModel(source, signal);
     try {
       if (previewDecoder !== undefined) model = await withPreviewDecoder(model, previewDecoder, signal);
       const host = await loadHost(options.host);
-      const engine = new Engine(platform, model, checked, host, await TextEncoders.create(host, model));
+      const text = await TextEncoders.create(host, model);
+      const engine = new Engine(platform, model, checked, host, programs, device, text);
       await engine.#ready();
       return engine;
     } catch (error) {
@@ -130,6 +141,11 @@ export class Engine implements KontextEngine {
   /** What the GPU is and offers; undefined while a lost device has not been replaced. */
   get adapter(): AdapterReport | undefined {
     return this.#context?.parts.gpu.report;
+  }
+
+  /** What the model's `kontext.json` says about itself. */
+  get defaults(): ModelDefaults {
+    return this.model.defaults;
   }
 
   edit(request: EditRequest & LatentsOnly): Promise<LatentsResult>;
@@ -202,13 +218,17 @@ export class Engine implements KontextEngine {
     const pictures: PixelImage[] = [];
     for (const [i, input] of request.references.entries()) {
       const role = i === 0 ? 'input image' : `reference image ${i}`;
-      pictures.push(await this.platform.decodeImage(input, role, signal));
+      const depth = i === 0 && request.mask?.mode === 'exact' ? 'own' : 'opaque';
+      pictures.push(await this.platform.decodeImage(input, role, signal, depth));
     }
+    const maskPicture = request.mask && (await this.platform.decodeImage(request.mask.input, 'mask', signal));
     const work: Work = { signal, tracker, loadMs: 0 };
     return this.#guarded(async (context) => {
       const conditioning = this.#conditioning(context);
-      const result = await runPipeline(context, { ...request, conditioning, pictures }, work);
-      const { target, references } = result.sizes;
+      const seen = { pictures, ...(maskPicture && { maskPicture }) };
+      const result = await runPipeline(context, { ...request, conditioning, ...seen }, work);
+      const { box, sizes } = result.scene;
+      const { target, references } = sizes;
       tracker.send({ type: 'done' });
       return {
         image: result.images[0]!,
@@ -226,7 +246,11 @@ export class Engine implements KontextEngine {
           conditioning,
           precision: context.parts.precision,
           references,
+          ...samplingOf(request),
+          ...(request.strength < 1 && { strength: request.strength }),
+          ...(request.mask && box && { mask: { mode: request.mask.mode, box } }),
         },
+        evaluations: result.evaluations,
         truncated: result.truncated,
         timings: { ...result.timings, totalMs: performance.now() - started },
         memory: context.parts.memory,
@@ -248,7 +272,7 @@ export class Engine implements KontextEngine {
   async #ready(): Promise<PipelineContext> {
     if (this.#context) return this.#context;
     const { precision, quantization, memory } = this.options;
-    const provider = this.#programs;
+    const { provider, trusted } = this.programs;
     // A bundle that does not fit is refused before there is a device.
     const specs = await provider.specs(this.model);
     if (this.model.previewDecoder && !specs.preview) {
@@ -257,11 +281,16 @@ export class Engine implements KontextEngine {
         'These programs have none for a previewDecoder. Leave out previewDecoder (previews then come from a fitted map) or programs.',
       );
     }
-    const adapter = await findAdapter(deviceOptions(this.options));
+    const adapter = await findAdapter(this.device);
     await provider.target(adapter.report, precision);
     const gpu = await adapter.open();
     try {
-      const parts = await Parts.create(gpu, this.model, provider, { precision, quantization, memory });
+      const parts = await Parts.create(gpu, this.model, provider, {
+        precision,
+        quantization,
+        memory,
+        foreign: !trusted,
+      });
       this.#context = {
         host: this.host,
         model: this.model,
@@ -288,8 +317,19 @@ export class Engine implements KontextEngine {
   }
 }
 
-/** The compiler's own programs need no bounds checks. One set of flags, because each set is a Dawn instance of its own. */
-const deviceOptions = (options: LoadOptions): OpenDeviceOptions => ({ unchecked: true, ...options.device });
+/** What differs from how the model is published; with it all, the same picture can be made again. */
+function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
+  const { sampler, eta, schedule, sigmas, referencePositions, stitch, references } = request;
+  return {
+    ...(sampler !== 'euler' && { sampler }),
+    ...(sampler === 'euler_ancestral' && { eta }),
+    ...(schedule !== 'model' && { schedule }),
+    ...(sigmas && { sigmas: [...sigmas] }),
+    ...(references.length > 1 && referencePositions !== 'offset' && { referencePositions }),
+    ...(references.length > 1 &&
+      referencePositions === 'stitched' && { stitchDirection: stitch.direction, stitchSpacing: stitch.spacing }),
+  };
+}
 
 /** Binds what the memory mode will keep: the transformer, and with `resident` everything. */
 async function prepareShapes({ model, parts }: PipelineContext, request: PrepareRequest, work: Work): Promise<void> {
@@ -336,6 +376,7 @@ const DEVICE_KEYS = namesOf<OpenDeviceOptions>({
   backend: true,
   unchecked: true,
   dawnToggles: true,
+  hangMs: true,
   gpu: true,
 });
 const HOST_KEYS = namesOf<HostOptions>({ wasm: true, wasmUrl: true });

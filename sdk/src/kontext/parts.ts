@@ -19,6 +19,8 @@ export interface PartsOptions {
   precision: Precision;
   quantization: Quantization;
   memory: MemoryMode;
+  /** The programs come from outside and are not signed: they are watched the first time they run. */
+  foreign?: boolean;
 }
 
 /** A request's signal and progress, handed down to whatever loads or runs for it. */
@@ -115,6 +117,7 @@ export class Parts {
       slabs: this.#slabs,
       residency: this.#streamed(component) ? 'streamed' : 'resident',
       ...(ports && { ports }),
+      foreign: this.options.foreign === true,
       signal: work.signal,
       onProgress: ({ phase, done, total }) => {
         this.#measure();
@@ -225,6 +228,8 @@ const PART_OF: Record<Component['component'], StoreName> = {
   denoise: 'transformer',
   euler: 'transformer',
   cfg: 'transformer',
+  'keep-known': 'transformer',
+  sampler: 'transformer',
   'vae-encode': 'vae',
   'vae-decode': 'vae',
   'preview-decode': 'preview',

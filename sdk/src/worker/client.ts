@@ -100,6 +100,7 @@ export class WorkerEngine implements KontextEngine {
         plain.references.map((image, i) => toPortable(image, `reference image ${i + 1}`, transfer)),
       );
     }
+    if (plain.mask) plain.mask = await toPortable(plain.mask, 'mask', transfer);
     return this.#call({ method: 'edit', request: plain }, { signal, onProgress, transfer });
   }
 
@@ -224,9 +225,14 @@ function portableOptions(options: PortableOptions): PortableOptions {
   return {
     ...options,
     ...(host?.wasmUrl && { host: { ...host, wasmUrl: pageUrl(host.wasmUrl).href } }),
-    ...(programs !== undefined && { programs: pageUrl(programs).href }),
+    ...(programs !== undefined && { programs: portablePrograms(programs) }),
     ...(isUrl && { previewDecoder: pageUrl(previewDecoder).href }),
   };
+}
+
+function portablePrograms(programs: NonNullable<PortableOptions['programs']>): PortableOptions['programs'] {
+  const signed = typeof programs === 'object' && 'bundle' in programs;
+  return signed ? { ...programs, bundle: pageUrl(programs.bundle).href } : pageUrl(programs).href;
 }
 
 function notPortable(cause: unknown): KontextError {
@@ -257,7 +263,9 @@ function crashed(message: string | undefined): KontextError {
 
 export { KontextError, type KontextErrorCode } from '../../../runtime/src/errors.ts';
 export { type BlobOptions, decodeImage, toBlob, toCanvas, toImageBitmap, toImageData } from '../image/browser.ts';
-export type { PixelImage } from '../image/pixels.ts';
+export type { PixelDepth, PixelImage } from '../image/pixels.ts';
 export type { Session, Turn, TurnOptions } from '../kontext/session.ts';
 export type * from '../kontext/types.ts';
 export type { BflFiles } from '../model/open.ts';
+export type { PublicKey } from '../programs/signature.ts';
+export type { PortableSignedPrograms } from './protocol.ts';

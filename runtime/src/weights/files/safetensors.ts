@@ -117,18 +117,18 @@ async function readHeader(bytes: ByteSource, signal: AbortSignal | undefined): P
   if (typeof header !== 'object' || header === null || Array.isArray(header))
     throw invalid(bytes, 'its header is no object');
   const tensors = new Map<string, PlacedTensor>();
-  let metadata: Record<string, string> = {};
   for (const [name, entry] of Object.entries(header)) {
-    if (name === '__metadata__') {
-      metadata = Object.fromEntries(
-        Object.entries(entry ?? {}).filter((pair): pair is [string, string] => typeof pair[1] === 'string'),
-      );
-      continue;
-    }
+    if (name === '__metadata__') continue;
     tensors.set(name, placeTensor(bytes, name, entry, dataStart));
   }
   checkLayout(bytes, tensors, dataStart);
-  return { tensors, metadata };
+  return { tensors, metadata: textEntries((header as Record<string, unknown>).__metadata__) };
+}
+
+/** The format allows text only; anything else is left out. */
+function textEntries(value: unknown): Record<string, string> {
+  if (typeof value !== 'object' || value === null) return {};
+  return Object.fromEntries(Object.entries(value).filter(([, text]) => typeof text === 'string'));
 }
 
 function placeTensor(bytes: ByteSource, name: string, entry: unknown, dataStart: number): PlacedTensor {
