@@ -21,7 +21,7 @@ export async function pipelineContext(
 ): Promise<PipelineContext> {
   const host = await loadHost();
   const parts = await Parts.create(gpu, model, justInTime(), { precision, quantization: 'none', memory: 'resident' });
-  return { host, model, parts, text: new TextEncoders(host, model), references: new ReferenceEncoder(host) };
+  return { host, model, parts, text: await TextEncoders.create(host, model), references: new ReferenceEncoder(host) };
 }
 
 /** One request, checked as the engine checks it, with conditioning as in float32. */
