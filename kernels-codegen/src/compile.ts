@@ -71,10 +71,10 @@ export type CompileRequest = Component & {
   target: TargetProfile;
   quantization?: Quantization;
   /**
-   * Formats of single weights, by name, which go before `quantization`: those a quantised file is held in without loss. A matrix
-   * whose columns do not fit its format takes that of `quantization`.
+   * Formats of single matrices by their names in the checkpoint, which win over `quantization`: what a packed or a quantised model
+   * holds them in. A matrix whose columns do not fit its format takes that of `quantization`.
    */
-  formats?: Readonly<Record<string, WeightFormat>>;
+  stored?: Readonly<Record<string, WeightFormat>>;
   /** Labels of intermediates that become extra output ports, for comparing with a reference. */
   taps?: readonly string[];
 };
@@ -92,7 +92,7 @@ export function compile(request: CompileRequest): Program {
     label: `${describe(request)} for ${target.name}`,
     target,
     quantization: request.quantization ?? 'none',
-    formats: request.formats ?? {},
+    ...(request.stored && { stored: request.stored }),
     facts: { ...factsOf(request), ...(adapters.length > 0 ? { adapters } : {}) },
   });
 }

@@ -56,7 +56,7 @@ async function velocity(file: string, io: Map<string, TestTensor>, axes: [number
   const target = targetFor(gpu.report, 'f32');
   const store = new WeightStore(gpu, source);
   const input = (name: string) => floatTensor(io, `in.${name}`);
-  const rest = { target, ...(held && { formats: held }) };
+  const rest = { target, ...(held && { stored: held }) };
   const conditioning = {
     timesteps: embedded(input('timesteps')[0]!),
     pooled: input('y'),
@@ -138,7 +138,7 @@ describe('T5 encoders', { timeout: 300_000 }, () => {
       spec,
       tokens,
       target: targetFor(gpu.report, 'f32'),
-      formats: held,
+      stored: held,
     };
     const embeddings = await store.rows('shared.weight', ids);
     const ours = await run(request, store, { embeddings }, 'hidden');

@@ -46,8 +46,8 @@ export interface LowerOptions {
   label: string;
   target: TargetProfile;
   quantization: Quantization;
-  /** Formats of single matrices, by name; they go before `quantization`. */
-  formats: Readonly<Record<string, WeightFormat>>;
+  /** Formats of single matrices and convolutions by their names in the checkpoint: what a packed model holds. They win. */
+  stored?: Readonly<Record<string, WeightFormat>>;
   facts: Record<string, unknown>;
 }
 
@@ -419,14 +419,12 @@ function weightRequest(t: Tensor, o: LowerOptions): WeightRequest {
 
 function weightFormat(t: Tensor, { name, role }: WeightOrigin, o: LowerOptions): WeightFormat {
   if (role === 'vector') return 'f32';
-  const { quantization } = o;
-  if (role === 'matrix') {
-    const own = Object.hasOwn(o.formats, name) ? o.formats[name] : undefined;
-    if (own !== undefined && t.cols % columnsUnit(own) === 0) return own;
-    const large = t.rows * t.cols >= QUANTIZE_FROM || IN_BLOCK.test(name);
-    const quantised = quantization === 'q8' || quantization === 'q4';
-    if (quantised && large && t.cols % columnsUnit(quantization) === 0) return quantization;
-  }
+  const { quantization, stored = {} } = o;
+  const own = Object.hasOwn(stored, name) ? stored[name] : undefined;
+  if (own !== undefined && t.cols % columnsUnit(own) === 0) return own;
+  const large = t.rows * t.cols >= QUANTIZE_FROM || IN_BLOCK.test(name);
+  const quantised = role === 'matrix' && large && (quantization === 'q8' || quantization === 'q4');
+  if (quantised && t.cols % columnsUnit(quantization) === 0) return quantization;
   const half = quantization !== 'none' || hasTier(o.target, 'f16');
   return half && t.cols % 2 === 0 ? 'f16' : 'f32';
 }

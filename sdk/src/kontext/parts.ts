@@ -6,12 +6,12 @@ import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.t
 import { Executable } from '../../../runtime/src/execute/executable.ts';
 import { SlabPool } from '../../../runtime/src/execute/slabs.ts';
 import type { KontextDevice } from '../../../runtime/src/gpu/device.ts';
-import type { Program, WeightFormat } from '../../../runtime/src/program/types.ts';
+import type { Program } from '../../../runtime/src/program/types.ts';
 import { WeightStore } from '../../../runtime/src/weights/store.ts';
 import { heldFormats } from '../model/formats.ts';
-import type { Model, PartName } from '../model/open.ts';
+import type { Model, ModelPart, PartName } from '../model/open.ts';
 import type { MemoryMode, Precision, Quantization } from './options.ts';
-import type { ModelSpecs, ProgramProvider } from './programs.ts';
+import type { ModelSpecs, ProgramProvider, ProgramRequest } from './programs.ts';
 import type { ProgressTracker } from './progress.ts';
 import type { MemoryUse } from './types.ts';
 
@@ -46,9 +46,6 @@ export class Parts {
   readonly #bound = new Map<Component['component'], { key: string; executable: Executable }>();
   readonly #stores: Record<PartName, WeightStore> & { preview?: WeightStore };
   readonly #slabs: SlabPool;
-  /** Formats that hold the files' own quantised weights. */
-  readonly #held: Partial<Record<PartName, Record<string, WeightFormat>>> = {};
-  #peakBytes = 0;
 
   private constructor(
     readonly gpu: KontextDevice,
@@ -56,13 +53,9 @@ export class Parts {
     readonly target: TargetProfile,
     readonly options: PartsOptions,
     private readonly provider: ProgramProvider,
-    model: Model,
+    readonly model: Model,
   ) {
     this.#slabs = new SlabPool(gpu);
-    for (const part of ['clip', 't5', 'transformer', 'vae'] as const) {
-      const held = heldFormats(model.parts[part].weights);
-      if (held) this.#held[part] = held;
-    }
     const store = (part: PartName) => new WeightStore(gpu, model.parts[part].weights);
     this.#stores = { clip: store('clip'), t5: store('t5'), transformer: store('transformer'), vae: store('vae') };
     if (model.previewDecoder && specs.preview) this.#stores.preview = new WeightStore(gpu, model.previewDecoder);
@@ -120,7 +113,6 @@ export class Parts {
       foreign: this.options.foreign === true,
       signal: work.signal,
       onProgress: ({ phase, done, total }) => {
-        this.#measure();
         if (phase === 'kernels') return work.tracker.send({ type: 'compile', component, done, total });
         const now = performance.now();
         work.tracker.finish(`load ${component}`, done - loaded, now - last);
@@ -128,7 +120,6 @@ export class Parts {
         work.tracker.send({ type: 'load', component, loadedBytes: done, totalBytes: total });
       },
     });
-    this.#measure();
     work.loadMs += performance.now() - started;
     this.#bound.set(component, { key: JSON.stringify(request), executable });
     return executable;
@@ -142,7 +133,6 @@ export class Parts {
   ): Promise<number> {
     const { milliseconds } = await executable.run({ ...options, signal: work.signal });
     work.tracker.finish(`run ${executable.program.component}`, programFlops(executable.program), milliseconds);
-    this.#measure();
     return milliseconds;
   }
 
@@ -156,7 +146,6 @@ export class Parts {
   /** A buffer of its own, counted in the memory; give it back with {@link free}. */
   async allocate(label: string, bytes: number, usage: GPUBufferUsageFlags): Promise<GPUBuffer> {
     const buffer = await this.gpu.allocate(label, bytes, usage);
-    this.#measure();
     return buffer;
   }
 
@@ -180,31 +169,40 @@ export class Parts {
   get memory(): MemoryUse {
     const weightBytes = Object.values(this.#stores).reduce((sum, store) => sum + store.memory.bytes, 0);
     const { bytes } = this.gpu.memory;
-    return { weightBytes, activationBytes: bytes - weightBytes, peakBytes: Math.max(this.#peakBytes, bytes) };
+    return { weightBytes, activationBytes: bytes - weightBytes, peakBytes: this.gpu.peakBytes };
   }
 
   #streamed(component: Component['component']): boolean {
     return isStreamed(component, this.options.memory);
   }
 
-  #complete(request: ShapeRequest): Parameters<ProgramProvider['program']>[0] {
-    const part = PART_OF[request.component];
-    const { quantization: asked } = this.options;
-    const quantised = part === 'transformer' || part === 't5';
-    const quantization = quantised && asked !== 'auto' ? asked : 'none';
-    const formats = asked === 'auto' && part !== 'preview' ? this.#held[part] : undefined;
-    return {
-      ...request,
-      spec: this.specs[part],
-      target: this.target,
-      quantization,
-      ...(formats && { formats }),
-    } as Parameters<ProgramProvider['program']>[0];
+  #complete(request: ShapeRequest): ProgramRequest {
+    const { specs, target, model, options } = this;
+    return completeRequest(request, { specs, target, model, quantization: options.quantization });
   }
+}
 
-  #measure(): void {
-    this.#peakBytes = Math.max(this.#peakBytes, this.gpu.memory.bytes);
-  }
+/** A packed model has no choice; a quantised file is held as it is unless another storage is asked for. */
+function storedIn({ stored, weights }: ModelPart, asked: Quantization): ModelPart['stored'] {
+  return stored ?? (asked === 'auto' ? heldFormats(weights) : undefined);
+}
+
+/** Adds the model's own numbers to a shape. */
+export function completeRequest(
+  request: ShapeRequest,
+  of: { specs: ModelSpecs; target: TargetProfile; model: Model; quantization: Quantization },
+): ProgramRequest {
+  const part = PART_OF[request.component];
+  const asked = of.quantization;
+  const quantization = asked !== 'auto' && (part === 'transformer' || part === 't5') ? asked : 'none';
+  const stored = part === 'preview' ? undefined : storedIn(of.model.parts[part], asked);
+  return {
+    ...request,
+    spec: of.specs[part],
+    target: of.target,
+    quantization,
+    ...(stored && { stored }),
+  } as ProgramRequest;
 }
 
 /**
@@ -221,7 +219,8 @@ export function programFlops(program: Program): number {
   return program.dispatches.reduce((sum, dispatch) => sum + dispatch.flops, 0);
 }
 
-const PART_OF: Record<Component['component'], StoreName> = {
+/** Whose weights a component reads. */
+export const PART_OF: Record<Component['component'], StoreName> = {
   clip: 'clip',
   t5: 't5',
   modulation: 'transformer',
@@ -238,7 +237,7 @@ const PART_OF: Record<Component['component'], StoreName> = {
 };
 
 /** Checkpoints store T5's one table under either name. */
-const EMBEDDING_NAMES: Record<'clip' | 't5', string[]> = {
+export const EMBEDDING_NAMES: Record<'clip' | 't5', string[]> = {
   clip: ['text_model.embeddings.token_embedding.weight'],
   t5: ['shared.weight', 'encoder.embed_tokens.weight'],
 };

@@ -38,8 +38,8 @@ export class TextEncoders {
   /** With the model's own tokenizers, or the built-in ones. @throws KontextError `tokenizer-invalid` */
   static async create(host: Host, model: Model): Promise<TextEncoders> {
     const { clipTokenizer, t5Tokenizer } = model;
-    const clip = clipTokenizer ? buildClipTable(clipTokenizer) : await builtInTable('clip');
-    const t5 = t5Tokenizer ? buildT5Table(t5Tokenizer) : await builtInTable('t5');
+    const clip = clipTokenizer ? clipTable(clipTokenizer) : await builtInTable('clip');
+    const t5 = t5Tokenizer ? t5Table(t5Tokenizer) : await builtInTable('t5');
     return new TextEncoders(ClipTokenizer.create(host, clip), T5Tokenizer.create(host, t5), model);
   }
 
@@ -87,6 +87,10 @@ export class TextEncoders {
     this.#t5.dispose();
   }
 }
+
+const clipTable = (files: NonNullable<Model['clipTokenizer']>) =>
+  'table' in files ? files.table : buildClipTable(files);
+const t5Table = (files: NonNullable<Model['t5Tokenizer']>) => ('table' in files ? files.table : buildT5Table(files));
 
 async function encode(
   parts: Parts,

@@ -9,6 +9,8 @@ import { partsOf, type WeightSource } from '../../../runtime/src/weights/source.
 export function heldFormats(source: WeightSource): Record<string, WeightFormat> | undefined {
   const held: Record<string, WeightFormat> = {};
   for (const [name, tensor] of source.tensors) {
+    // Convolutions are reordered while loading, which blocks do not survive; vectors are f32 in every program.
+    if (tensor.shape.length !== 2) continue;
     const [format, ...others] = new Set(partsOf(tensor).map(({ type }) => type?.stored));
     if (format !== undefined && others.length === 0) held[name] = format;
   }

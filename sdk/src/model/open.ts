@@ -1,6 +1,7 @@
 // Opens a model: finds its parts by what files hold, and shows all weights under their original names.
 // Headers and configs are read here, weights are not: those come when a program asks for them.
 import { KontextError } from '../../../runtime/src/errors.ts';
+import type { WeightFormat } from '../../../runtime/src/program/types.ts';
 import { tinyDecoderNaming } from '../../../runtime/src/weights/naming/index.ts';
 import type { NetworkName } from '../../../runtime/src/weights/naming/parts.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
@@ -18,8 +19,15 @@ import {
   urlFiles,
 } from './files.ts';
 import { lockedFiles } from './locked.ts';
+import { openPacked } from './packed.ts';
 import { findParts } from './search.ts';
-import { type TokenizerInputs, type TokenizerTexts, tokenizersIn, tokenizersOf } from './tokenizers-in.ts';
+import {
+  type TokenizerInputs,
+  type TokenizerTable,
+  type TokenizerTexts,
+  tokenizersIn,
+  tokenizersOf,
+} from './tokenizers-in.ts';
 import { openWeightsFile, PARTS, partOfFile, type WeightsFile } from './weights-file.ts';
 
 /** The four networks. */
@@ -29,6 +37,8 @@ export interface ModelPart {
   weights: WeightSource;
   /** Its `config.json`; absent with BFL files, whose shapes say it all. */
   config?: Record<string, unknown>;
+  /** Formats in which a packed model holds its matrices; programs are compiled for these. */
+  stored?: Readonly<Record<string, WeightFormat>>;
 }
 
 export interface Model extends TokenizerTexts {
@@ -60,6 +70,8 @@ export interface BflFiles extends TokenizerInputs {
   /** What a folder's `kontext.json` would say. */
   defaults?: ModelDefaults;
 }
+
+export type { TokenizerTable };
 
 /** Folder, file or URL of a model, its files one by one, or an own place for the files of a folder. */
 export type ModelSource = string | URL | BflFiles | ModelFiles;
@@ -119,6 +131,8 @@ async function placeAndFile(source: string | URL): Promise<{ files: ModelFiles; 
 
 /** @param file the name of one file in the folder, which was given in the folder's place */
 async function openFolder(files: ModelFiles, signal?: AbortSignal, file?: string): Promise<Model> {
+  const packed = file === undefined ? await openPacked(files, signal) : undefined;
+  if (packed) return packed;
   let first: WeightsFile | undefined;
   let place = files;
   if (file !== undefined) {

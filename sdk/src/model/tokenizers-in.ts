@@ -2,10 +2,15 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { type FileInput, type ModelFiles, openFile, readText } from './files.ts';
 
-/** Texts of a model's tokenizer files; a missing one means the built-in vocabulary. */
+/** A vocabulary as the host module reads it, made ahead of time. */
+export interface TokenizerTable {
+  table: Uint8Array<ArrayBuffer>;
+}
+
+/** A model's tokenizers, as texts of files or as tables; a missing one means the built-in vocabulary. */
 export interface TokenizerTexts {
-  clipTokenizer?: { vocab: string; merges: string } | { tokenizerJson: string };
-  t5Tokenizer?: { tokenizerJson: string };
+  clipTokenizer?: { vocab: string; merges: string } | { tokenizerJson: string } | TokenizerTable;
+  t5Tokenizer?: { tokenizerJson: string } | TokenizerTable;
 }
 
 /** Tokenizer files given one by one. */

@@ -186,7 +186,7 @@ describe.each(['nvidia-f32', 'nvidia'])('random graphs for %s', (name) => {
 
   it.each(SEEDS)('seed %i: no dispatch reads and writes one slab, but for updates in place', (seed) => {
     const graph = optimize(randomGraph(seed), target);
-    const options = { component: 'test', label: 'test', target, quantization: 'none', formats: {}, facts: {} } as const;
+    const options = { component: 'test', label: 'test', target, quantization: 'none', facts: {} } as const;
     const program = lower(graph, options);
     for (const { bindings, kernel, label } of program.dispatches) {
       const access = program.kernels[kernel]!.bindings;
