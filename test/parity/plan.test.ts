@@ -11,7 +11,7 @@ const request = { size, steps: 2, maxSequenceLength: 24 };
 describe('the predicted peak is the measured one, within 3 %', () => {
   const planned = Kontext.plan(pipelineModel(), request);
   for (const memory of ['resident', 'phased', 'streamed'] as const) {
-    for (const quantization of ['none', 'q8'] as const) {
+    for (const quantization of ['auto', 'q8'] as const) {
       if (memory === 'resident' && quantization === 'q8') continue;
       it(`${memory}, ${quantization}`, async () => {
         const choice = (await planned).choices.find((c) => c.memory === memory && c.quantization === quantization)!;
