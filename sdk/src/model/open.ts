@@ -11,6 +11,7 @@ import { checkDefaults, scheduleOf } from './configs.ts';
 import {
   type FileInput,
   folderFiles,
+  guardFiles,
   isFolder,
   localPath,
   type ModelFiles,
@@ -83,9 +84,9 @@ export type ModelSource = string | URL | BflFiles | ModelFiles;
  * @throws KontextError `weights-invalid` or `tokenizer-invalid` naming the missing, broken or wrong file; `download-failed`
  */
 export async function openModel(source: ModelSource, signal?: AbortSignal): Promise<Model> {
-  if (typeof source === 'object' && 'transformer' in source) return openFiles(source, signal);
+  if (typeof source === 'object' && source !== null && 'transformer' in source) return openFiles(source, signal);
   if (typeof source !== 'string' && !(source instanceof URL))
-    return openFolder(await lockedFiles(source, signal), signal);
+    return openFolder(await lockedFiles(guardFiles(source), signal), signal);
   const { files, file } = await placeAndFile(source);
   return openFolder(await lockedFiles(files, signal), signal, file);
 }
