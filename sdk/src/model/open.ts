@@ -3,7 +3,6 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { WeightFormat } from '../../../runtime/src/program/types.ts';
 import { tinyDecoderNaming } from '../../../runtime/src/weights/naming/index.ts';
-import type { NetworkName } from '../../../runtime/src/weights/naming/parts.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import type { ScheduleOptions } from '../host/schedule.ts';
 import type { ModelDefaults } from '../kontext/options.ts';
@@ -32,7 +31,7 @@ import {
 import { openWeightsFile, PARTS, partOfFile, type WeightsFile } from './weights-file.ts';
 
 /** The four networks. */
-export type PartName = NetworkName;
+export type PartName = 'clip' | 't5' | 'transformer' | 'vae';
 
 export interface ModelPart {
   weights: WeightSource;
