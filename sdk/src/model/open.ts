@@ -19,7 +19,6 @@ import {
   urlFiles,
 } from './files.ts';
 import { lockedFiles } from './locked.ts';
-import { openPacked } from './packed.ts';
 import { findParts } from './search.ts';
 import {
   type TokenizerInputs,
@@ -131,8 +130,9 @@ async function placeAndFile(source: string | URL): Promise<{ files: ModelFiles; 
 
 /** @param file the name of one file in the folder, which was given in the folder's place */
 async function openFolder(files: ModelFiles, signal?: AbortSignal, file?: string): Promise<Model> {
-  const packed = file === undefined ? await openPacked(files, signal) : undefined;
-  if (packed) return packed;
+  // Loaded for packed models only: their reader knows every element type there is.
+  const manifest = file === undefined ? await files.open('kontext-model.json', signal) : undefined;
+  if (manifest) return (await import('./packed.ts')).openPacked(files, manifest, signal);
   let first: WeightsFile | undefined;
   let place = files;
   if (file !== undefined) {
