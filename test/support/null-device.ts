@@ -24,6 +24,7 @@ export async function openNullDevice(target: TargetProfile): Promise<NullDevice>
   if (hasTier(target, 'f16')) features.push('shader-f16');
   if (hasTier(target, 'subgroups')) features.push('subgroups');
   if (hasTier(target, 'subgroup-matrix')) features.push('chromium-experimental-subgroup-matrix');
+  if (target.fixedSubgroupSize) features.push('subgroup-size-control');
   const device = await adapter.requestDevice({
     requiredFeatures: features as GPUFeatureName[],
     requiredLimits: limitsFor(adapter, target),

@@ -131,16 +131,15 @@ export class WeightStore implements Weights {
       if (entry.users === 0 && entry.loaded && (!only || only.has(entry.tensor))) this.drop(key, entry);
     }
     if (only) return;
-    const staging = this.staging;
-    if (staging && this.inFlight.idle && this.loading === 0) {
-      this.staging = undefined;
-      this.stagingBytes = 0;
-      this.scaleBytes = 0;
-      for (const buffer of Object.values(await staging)) this.gpu.free(buffer);
-      const notes = this.notes;
-      this.notes = undefined;
-      if (notes) this.gpu.free(await notes);
-    }
+    if (!this.inFlight.idle || this.loading > 0) return;
+    const { staging, notes } = this;
+    this.staging = undefined;
+    this.stagingBytes = 0;
+    this.scaleBytes = 0;
+    // A load that was cancelled early has the one without the other.
+    this.notes = undefined;
+    if (staging) for (const buffer of Object.values(await staging)) this.gpu.free(buffer);
+    if (notes) this.gpu.free(await notes);
   }
 
   get memory(): WeightMemory {

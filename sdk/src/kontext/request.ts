@@ -216,6 +216,9 @@ function checkText(name: string, text: string | undefined): string | undefined {
 
 function checkInterval({ cfgInterval, trueCfgScale = 1 }: RequestOptions): readonly [number, number] {
   if (cfgInterval === undefined) return [0, 1];
+  if (!Array.isArray(cfgInterval)) {
+    throw invalid('cfgInterval must be two shares of the steps, rising, within 0 and 1.', { option: 'cfgInterval' });
+  }
   const [from, to] = [cfgInterval[0], cfgInterval[1]];
   if (cfgInterval.length !== 2 || !(from >= 0 && from < to && to <= 1)) {
     throw invalid('cfgInterval must be two shares of the steps, rising, within 0 and 1.', { option: 'cfgInterval' });

@@ -18,6 +18,7 @@ export const NOT_UNDER_KONTEXT: Readonly<Record<string, string>> = {
   size: 'size',
   references: 'image',
   mask: 'mask',
+  control: 'only in the process',
   latents: 'only in the process',
 };
 
@@ -50,6 +51,14 @@ function fieldOf(option: RequestOption): z.ZodType | undefined {
       return z.string().max(MAX_TEXT);
     case 'numbers':
       return z.array(z.number()).min(1).max(MAX_NUMBERS);
+    case 'sides':
+      return z.partialRecord(z.enum(['left', 'right', 'top', 'bottom']), z.number().int().min(0));
+    case 'cache':
+      // A name, or numbers by name; the SDK knows which.
+      return z.union([
+        z.string().max(100),
+        z.record(z.string(), z.union([z.string().max(100), z.number(), z.boolean()])),
+      ]);
     default:
       return undefined;
   }
