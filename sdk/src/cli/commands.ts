@@ -7,6 +7,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   doctor: async () => (await import('./commands/doctor.ts')).doctor,
   lock: async () => (await import('./commands/lock.ts')).lock,
   verify: async () => (await import('./commands/verify.ts')).verify,
+  lora: async () => (await import('./commands/lora.ts')).lora,
   compile: async () => (await import('./commands/compile.ts')).compile,
   targets: async () => (await import('./commands/targets.ts')).targets,
   inspect: async () => (await import('./commands/inspect.ts')).inspect,

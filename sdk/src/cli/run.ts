@@ -10,6 +10,7 @@ import { Kontext } from '../node.ts';
 import { type Flags, type FlagValues, usage } from './grammar.ts';
 import type { Input } from './inputs.ts';
 import { latentsBytes } from './latents-file.ts';
+import { LORA_FLAGS, loraOptions } from './lora-flag.ts';
 import { checkWritable, deliver, IMAGE_FORMATS, type Output, planOutputs } from './outputs.ts';
 import { duration, progressLine } from './progress-line.ts';
 import { loadFlags, loadOptions, numberFrom } from './request-flags.ts';
@@ -25,6 +26,7 @@ export const RUN_FLAGS: Flags = {
   width: { value: 'W', help: 'of the picture, with --height; the same as --size WxH' },
   height: { value: 'H', help: 'multiples of 16' },
   ...loadFlags(),
+  ...LORA_FLAGS,
   programs: { value: 'BUNDLE', help: 'folder or URL of programs compiled ahead of time' },
   adapter: { value: 'NAME', help: 'part of the GPU’s name, as doctor shows it' },
   'save-latents': { value: 'FILE', help: 'write the final latents as safetensors' },
@@ -217,6 +219,7 @@ function loadFrom(values: FlagValues<Flags>): LoadOptions {
   const [adapter, programs] = [text(values.adapter), text(values.programs)];
   return {
     ...loadOptions(values),
+    ...loraOptions(values as FlagValues<typeof LORA_FLAGS>),
     ...(programs !== undefined && { programs }),
     ...(adapter !== undefined && { device: { adapter } }),
   } as LoadOptions;

@@ -1,6 +1,7 @@
 // Turns what a caller asked for into numbers that are known to be right, before any work starts.
 // Every refusal names the option, its value and its bounds: this is where most mistakes of a new user end.
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { type CheckedAdapter, checkAdapters } from './adapters/check.ts';
 import { refuseUnknown } from './known-options.ts';
 import {
   type ChoiceOption,
@@ -36,6 +37,8 @@ export interface CheckedRequest {
   references: readonly ImageInput[];
   latents: Float32Array | undefined;
   output: 'image' | 'latents';
+  /** Undefined takes those of the load. */
+  adapters: readonly CheckedAdapter[] | undefined;
   previewEvery: number | undefined;
   mask: CheckedMask | undefined;
   strength: number;
@@ -85,7 +88,7 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
     negativePrompt: trueCfgScale > 1 ? request.negativePrompt : undefined,
     trueCfgScale,
     steps: checkSteps(request, model),
-    guidance: numeric('guidance', request.guidance),
+    guidance: numeric('guidance', request.guidance, model.guidance),
     maxSequenceLength: numeric('maxSequenceLength', request.maxSequenceLength, model.maxSequenceLength),
     seed: checkSeed(request.seed),
     images: numeric('images', request.images),
@@ -96,11 +99,12 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
     latents: request.latents,
     output: (request as Partial<LatentsOnly>).output ?? 'image',
     previewEvery: checkPreview(request),
+    adapters: request.adapters === undefined ? undefined : checkAdapters(request.adapters, 'the request'),
     mask: edit ? checkMask(request) : undefined,
     strength: edit ? numeric('strength', request.strength) : 1,
-    sampler: choose('sampler', request.sampler),
+    sampler: choose('sampler', request.sampler ?? model.sampler),
     eta: checkEta(request),
-    schedule: choose('schedule', request.schedule),
+    schedule: choose('schedule', request.schedule ?? (request.sigmas ? undefined : model.schedule)),
     sigmas: request.sigmas && [...request.sigmas],
     referencePositions: choose('referencePositions', edit ? request.referencePositions : undefined),
     stitch: checkStitch(edit ? request : {}),
@@ -122,7 +126,7 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
 }
 
 /** What only programs can give, and what the command line has other words for. */
-const PROGRAM_KEYS: readonly string[] = ['prompt', 'output', 'preview', 'signal', 'onProgress'] satisfies (
+const PROGRAM_KEYS: readonly string[] = ['prompt', 'output', 'preview', 'adapters', 'signal', 'onProgress'] satisfies (
   | keyof GenerateRequest
   | keyof LatentsOnly
 )[];

@@ -24,6 +24,8 @@ export class TextEncoders {
   readonly #clip: ClipTokenizer;
   readonly #t5: T5Tokenizer;
   readonly #clipConfig: Record<string, unknown> | undefined;
+  /** What the encoders run with beside their weights: prompts are remembered for each. */
+  variant = '';
   /** In order of last use. */
   readonly #cache = new Map<string, EncodedPrompt>();
 
@@ -35,12 +37,12 @@ export class TextEncoders {
   }
 
   has(prompt: string, maxSequenceLength: number): boolean {
-    return this.#cache.has(cacheKey(prompt, maxSequenceLength));
+    return this.#cache.has(this.#key(prompt, maxSequenceLength));
   }
 
   /** FLUX passes no attention mask: padding is read like any other token. */
   async encode(parts: Parts, prompt: string, maxSequenceLength: number, work: Work): Promise<EncodedPrompt> {
-    const key = cacheKey(prompt, maxSequenceLength);
+    const key = this.#key(prompt, maxSequenceLength);
     const cached = this.#cache.get(key);
     if (cached) {
       this.#remember(key, cached);
@@ -59,6 +61,10 @@ export class TextEncoders {
     };
     this.#remember(key, encoded);
     return encoded;
+  }
+
+  #key(prompt: string, maxSequenceLength: number): string {
+    return `${this.variant}\n${maxSequenceLength}\n${prompt}`;
   }
 
   #remember(key: string, encoded: EncodedPrompt): void {
@@ -95,8 +101,4 @@ async function encode(
 export function poolingRow(ids: Int32Array, config: Record<string, unknown> | undefined): number {
   const end = config?.eos_token_id ?? 2;
   return ids.indexOf(typeof end === 'number' && end !== 2 ? end : ids.reduce((a, b) => Math.max(a, b)));
-}
-
-function cacheKey(prompt: string, maxSequenceLength: number): string {
-  return `${maxSequenceLength}\n${prompt}`;
 }
