@@ -6,6 +6,7 @@ import { gzipSync } from 'node:zlib';
 import type { BundleManifest, BundleShape, BundleSpecs } from '../../../../kernels-codegen/src/bundle/types.ts';
 import type { TargetProfile } from '../../../../kernels-codegen/src/targets/types.ts';
 import { throwIfAborted } from '../../../../runtime/src/errors.ts';
+import { RANK_UNIT } from '../../../../runtime/src/program/adapter-rooms.ts';
 import { PREFERRED_KONTEXT_SIZES } from '../../host/sizes.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from '../../kontext/latents.ts';
 import { type ModelDefaults, REQUEST_OPTIONS } from '../../kontext/options.ts';
@@ -41,6 +42,10 @@ export const compile = defineCommand({
     quantization: { value: 'Q[,Q…]', help: `of ${QUANTIZATIONS.join(', ')} (default: f16)` },
     steps: { value: 'N[,N…]', help: 'denoising steps (default: the model’s)' },
     'max-sequence-length': { value: 'N', help: 'T5 tokens (default: the model’s)' },
+    'lora-rank': {
+      value: 'R',
+      help: 'also programs with room for adapters whose ranks add up to R (rounded up to a multiple of 8)',
+    },
     wgsl: { help: 'the kernels as files too, for reading' },
     diff: { help: 'print what differs between two bundles' },
     output: { value: 'DIR', short: 'o', help: 'folder to write; a bundle there is replaced' },
@@ -81,6 +86,7 @@ export const compile = defineCommand({
       steps: values.steps?.split(',').map((text) => whole(text, 'steps')) ?? [
         defaults.steps ?? REQUEST_OPTIONS.steps.default!,
       ],
+      loraRank: values['lora-rank'] === undefined ? undefined : whole(values['lora-rank'], 'lora-rank'),
       textTokens:
         values['max-sequence-length'] === undefined
           ? (defaults.maxSequenceLength ?? REQUEST_OPTIONS.maxSequenceLength.default!)
@@ -114,6 +120,9 @@ export const compile = defineCommand({
   },
 });
 
+const takesAdapters = ({ component }: BundleShape): boolean =>
+  ['clip', 't5', 'modulation', 'denoise'].includes(component);
+
 /**
  * Every program that edits and generations of these sizes may ask for, with those for previews and for pictures decoded in
  * tiles when memory is short; a reference defaults to the picture's own size.
@@ -123,6 +132,8 @@ export function shapesFor(wanted: {
   references: readonly ImageSize[] | undefined;
   steps: readonly number[];
   textTokens: number;
+  /** Ranks of the adapters that a second set of programs has room for. */
+  loraRank?: number | undefined;
 }): BundleShape[] {
   const { textTokens, steps, sizes } = wanted;
   const shapes: BundleShape[] = [
@@ -146,6 +157,8 @@ export function shapesFor(wanted: {
     shapes.push({ component: 'cfg', tokens, channels: TOKEN_CHANNELS });
     shapes.push({ component: 'vae-decode', width, height }, ...tilePrograms('decode', size));
   }
+  const room = wanted.loraRank === undefined ? undefined : Math.ceil(wanted.loraRank / RANK_UNIT) * RANK_UNIT;
+  if (room !== undefined) shapes.push(...shapes.filter(takesAdapters).map((shape) => ({ ...shape, room })));
   const unique = new Map(shapes.map((shape) => [JSON.stringify(shape), shape]));
   return [...unique.values()];
 }
