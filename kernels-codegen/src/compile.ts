@@ -3,7 +3,7 @@
 
 import { KontextError } from '../../runtime/src/errors.ts';
 import { RANK_UNIT } from '../../runtime/src/program/adapter-rooms.ts';
-import type { Program } from '../../runtime/src/program/types.ts';
+import type { Program, WeightFormat } from '../../runtime/src/program/types.ts';
 import { Builder } from './graph/builder.ts';
 import { type Graph, verifyGraph } from './graph/graph.ts';
 import type { AdapterRoom } from './graph/room.ts';
@@ -71,6 +71,8 @@ export type Component =
 export type CompileRequest = Component & {
   target: TargetProfile;
   quantization?: Quantization;
+  /** Formats of single matrices by their names in the checkpoint, for models that hold them in these; they win. */
+  stored?: Readonly<Record<string, WeightFormat>>;
   /** Labels of intermediates that become extra output ports, for comparing with a reference. */
   taps?: readonly string[];
 };
@@ -88,6 +90,7 @@ export function compile(request: CompileRequest): Program {
     label: `${describe(request)} for ${target.name}`,
     target,
     quantization: request.quantization ?? 'none',
+    ...(request.stored && { stored: request.stored }),
     facts: { ...factsOf(request), ...(adapters.length > 0 ? { adapters } : {}) },
   });
 }

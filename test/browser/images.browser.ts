@@ -3,9 +3,11 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Browser, Page } from 'playwright-core';
+import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type * as Sdk from '../../sdk/src/browser.ts';
 import { decodeImage } from '../../sdk/src/image/node.ts';
+import { PHOTO_HEIGHT, PHOTO_WIDTH, syntheticPhoto } from '../support/synthetic-photo.ts';
 import { launch, openPage } from './support/chromium.ts';
 import { serve, type TestServer } from './support/server.ts';
 
@@ -139,4 +141,91 @@ it('names what cannot be read', async () => {
     'image-invalid',
     'download-failed',
   ]);
+});
+
+it('says of a file that no browser reads what it is and what to do, and reads BMP', async () => {
+  const said = await page.evaluate(async () => {
+    const { decodeImage } = (await importModule('/dist/browser/kontext.js')) as typeof Sdk;
+    const bytes = (text: string) => Uint8Array.from(text, (char) => char.charCodeAt(0));
+    const messageOf = (input: Uint8Array) =>
+      decodeImage(input, 'picture').then(
+        () => 'read',
+        (error: Sdk.KontextError) => `${error.code}: ${error.message}`,
+      );
+    // A BMP of two pixels, 24 bits each: a blue and a red one, rows padded to 4 bytes.
+    const bmp = new Uint8Array(62);
+    const view = new DataView(bmp.buffer);
+    bmp.set(bytes('BM'));
+    for (const [at, value] of [
+      [2, 62],
+      [10, 54],
+      [14, 40],
+      [18, 2],
+      [22, 1],
+    ] as const)
+      view.setUint32(at, value, true);
+    view.setUint16(26, 1, true);
+    view.setUint16(28, 24, true);
+    bmp.set([255, 0, 0, 0, 0, 255], 54);
+    return {
+      bmp: [...(await decodeImage(bmp)).data],
+      heic: await messageOf(bytes('\0\0\0\x18ftypheic\0\0\0\0mif1heic')),
+      tiff: await messageOf(bytes('II*\0\x08\0\0\0')),
+      svg: await messageOf(bytes('<svg xmlns="http://www.w3.org/2000/svg"/>')),
+      pdf: await messageOf(bytes('%PDF-1.7')),
+      jpeg: await messageOf(bytes('\xff\xd8\xff\xe0 nothing more')),
+      text: await messageOf(bytes('hello')),
+      empty: await messageOf(bytes('')),
+    };
+  });
+  expect(said.bmp).toEqual([0, 0, 255, 255, 255, 0, 0, 255]);
+  expect(said.heic).toMatch(/^image-invalid: .*HEIC.*JPEG.*Safari/);
+  expect(said.tiff).toMatch(/TIFF/);
+  expect(said.svg).toMatch(/SVG/);
+  expect(said.pdf).toMatch(/PDF/);
+  expect(said.jpeg).toMatch(/damaged JPEG/);
+  expect(said.text).toMatch(/cannot be read as a picture/);
+  expect(said.empty).toMatch(/is empty/);
+});
+
+it('agrees with Node on damaged JPEGs: what is cut off is refused, other damage gives the same bytes', async () => {
+  const photo = sharp(syntheticPhoto(), { raw: { width: PHOTO_WIDTH, height: PHOTO_HEIGHT, channels: 3 } });
+  const whole = await photo.resize(128, 96).jpeg().toBuffer();
+  const changed = (change: (bytes: Buffer) => void) => {
+    const copy = Buffer.from(whole);
+    change(copy);
+    return copy;
+  };
+  const files = {
+    whole,
+    'bytes after the end': Buffer.concat([whole, Buffer.from('more')]),
+    'without its last two bytes': whole.subarray(0, -2),
+    'without its last half': whole.subarray(0, whole.length / 2),
+    'a byte changed': changed((bytes) =>
+      bytes.writeUInt8(bytes[Math.floor(bytes.length * 0.6)]! ^ 0x55, Math.floor(bytes.length * 0.6)),
+    ),
+    'zeros in between': changed((bytes) => bytes.fill(0, bytes.length - 200, bytes.length - 100)),
+    'an end in the middle': changed((bytes) => bytes.writeUInt16BE(0xffd9, Math.floor(bytes.length / 2))),
+  };
+  for (const [name, bytes] of Object.entries(files)) {
+    const inNode = await decodeImage(bytes, 'input').then(
+      ({ data }) => Buffer.from(data).toString('base64'),
+      (error: Sdk.KontextError) => error.code,
+    );
+    const inPage = await page.evaluate(
+      async (bytes) => {
+        const { decodeImage } = (await importModule('/dist/browser/kontext.js')) as typeof Sdk;
+        return decodeImage(new Uint8Array(bytes), 'input').then(
+          ({ data }) => [...data],
+          (error: Sdk.KontextError) => error.code,
+        );
+      },
+      [...bytes],
+    );
+    expect(typeof inPage === 'string' ? inPage : Buffer.from(inPage).toString('base64') === inNode, name).toBe(
+      typeof inPage === 'string' ? inNode : true,
+    );
+    if (name === 'whole') expect(typeof inPage).toBe('object');
+    if (name.startsWith('without')) expect(inPage).toBe('image-invalid');
+  }
 });

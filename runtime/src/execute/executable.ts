@@ -14,7 +14,7 @@ import { Runner } from './runner.ts';
 import { SlabPool } from './slabs.ts';
 import { runStreamed } from './streaming.ts';
 import { Trace } from './trace.ts';
-import { planWindows, type WeightWindow } from './windows.ts';
+import { DEFAULT_WINDOW_BYTES, planWindows, type WeightWindow } from './windows.ts';
 
 export interface ExecutableOptions {
   /** Must have every weight of the program. May be left out when it has none, or on the null backend (see {@link Executable.create}). */
@@ -30,6 +30,8 @@ export interface ExecutableOptions {
   residency?: 'resident' | 'streamed';
   /** Bytes of weights in one window of `streamed`; a larger single dispatch gets a window of its own. Default 256 MiB. */
   windowBytes?: number;
+  /** The program came from outside and is not signed: its first run goes dispatch by dispatch, so that a hang has a name. */
+  foreign?: boolean;
   signal?: AbortSignal;
   onProgress?: (progress: BindProgress) => void;
 }
@@ -66,8 +68,6 @@ export interface RunReport {
   trace?: Trace;
 }
 
-const DEFAULT_WINDOW_BYTES = 256 * 2 ** 20;
-
 /** What the last program learned, as the first guess of the next one on the device. */
 const devicePace = new WeakMap<KontextDevice, Pace>();
 
@@ -76,6 +76,8 @@ export class Executable {
   /** Only when streamed. */
   private readonly windows: WeightWindow[];
   private disposed = false;
+  /** Runs one dispatch at a time until a run has come to its end. */
+  private watched = false;
 
   private constructor(
     readonly gpu: KontextDevice,
@@ -119,6 +121,7 @@ export class Executable {
     await bindings.make({ ports: options.ports ?? {}, signal: options.signal, onProgress: options.onProgress });
     const windowBytes = options.windowBytes ?? DEFAULT_WINDOW_BYTES;
     const exe = new Executable(gpu, program, slabs, bindings, streamedFrom, windowBytes);
+    exe.watched = options.foreign === true;
     if (debugEnabled('plan')) debugPrint(exe.describe());
     return exe;
   }
@@ -209,6 +212,7 @@ export class Executable {
       label: program.label,
       signal: options.signal,
       timestamps,
+      oneByOne: this.watched,
       onSlice: (steps) => progress.advance(steps),
     });
     const before = (encoder: GPUCommandEncoder) => {
@@ -231,6 +235,7 @@ export class Executable {
       throw error;
     }
     if (gpu.uncapturedErrors.length > uncaptured) throw gpu.uncapturedErrors[uncaptured];
+    this.watched = false;
     devicePace.set(gpu, this.pace);
     const report: RunReport = {
       milliseconds: performance.now() - start,

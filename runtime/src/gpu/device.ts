@@ -16,6 +16,11 @@ export interface CompiledKernel {
   layout: GPUBindGroupLayout;
 }
 
+/** No dispatch of ours is predicted to take a second; a driver may compile for some on a slow machine. */
+const DEFAULT_HANG_MS = 120_000;
+
+const hungDevices: GPUDevice[] = [];
+
 /** See {@link openDevice}. After `destroy()` or a loss every pending and later call rejects; open another device then. */
 export class KontextDevice {
   /** Resolves, never rejects, when the device is gone; the error has code `device-lost` or `closed`. */
@@ -23,11 +28,13 @@ export class KontextDevice {
   /** WebGPU errors that no call was there to receive; empty unless this project or a shared user of `device` is wrong. */
   readonly uncapturedErrors: KontextError[] = [];
   private lostError: KontextError | undefined;
+  private announceLoss!: (error: KontextError) => void;
   private closed = false;
   private readonly pending = new Set<(error: KontextError) => void>();
   private readonly pipelines = new Map<string, Promise<CompiledKernel>>();
   private readonly buffers = new Set<GPUBuffer>();
   private bytes = 0;
+  private peak = 0;
   private readonly onUncaptured = ({ error }: GPUUncapturedErrorEvent) => {
     this.uncapturedErrors.push(errorFrom(error, 'outside any call'));
   };
@@ -38,9 +45,14 @@ export class KontextDevice {
     readonly backend?: Backend,
     /** Dawn for Node: waiting keeps the event loop turning. */
     private readonly pollsInLoop = false,
+    /** Milliseconds beyond any prediction after which the GPU counts as hung. */
+    readonly hangMs: number = DEFAULT_HANG_MS,
   ) {
     device.addEventListener('uncapturederror', this.onUncaptured);
-    this.lost = device.lost.then((info) => this.loseWith(info));
+    const given = new Promise<KontextError>((resolve) => {
+      this.announceLoss = resolve;
+    });
+    this.lost = Promise.race([device.lost.then((info) => this.loseWith(info)), given]);
   }
 
   get queue(): GPUQueue {
@@ -50,6 +62,11 @@ export class KontextDevice {
   /** Buffers made by {@link allocate} and not freed. */
   get memory(): { buffers: number; bytes: number } {
     return { buffers: this.buffers.size, bytes: this.bytes };
+  }
+
+  /** The largest sum of bytes that there has been. */
+  get peakBytes(): number {
+    return this.peak;
   }
 
   /** Throws `device-lost` or `closed` once the device is gone. */
@@ -135,6 +152,7 @@ export class KontextDevice {
       );
       this.buffers.add(buffer);
       this.bytes += size;
+      this.peak = Math.max(this.peak, this.bytes);
       return buffer;
     } catch (error) {
       made?.destroy();
@@ -174,6 +192,20 @@ export class KontextDevice {
     this.closed = true;
     this.rejectPending(closedError());
     this.letGo();
+  }
+
+  /** Treats the device as lost with `error`: what waits for it rejects, and the next user opens another. */
+  giveUp(error: KontextError): void {
+    if (this.closed || this.lostError) return;
+    this.closed = true;
+    this.lostError = error;
+    // Destroying or collecting a device waits for its GPU, which would hang this thread too.
+    hungDevices.push(this.device);
+    this.device.removeEventListener('uncapturederror', this.onUncaptured);
+    this.rejectPending(error);
+    this.buffers.clear();
+    this.bytes = 0;
+    this.announceLoss(error);
   }
 
   /** Drops everything that holds the device, so that driver threads and memory go with it. */
@@ -227,7 +259,7 @@ export class KontextDevice {
   }
 
   private loseWith(info: GPUDeviceLostInfo): KontextError {
-    this.lostError = this.closed
+    this.lostError ??= this.closed
       ? closedError()
       : new KontextError(
           'device-lost',

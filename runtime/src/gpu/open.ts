@@ -2,6 +2,7 @@
 // One place asks for features and limits, so that every other part can take the device as it is.
 
 import { KontextError } from '../errors.ts';
+import { refusedPermission } from '../permission.ts';
 import type { Lack } from './advice.ts';
 import { type Backend, KontextDevice } from './device.ts';
 import { type AdapterReport, reportAdapter, USEFUL_FEATURES, USEFUL_LIMITS } from './report.ts';
@@ -21,6 +22,11 @@ export interface OpenDeviceOptions {
   unchecked?: boolean;
   /** Dawn only: more toggles to enable, by Dawn's names. */
   dawnToggles?: string[];
+  /**
+   * Milliseconds after which a GPU that does not come back is given up as hung (`device-lost`, with the dispatch it was in), beyond a
+   * hundred times what the work was predicted to take; default 120,000.
+   */
+  hangMs?: number;
   /** Another WebGPU entry point (a `GPU`) than the platform's. The caller keeps it alive. */
   gpu?: GpuEntryPoint;
 }
@@ -59,7 +65,7 @@ export async function findAdapter(options: OpenDeviceOptions = {}): Promise<Foun
     report: reportAdapter(adapter),
     async open() {
       const device = await requestDevice(adapter);
-      return new KontextDevice(device, reportAdapter(adapter, device), options.backend, isDawn(gpu));
+      return new KontextDevice(device, reportAdapter(adapter, device), options.backend, isDawn(gpu), options.hangMs);
     },
   };
 }
@@ -122,9 +128,13 @@ async function importDawn(): Promise<{ create(flags: string[]): GPU }> {
   try {
     return (await import(/* @vite-ignore */ name)) as { create(flags: string[]): GPU };
   } catch (cause) {
+    const refused = refusedPermission(cause);
+    const inDeno = 'Deno' in globalThis ? ' Or use the one of Deno itself: deno run --unstable-webgpu' : '';
     throw new KontextError(
       'webgpu-unavailable',
-      'WebGPU in Node needs the package "webgpu" (Dawn). Run: npm install webgpu',
+      refused
+        ? `WebGPU's package "webgpu" (Dawn) cannot be loaded. ${refused}`
+        : `WebGPU in Node needs the package "webgpu" (Dawn). Run: npm install webgpu${inDeno}`,
       {},
       { cause },
     );

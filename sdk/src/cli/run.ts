@@ -1,5 +1,6 @@
 // What `kontext edit` and `kontext generate` share: flags about model, output and report, and the way from requests to files.
 // One model for all pictures; a bad one is told and passed over. Whatever can be refused is refused before the model is opened.
+import { readFile } from 'node:fs/promises';
 import { KontextError, type KontextErrorCode } from '../../../runtime/src/errors.ts';
 import { assertCanEncode, encodeImage } from '../image/node.ts';
 import type { Engine, LoadOptions } from '../kontext/kontext.ts';
@@ -7,6 +8,7 @@ import { checkRequest } from '../kontext/request.ts';
 import type { EditRequest, EditResult, GenerateRequest } from '../kontext/types.ts';
 import { demoModel } from '../model/demo.ts';
 import { Kontext } from '../node.ts';
+import { byteProgress } from './byte-progress.ts';
 import { type Flags, type FlagValues, usage } from './grammar.ts';
 import type { Input } from './inputs.ts';
 import { latentsBytes } from './latents-file.ts';
@@ -22,12 +24,19 @@ export const RUN_FLAGS: Flags = {
     value: 'NAME',
     help: `${IMAGE_FORMATS.join('|')}; for folders (default: the input’s) and standard output (png)`,
   },
-  model: { value: 'PATH|URL|demo', help: 'folder of the model (default: demo, the small one that comes along)' },
+  model: {
+    value: 'PATH|URL|hf:OWNER/NAME|demo',
+    help: 'folder of the model, or its address on the hub (default: demo, the small one that comes along)',
+  },
   width: { value: 'W', help: 'of the picture, with --height; the same as --size WxH' },
   height: { value: 'H', help: 'multiples of 16' },
   ...loadFlags(),
   ...LORA_FLAGS,
   programs: { value: 'BUNDLE', help: 'folder or URL of programs compiled ahead of time' },
+  'public-key': {
+    value: 'FILE|KEY',
+    help: 'who signed those programs: an Ed25519 key in PEM or base64; they then run without bounds checks',
+  },
   adapter: { value: 'NAME', help: 'part of the GPU’s name, as doctor shows it' },
   'save-latents': { value: 'FILE', help: 'write the final latents as safetensors' },
   metadata: { help: 'keep prompt, seed and options in the PNG' },
@@ -73,7 +82,13 @@ export async function runRequests(
   };
   const started = performance.now();
   const failures: { label: string; error: KontextError }[] = [];
-  const kontext = await Kontext.load(place === 'demo' ? demoModel() : place, { ...loadFrom(values), signal });
+  const downloading = report.quiet ? undefined : byteProgress(process.stderr, 'downloading');
+  const kontext = await Kontext.load(place === 'demo' ? demoModel() : place, {
+    ...(await loadFrom(values)),
+    signal,
+    onDownload: (event) =>
+      downloading?.show({ file: event.file, bytes: event.loadedBytes, totalBytes: event.totalBytes }),
+  }).finally(() => downloading?.clear());
   try {
     for (const [i, { label, request }] of jobs.entries()) {
       const prefix = jobs.length > 1 ? `${i + 1}/${jobs.length} ${label}: ` : '';
@@ -215,14 +230,22 @@ function sizeFrom(values: FlagValues<Flags>): { size?: { width: number; height: 
   return { size: { width: numberFrom('width', width), height: numberFrom('height', height) } };
 }
 
-function loadFrom(values: FlagValues<Flags>): LoadOptions {
-  const [adapter, programs] = [text(values.adapter), text(values.programs)];
+async function loadFrom(values: FlagValues<Flags>): Promise<LoadOptions> {
+  const [adapter, bundle, key] = [text(values.adapter), text(values.programs), text(values['public-key'])];
+  if (key !== undefined && bundle === undefined)
+    throw usage('--public-key says who signed a bundle: give --programs too.');
+  const programs = bundle !== undefined && key !== undefined ? { bundle, publicKey: await readKey(key) } : bundle;
   return {
     ...loadOptions(values),
     ...loraOptions(values as FlagValues<typeof LORA_FLAGS>),
     ...(programs !== undefined && { programs }),
     ...(adapter !== undefined && { device: { adapter } }),
   } as LoadOptions;
+}
+
+/** A key on the command line is its file, or the key itself. */
+function readKey(key: string): Promise<string> {
+  return readFile(key, 'utf8').catch(() => key);
 }
 
 function reportOf(

@@ -6,8 +6,11 @@ import type { PixelImage } from '../image/pixels.ts';
 import type { TurnOptions } from '../kontext/session.ts';
 import type { EditResult, ImageInput, KontextEngine, ProgressEvent } from '../kontext/types.ts';
 import { Kontext, type WorkerOptions } from '../worker/client.ts';
+import type { AdapterList, EditorAdapter } from './adapter-list.ts';
 import { buildFace, type Face, fillFace, fitPrompt } from './face.ts';
 import { type Entry, renderHistory } from './history.ts';
+import { listenForPictures } from './incoming.ts';
+import type { MaskEditor } from './mask-editor.ts';
 import { english, type KontextEditorStrings } from './strings.ts';
 import { wordingOf } from './wording.ts';
 
@@ -41,7 +44,7 @@ const KEEP_MS = 1000;
  * The element `<kontext-editor>`, defined by importing this module.
  *
  * Attributes: `model`, the URL of the model's folder; `steps`, `seed`, `guidance`, as in a request; `preview`, every so many
- * steps. Parts: `editor stage picture pick panel form prompt button progress status detail toolbar history compare`. Custom
+ * steps. Parts: `editor stage picture pick panel form prompt button progress status detail toolbar history compare mask mask-tools adapters`. Custom
  * properties: `--kontext-accent -background -surface -text -muted -on-accent -danger -radius -font -max-height`.
  */
 export class KontextEditor extends Base {
@@ -58,6 +61,9 @@ export class KontextEditor extends Base {
   #pictures: Entry[] = [];
   #position = 0;
   #stop: AbortController | undefined;
+  #maskEditor: MaskEditor | undefined;
+  #adapters: readonly EditorAdapter[] = [];
+  #adapterList: AdapterList | undefined;
   /** Counts calls of {@link open}: the last one wins. */
   #opened = 0;
 
@@ -69,6 +75,18 @@ export class KontextEditor extends Base {
   set strings(strings: Partial<KontextEditorStrings>) {
     this.#strings = { ...english, ...strings };
     if (this.#face) fillFace(this.#face, this.#strings);
+    this.#maskEditor?.say(this.#strings);
+    this.#adapterList?.say(this.#strings);
+  }
+
+  /** Adapters to choose from, each with a slider for its strength. Default none, and then no list. */
+  get adapters(): readonly EditorAdapter[] {
+    return this.#adapters;
+  }
+  /** Replaces the list; what was chosen of those that stay is kept. */
+  set adapters(adapters: readonly EditorAdapter[]) {
+    this.#adapters = adapters;
+    void this.#offerAdapters();
   }
 
   /** Called by the browser. @internal */
@@ -79,6 +97,7 @@ export class KontextEditor extends Base {
     this.#upgrade();
     fillFace(this.#face, this.#strings);
     this.#listen(this.#face);
+    void this.#offerAdapters();
     void this.#askForAdapter();
   }
 
@@ -125,9 +144,12 @@ export class KontextEditor extends Base {
       if (!picture) throw new KontextError('invalid-request', 'There is no picture to edit: open one first.');
       this.#state('editing', words.opening);
       this.#render();
+      const mask = await this.#maskOptions();
       const engine = await this.#engine();
       const result = await engine.edit({
         ...this.#requestOptions(),
+        ...mask,
+        ...(this.#adapterList && this.#adapters.length > 0 && { adapters: this.#adapterList.chosen }),
         ...options,
         image: picture,
         prompt,
@@ -196,12 +218,45 @@ export class KontextEditor extends Base {
     };
   }
 
+  /** What was drawn on the picture shown: only there it changes. */
+  async #maskOptions(): Promise<Pick<TurnOptions, 'mask' | 'maskFeather'>> {
+    const { image, mask } = this.#pictures[this.#position]!;
+    if (!mask?.strokes.length) return {};
+    const { maskOf } = await import('./mask-editor.ts');
+    const pixels = maskOf(mask.strokes, image.width, image.height);
+    return pixels ? { mask: pixels, ...(mask.feather !== undefined && { maskFeather: mask.feather }) } : {};
+  }
+
+  async #toggleMask(): Promise<void> {
+    if (this.#face && !this.#maskEditor) {
+      const { MaskEditor } = await import('./mask-editor.ts');
+      this.#maskEditor ??= new MaskEditor(this.#face, this.#strings);
+    }
+    const entry = this.#pictures[this.#position];
+    if (!entry || this.#stop) return;
+    const active = !this.#maskEditor!.active;
+    entry.mask ??= { strokes: [] };
+    this.#maskEditor!.active = active;
+    this.#maskEditor!.show(entry.mask, entry.image);
+    this.#face!.mask.ariaPressed = String(active);
+    if (!active) this.#face!.mask.focus();
+  }
+
+  async #offerAdapters(): Promise<void> {
+    if (!this.#face || (this.#adapters.length === 0 && !this.#adapterList)) return;
+    const { AdapterList } = await import('./adapter-list.ts');
+    this.#adapterList ??= new AdapterList(this.#face, this.#strings);
+    this.#adapterList.offer(this.#adapters);
+  }
+
   /** Properties that a framework set before the class was there would hide its accessors. */
   #upgrade(): void {
-    if (!Object.hasOwn(this, 'strings')) return;
-    const { strings } = this;
-    delete (this as Partial<KontextEditor>).strings;
-    this.strings = strings;
+    for (const name of ['strings', 'adapters'] as const) {
+      if (!Object.hasOwn(this, name)) continue;
+      const value = this[name];
+      delete (this as Partial<KontextEditor>)[name];
+      Object.assign(this, { [name]: value });
+    }
   }
 
   /** Says at once, and not after an attempt, when this browser cannot compute. */
@@ -263,7 +318,7 @@ export class KontextEditor extends Base {
 
   #render(): void {
     if (!this.#face) return;
-    const { root, before, after, pick, compare, undo, redo, download, replace, history } = this.#face;
+    const { root, before, after, pick, compare, undo, redo, download, replace, mask, history } = this.#face;
     const shown = this.#pictures[this.#position];
     const previous = this.#pictures[this.#position - 1];
     const editing = this.#stop !== undefined;
@@ -281,21 +336,20 @@ export class KontextEditor extends Base {
     undo.disabled = editing || !previous;
     redo.disabled = editing || this.#position + 1 >= this.#pictures.length;
     download.disabled = replace.disabled = !shown;
-    renderHistory(history, this.#pictures, this.#position, (i) => this.#go(i));
+    mask.disabled = editing || !shown;
+    if (this.#maskEditor && shown) {
+      if (editing) this.#maskEditor.active = false;
+      if (this.#maskEditor.active) shown.mask ??= { strokes: [] };
+      this.#maskEditor.show(editing ? undefined : shown.mask, shown.image);
+      mask.ariaPressed = String(this.#maskEditor.active);
+    }
+    renderHistory(history, this.#pictures, this.#position, after, (i) => this.#go(i));
   }
 
   #listen(face: Face): void {
-    const { form, prompt, cancel, undo, redo, download, compare, pick, replace, file } = face;
-    const choose = () => file.click();
-    const take = (input: ImageInput | null | undefined) => {
-      if (input) this.open(input).catch((error: unknown) => this.#showFailure(error));
-    };
-    pick.addEventListener('click', choose);
-    replace.addEventListener('click', choose);
-    file.addEventListener('change', () => {
-      take(file.files?.[0]);
-      // The same file again is a change, too.
-      file.value = '';
+    const { form, prompt, cancel, undo, redo, download, compare, mask } = face;
+    listenForPictures(this, face, (input) => {
+      this.open(input).catch((error: unknown) => this.#showFailure(error));
     });
     form.addEventListener('submit', (event) => {
       event.preventDefault();
@@ -313,20 +367,12 @@ export class KontextEditor extends Base {
     undo.addEventListener('click', () => this.undo());
     redo.addEventListener('click', () => this.redo());
     download.addEventListener('click', () => void this.#download());
+    mask.addEventListener('click', () => void this.#toggleMask());
     compare.addEventListener('input', () => this.style.setProperty('--split', `${compare.value}%`));
     this.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape') this.cancel();
-    });
-    this.addEventListener('paste', (event) => take(event.clipboardData?.files[0]));
-    this.addEventListener('dragover', (event) => {
-      event.preventDefault();
-      this.dataset.drop = '';
-    });
-    this.addEventListener('dragleave', () => delete this.dataset.drop);
-    this.addEventListener('drop', (event) => {
-      event.preventDefault();
-      delete this.dataset.drop;
-      take(event.dataTransfer?.files[0] ?? (event.dataTransfer?.getData('text/uri-list') || undefined));
+      if (event.key !== 'Escape') return;
+      if (this.#maskEditor?.active) void this.#toggleMask();
+      else this.cancel();
     });
   }
 
@@ -350,6 +396,7 @@ if (globalThis.customElements && !customElements.get('kontext-editor')) {
 }
 
 export { decodeImage, toBlob, toCanvas } from '../image/browser.ts';
+export type { EditorAdapter } from './adapter-list.ts';
 export { english, type KontextEditorStrings, type LoadedPart } from './strings.ts';
 
 declare global {

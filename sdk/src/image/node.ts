@@ -1,12 +1,15 @@
 // Pictures in Node: files, URLs and bytes to pixels and back, through sharp.
 // sharp is an optional peer: apps that hand over raw pixels do not need it.
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Sharp, SharpOptions } from 'sharp';
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
+import type { AccessPolicy } from '../../../runtime/src/net/access.ts';
 import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
+import { refusedPermission } from '../../../runtime/src/permission.ts';
+import { writeWhole } from '../files/whole.ts';
 import { MAX_INPUT_SIDE } from '../kontext/options.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { checkImageSize, checkPixels, flattened, isOpaque, type PixelDepth, type PixelImage, toRgb } from './pixels.ts';
@@ -32,6 +35,7 @@ export interface EncodeOptions {
  *
  * @param role what the picture is for, named in errors; default `picture`
  * @param depth `own` keeps transparency, and in `data16` the bits of 16-bit files
+ * @param access which hosts may be asked for it; default all
  * @throws KontextError `image-invalid`, `download-failed`
  */
 export async function decodeImage(
@@ -39,9 +43,10 @@ export async function decodeImage(
   role = 'picture',
   signal?: AbortSignal,
   depth: PixelDepth = 'opaque',
+  access?: AccessPolicy,
 ): Promise<PixelImage> {
   if (typeof input === 'object' && 'data' in input) return checkPixels(input, role, depth);
-  const bytes = await readBytes(input, role, signal);
+  const bytes = await readBytes(input, role, signal, access);
   const sharp = await loadSharp();
   try {
     const options: SharpOptions = { autoOrient: true, failOn: 'error', limitInputPixels: MAX_INPUT_SIDE ** 2 };
@@ -133,18 +138,6 @@ export function formatOf(path: string): ImageFormat {
   throw new KontextError('invalid-request', `${path} must end in ${Object.keys(FORMATS).join(', ')}.`, { path });
 }
 
-/** Writes beside `path`, then renames: a reader or a cancelled run never sees half a file. */
-export async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
-  const partial = `${path}.${process.pid}.part`;
-  try {
-    await writeFile(partial, bytes);
-    await rename(partial, path);
-  } catch (cause) {
-    await rm(partial, { force: true });
-    throw new KontextError('invalid-request', `Cannot write ${path}: ${firstLine(cause)}.`, { path }, { cause });
-  }
-}
-
 const FORMATS: Record<string, ImageFormat> = { '.png': 'png', '.jpg': 'jpeg', '.jpeg': 'jpeg', '.webp': 'webp' };
 
 const RASTER_FORMATS: readonly string[] = ['png', 'jpeg', 'webp', 'gif', 'tiff', 'heif', 'avif'];
@@ -160,6 +153,7 @@ async function readBytes(
   input: Exclude<ImageInput, PixelImage>,
   role: string,
   signal?: AbortSignal,
+  access?: AccessPolicy,
 ): Promise<Uint8Array> {
   if (input instanceof Uint8Array) return input;
   if (input instanceof ArrayBuffer) return new Uint8Array(input);
@@ -171,7 +165,7 @@ async function readBytes(
     );
   }
   const url = toUrl(input);
-  if (url && url.protocol !== 'file:') return download(url, role, signal);
+  if (url && url.protocol !== 'file:') return download(url, role, signal, access);
   const path = url ? fileURLToPath(url) : String(input);
   try {
     return await readFile(path, { signal });
@@ -183,11 +177,11 @@ async function readBytes(
   }
 }
 
-async function download(url: URL, role: string, signal?: AbortSignal): Promise<Uint8Array> {
+async function download(url: URL, role: string, signal?: AbortSignal, access?: AccessPolicy): Promise<Uint8Array> {
   try {
     // Inline, nothing is asked of anybody.
     if (url.protocol === 'data:') return new Uint8Array(await (await fetch(url)).arrayBuffer());
-    return (await fetchBytes(url, MAX_PICTURE_BYTES, { signal, attempts: 3 })).bytes;
+    return (await fetchBytes(url, MAX_PICTURE_BYTES, { signal, access, attempts: 3 })).bytes;
   } catch (cause) {
     if (signal?.aborted) throw abortedError(signal);
     const details = cause instanceof KontextError ? cause.details : { url: shownUrl(url.href) };
@@ -213,9 +207,12 @@ async function loadSharp() {
   try {
     return (await import('sharp')).default;
   } catch (cause) {
+    const refused = refusedPermission(cause);
     throw new KontextError(
       'image-invalid',
-      'Reading and writing image files in Node needs sharp: run `npm install sharp`, or hand over raw RGBA pixels.',
+      refused
+        ? `Reading and writing image files needs sharp, which cannot be loaded. ${refused}`
+        : 'Reading and writing image files in Node needs sharp: run `npm install sharp`, or hand over raw RGBA pixels.',
       {},
       { cause },
     );

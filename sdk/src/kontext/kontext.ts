@@ -3,26 +3,35 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { findAdapter, type OpenDeviceOptions } from '../../../runtime/src/gpu/open.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
+import type { AccessPolicy } from '../../../runtime/src/net/access.ts';
 import { type HostOptions, loadHost } from '../host/module.ts';
+import type { HubOptions } from '../hub/repository.ts';
+import type { DownloadProgress } from '../hub/transfer.ts';
 import type { PixelDepth, PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
-import { openPrograms, type Programs } from '../programs/sources.ts';
+import { resolveFile, resolveSource } from '../model/resolve.ts';
+import { type OpenedPrograms, openPrograms, type Programs } from '../programs/sources.ts';
 import { checkAdapters } from './adapters/check.ts';
 import type { AdapterShelf, ChosenAdapters } from './adapters/shelf.ts';
+import { budgetBytes, fitting, type Setting } from './budget.ts';
+import { chooseSetting, describe, leavesChoice, plannedRequest } from './choose-setting.ts';
+import { deviceOptions } from './device-options.ts';
 import { namesOf, refuseUnknown } from './known-options.ts';
 import { patches } from './latents.ts';
 import {
   type ChoiceOption,
   type Conditioning,
   LOAD_OPTIONS,
+  type MemoryBudget,
   type MemoryMode,
+  type ModelDefaults,
   type Precision,
   type Quantization,
 } from './options.ts';
 import { Parts, type Work } from './parts.ts';
 import { type PipelineContext, runPipeline } from './pipeline.ts';
-import type { ProgramProvider } from './programs.ts';
+import type { ModelPlan, SettingPlan } from './plan.ts';
 import { ProgressTracker } from './progress.ts';
 import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
@@ -37,6 +46,7 @@ import type {
   EditResult,
   GenerateRequest,
   ImageInput,
+  ImageSize,
   KontextEngine,
   LatentsOnly,
   LatentsResult,
@@ -50,8 +60,15 @@ export interface Platform {
   /**
    * @param role what the picture is for, named in errors
    * @param depth `own` keeps transparency and, where the platform can, 16 bits a channel; default `opaque`
+   * @param access which hosts may be asked for it; default all
    */
-  decodeImage(input: ImageInput, role: string, signal?: AbortSignal, depth?: PixelDepth): Promise<PixelImage>;
+  decodeImage(
+    input: ImageInput,
+    role: string,
+    signal?: AbortSignal,
+    depth?: PixelDepth,
+    access?: AccessPolicy,
+  ): Promise<PixelImage>;
 }
 
 /** Options of `Kontext.load`; defaults are in `LOAD_OPTIONS`. */
@@ -66,12 +83,15 @@ export interface LoadOptions {
    * Default `phased`: text encoders or transformer, never both. `resident` keeps every part loaded between edits; `streamed` loads the
    * transformer piece by piece in every step, slow but small.
    */
-  memory?: MemoryMode;
+  memory?: MemoryMode | MemoryBudget;
   /** Which GPU, and how to open it. */
   device?: OpenDeviceOptions;
   /** Where the WASM module comes from, for pages with a strict content policy. */
   host?: HostOptions;
-  /** A bundle made by `kontext compile`: imported, or its folder or URL. Programs are compiled in this process when left out. */
+  /**
+   * A bundle made by `kontext compile`: imported, or its folder or URL. Programs are compiled in this process when left out. A bundle runs
+   * with the driver's bounds checks, unless it comes with the `publicKey` that signed it.
+   */
   programs?: Programs;
   /**
    * A small decoder for sharp previews: a safetensors file of TAESD's kind for FLUX's latents (taef1). Without one, previews come from
@@ -85,8 +105,39 @@ export interface LoadOptions {
    * are quantised again with them. Default false.
    */
   merge?: boolean;
+  /** For models on the Hugging Face hub (`hf:owner/name`): token, mirror, folder for downloads. */
+  hub?: HubOptions;
+  /**
+   * Which hosts may be asked for the model and for pictures of requests, redirects included. Servers that fetch pictures which
+   * their users name set `{ privateAddresses: 'refuse' }`. Default: all.
+   */
+  access?: AccessPolicy;
+  /** Told of downloads from the hub, over all files: bytes, rate, time left. */
+  onDownload?: (event: DownloadProgress) => void;
   /** Cancels loading: it rejects with `aborted`. */
   signal?: AbortSignal;
+}
+
+/** What to plan for: options of the load to come, and the request; defaults are the model's. */
+export interface PlanOptions
+  extends Pick<
+    LoadOptions,
+    'precision' | 'quantization' | 'memory' | 'device' | 'programs' | 'hub' | 'access' | 'onDownload' | 'signal'
+  > {
+  /** Of the picture. */
+  size?: ImageSize;
+  /** Of the references; default one of the picture's size. */
+  references?: readonly ImageSize[];
+  /** Denoising steps. */
+  steps?: number;
+  /** T5 tokens. */
+  maxSequenceLength?: number;
+}
+
+/** What a model will need, and with a budget the choice that fits it best. */
+export interface KontextPlan extends ModelPlan {
+  /** With an amount of `memory`: what `Kontext.load` would take. */
+  chosen?: SettingPlan;
 }
 
 /** {@link KontextEngine} in this process. Made by `Kontext.load`. */
@@ -94,7 +145,6 @@ export class Engine implements KontextEngine {
   readonly #queue = new Queue();
   readonly #text: TextEncoders;
   readonly #references: ReferenceEncoder;
-  readonly #programs: ProgramProvider;
   /** Made for the first adapter. */
   #shelf: Promise<AdapterShelf> | undefined;
   /** Absent after a loss, until the next request opens a device again. */
@@ -103,12 +153,13 @@ export class Engine implements KontextEngine {
   private constructor(
     private readonly platform: Platform,
     private readonly model: Model,
-    private readonly options: Required<Pick<LoadOptions, keyof typeof LOAD_OPTIONS>> & LoadOptions,
+    private readonly options: Choices & LoadOptions,
     private readonly host: Awaited<ReturnType<typeof loadHost>>,
+    private readonly programs: OpenedPrograms,
+    private readonly device: OpenDeviceOptions,
   ) {
     this.#text = new TextEncoders(host, model);
     this.#references = new ReferenceEncoder(host);
-    this.#programs = openPrograms(options.programs);
   }
 
   /**
@@ -124,15 +175,23 @@ export class Engine implements KontextEngine {
     refuseUnknown(options.host ?? {}, HOST_KEYS, 'host');
     const checked = { ...options, ...checkChoices(options) };
     const { signal, previewDecoder } = options;
+    const programs = openPrograms(options.programs);
+    const device = deviceOptions(options.device, programs.trusted);
     // Asked for before anything is fetched: without one, nothing of a model is of use. Not kept, because adapters expire.
-    await findAdapter(deviceOptions(options));
-    let model = await openModel(source, signal);
+    await findAdapter(device);
+    const { hub, access, onDownload } = options;
+    const place = { ...hub, signal, access, onProgress: onDownload };
+    let model = await openModel(await resolveSource(source, place), signal);
     try {
-      if (previewDecoder !== undefined) model = await withPreviewDecoder(model, previewDecoder, signal);
-      const engine = new Engine(platform, model, checked, await loadHost(options.host));
+      if (previewDecoder !== undefined) {
+        model = await withPreviewDecoder(model, await resolveFile(previewDecoder, place), signal);
+      }
+      checkPacked(model, options);
+      const engine = new Engine(platform, model, checked, await loadHost(options.host), programs, device);
       if (checkAdapters(options.adapters, 'Kontext.load').length > 0) await (await engine.#adapters()).ready(signal);
-      else if (options.merge)
+      else if (options.merge) {
         throw new KontextError('invalid-request', 'merge needs adapters. Give some, or leave it out.');
+      }
       await engine.#ready();
       return engine;
     } catch (error) {
@@ -141,9 +200,48 @@ export class Engine implements KontextEngine {
     }
   }
 
+  /**
+   * Behind `Kontext.plan`.
+   *
+   * @internal
+   */
+  static async plan(source: ModelSource, options: PlanOptions = {}): Promise<KontextPlan> {
+    refuseUnknown(options, PLAN_KEYS, 'Kontext.plan');
+    const { precision, quantization } = checkChoices(options);
+    const { hub, access, onDownload, signal } = options;
+    const { provider, trusted } = openPrograms(options.programs);
+    const adapter = await findAdapter(deviceOptions(options.device, trusted));
+    const model = await openModel(
+      await resolveSource(source, { ...hub, signal, access, onProgress: onDownload }),
+      signal,
+    );
+    try {
+      checkPacked(model, options);
+      const request = plannedRequest(model, options);
+      const { planModel } = await import('./plan.ts');
+      const context = { model, provider, device: adapter.report, precision };
+      const plan = await planModel(context, request, quantization, leavesChoice(model, quantization));
+      const budget = budgetBytes(options.memory);
+      return budget === undefined ? plan : { ...plan, chosen: fitting(plan.choices, budget, describe(model, request)) };
+    } finally {
+      await model.close();
+    }
+  }
+
+  /** How memory is used and matrices are stored: as asked for, or as chosen for a budget; undefined while a lost device is not replaced. */
+  get setting(): Setting | undefined {
+    const options = this.#context?.parts.options;
+    return options && { memory: options.memory, quantization: options.quantization };
+  }
+
   /** What the GPU is and offers; undefined while a lost device has not been replaced. */
   get adapter(): AdapterReport | undefined {
     return this.#context?.parts.gpu.report;
+  }
+
+  /** What the model's `kontext.json` says about itself. */
+  get defaults(): ModelDefaults {
+    return this.model.defaults;
   }
 
   edit(request: EditRequest & LatentsOnly): Promise<LatentsResult>;
@@ -169,7 +267,9 @@ export class Engine implements KontextEngine {
   }
 
   session(image: ImageInput): Session {
-    return new Session(this, image, (input) => this.platform.decodeImage(input, 'picture of the session'));
+    return new Session(this, image, (input) =>
+      this.platform.decodeImage(input, 'picture of the session', undefined, 'opaque', this.options.access),
+    );
   }
 
   prepare(request: PrepareRequest = {}): Promise<void> {
@@ -223,6 +323,7 @@ export class Engine implements KontextEngine {
     signal: AbortSignal,
   ): Promise<EditResult> {
     const started = performance.now();
+    const { access } = this.options;
     const chosen = await this.#choose(checked.adapters, signal);
     // What adapters want is a default like the model's; a seed is drawn once.
     const request = chosen
@@ -232,9 +333,10 @@ export class Engine implements KontextEngine {
     for (const [i, input] of request.references.entries()) {
       const role = i === 0 ? 'input image' : `reference image ${i}`;
       const depth = i === 0 && request.mask?.mode === 'exact' ? 'own' : 'opaque';
-      pictures.push(await this.platform.decodeImage(input, role, signal, depth));
+      pictures.push(await this.platform.decodeImage(input, role, signal, depth, access));
     }
-    const maskPicture = request.mask && (await this.platform.decodeImage(request.mask.input, 'mask', signal));
+    const maskPicture =
+      request.mask && (await this.platform.decodeImage(request.mask.input, 'mask', signal, 'opaque', access));
     const work: Work = { signal, tracker, loadMs: 0 };
     return this.#guarded(async (context) => {
       const conditioning = this.#conditioning(context);
@@ -311,8 +413,8 @@ export class Engine implements KontextEngine {
 
   async #ready(): Promise<PipelineContext> {
     if (this.#context) return this.#context;
-    const { precision, quantization, memory } = this.options;
-    const provider = this.#programs;
+    const { precision } = this.options;
+    const { provider, trusted } = this.programs;
     // A bundle that does not fit is refused before there is a device.
     const specs = await provider.specs(this.model);
     if (this.model.previewDecoder && !specs.preview) {
@@ -321,11 +423,19 @@ export class Engine implements KontextEngine {
         'These programs have none for a previewDecoder. Leave out previewDecoder (previews then come from a fitted map) or programs.',
       );
     }
-    const adapter = await findAdapter(deviceOptions(this.options));
+    const adapter = await findAdapter(this.device);
     await provider.target(adapter.report, precision);
+    const setting = await chooseSetting(
+      { model: this.model, provider, device: adapter.report, precision },
+      this.options,
+    );
     const gpu = await adapter.open();
     try {
-      const parts = await Parts.create(gpu, this.model, provider, { precision, quantization, memory });
+      const parts = await Parts.create(gpu, this.model, provider, {
+        precision,
+        ...setting,
+        foreign: !trusted,
+      });
       this.#context = {
         host: this.host,
         model: this.model,
@@ -352,9 +462,6 @@ export class Engine implements KontextEngine {
   }
 }
 
-/** The compiler's own programs need no bounds checks. One set of flags, because each set is a Dawn instance of its own. */
-const deviceOptions = (options: LoadOptions): OpenDeviceOptions => ({ unchecked: true, ...options.device });
-
 /** What differs from how the model is published; with it all, the same picture can be made again. */
 function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
   const { sampler, eta, schedule, sigmas, referencePositions, stitch, references } = request;
@@ -367,6 +474,15 @@ function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
     ...(references.length > 1 &&
       referencePositions === 'stitched' && { stitchDirection: stitch.direction, stitchSpacing: stitch.spacing }),
   };
+}
+
+/** A packed model is in the formats it was packed in. */
+function checkPacked(model: Model, { quantization = 'none' }: Pick<LoadOptions, 'quantization'>): void {
+  if (quantization === 'none' || !model.parts.transformer.stored) return;
+  throw new KontextError(
+    'invalid-request',
+    `${model.label} is packed: its formats were chosen by kontext pack. Leave out quantization "${quantization}", or pack the model again with it.`,
+  );
 }
 
 /** Binds what the memory mode will keep: the transformer, and with `resident` everything. */
@@ -408,7 +524,25 @@ const LOAD_KEYS = namesOf<LoadOptions>({
   previewDecoder: true,
   adapters: true,
   merge: true,
+  hub: true,
+  access: true,
+  onDownload: true,
   signal: true,
+});
+const PLAN_KEYS = namesOf<PlanOptions>({
+  precision: true,
+  quantization: true,
+  memory: true,
+  device: true,
+  programs: true,
+  hub: true,
+  access: true,
+  onDownload: true,
+  signal: true,
+  size: true,
+  references: true,
+  steps: true,
+  maxSequenceLength: true,
 });
 const DEVICE_KEYS = namesOf<OpenDeviceOptions>({
   adapter: true,
@@ -416,6 +550,7 @@ const DEVICE_KEYS = namesOf<OpenDeviceOptions>({
   backend: true,
   unchecked: true,
   dawnToggles: true,
+  hangMs: true,
   gpu: true,
 });
 const HOST_KEYS = namesOf<HostOptions>({ wasm: true, wasmUrl: true });
@@ -429,14 +564,20 @@ const PREPARE_KEYS = namesOf<PrepareRequest>({
   onProgress: true,
 });
 
-type Choices = { [K in keyof typeof LOAD_OPTIONS]: (typeof LOAD_OPTIONS)[K]['choices'][number] };
+type Choices = { [K in Exclude<keyof typeof LOAD_OPTIONS, 'memory'>]: (typeof LOAD_OPTIONS)[K]['choices'][number] } & {
+  memory: MemoryMode | MemoryBudget;
+};
 
-function checkChoices(options: LoadOptions): Choices {
+function checkChoices(options: Pick<LoadOptions, keyof typeof LOAD_OPTIONS>): Choices {
   const chosen = Object.entries(LOAD_OPTIONS).map(([name, option]: [string, ChoiceOption]) => {
     const value = options[name as keyof Choices] ?? option.default;
-    if (option.choices.includes(value)) return [name, value];
+    if (option.choices.includes(value as string)) return [name, value];
+    if (option.amounts && budgetBytes(value) !== undefined) return [name, value];
     const known = option.choices.map((choice) => `"${choice}"`).join(', ');
-    throw new KontextError('invalid-request', `${name} is ${JSON.stringify(value)}; it must be one of ${known}.`);
+    throw new KontextError(
+      'invalid-request',
+      `${name} is ${JSON.stringify(value)}; it must be one of ${known}${option.amounts ? ", or an amount like '8GB'" : ''}.`,
+    );
   });
   return Object.fromEntries(chosen) as Choices;
 }

@@ -11,7 +11,7 @@ import { WeightStore } from '../../../runtime/src/weights/store.ts';
 import type { Model, PartName } from '../model/open.ts';
 import type { AdapterBindings, AdapterPlans } from './adapters/bindings.ts';
 import type { MemoryMode, Precision, Quantization } from './options.ts';
-import type { ModelSpecs, ProgramProvider } from './programs.ts';
+import type { ModelSpecs, ProgramProvider, ProgramRequest } from './programs.ts';
 import type { ProgressTracker } from './progress.ts';
 import type { MemoryUse } from './types.ts';
 
@@ -19,6 +19,8 @@ export interface PartsOptions {
   precision: Precision;
   quantization: Quantization;
   memory: MemoryMode;
+  /** The programs come from outside and are not signed: they are watched the first time they run. */
+  foreign?: boolean;
 }
 
 /** A request's signal and progress, handed down to whatever loads or runs for it. */
@@ -46,7 +48,6 @@ export class Parts {
   readonly #slabs: SlabPool;
   /** There from the first request with adapters on. */
   #adapters: AdapterBindings | undefined;
-  #peakBytes = 0;
 
   private constructor(
     readonly gpu: KontextDevice,
@@ -54,7 +55,7 @@ export class Parts {
     readonly target: TargetProfile,
     readonly options: PartsOptions,
     private readonly provider: ProgramProvider,
-    model: Model,
+    readonly model: Model,
   ) {
     this.#slabs = new SlabPool(gpu);
     const store = (part: PartName) => new WeightStore(gpu, model.parts[part].weights);
@@ -137,9 +138,9 @@ export class Parts {
       slabs: this.#slabs,
       residency: this.#streamed(component) ? 'streamed' : 'resident',
       ...(ports && { ports }),
+      foreign: this.options.foreign === true,
       signal: work.signal,
       onProgress: ({ phase, done, total }) => {
-        this.#measure();
         if (phase === 'kernels') return work.tracker.send({ type: 'compile', component, done, total });
         const now = performance.now();
         work.tracker.finish(`load ${component}`, done - loaded, now - last);
@@ -147,7 +148,6 @@ export class Parts {
         work.tracker.send({ type: 'load', component, loadedBytes: done, totalBytes: total });
       },
     });
-    this.#measure();
     this.#bound.set(component, { key, executable });
     await this.#adapters?.fill(component, executable, work.signal);
     work.loadMs += performance.now() - started;
@@ -162,7 +162,6 @@ export class Parts {
   ): Promise<number> {
     const { milliseconds } = await executable.run({ ...options, signal: work.signal });
     work.tracker.finish(`run ${executable.program.component}`, programFlops(executable.program), milliseconds);
-    this.#measure();
     return milliseconds;
   }
 
@@ -176,7 +175,6 @@ export class Parts {
   /** A buffer of its own, counted in the memory; give it back with {@link free}. */
   async allocate(label: string, bytes: number, usage: GPUBufferUsageFlags): Promise<GPUBuffer> {
     const buffer = await this.gpu.allocate(label, bytes, usage);
-    this.#measure();
     return buffer;
   }
 
@@ -206,7 +204,7 @@ export class Parts {
       weightBytes,
       adapterBytes,
       activationBytes: bytes - weightBytes - adapterBytes,
-      peakBytes: Math.max(this.#peakBytes, bytes),
+      peakBytes: this.gpu.peakBytes,
     };
   }
 
@@ -218,17 +216,27 @@ export class Parts {
     return isStreamed(component, this.options.memory);
   }
 
-  #complete(request: ShapeRequest): Parameters<ProgramProvider['program']>[0] {
-    const part = PART_OF[request.component];
-    const quantization = part === 'transformer' || part === 't5' ? this.options.quantization : 'none';
-    return { ...request, spec: this.specs[part], target: this.target, quantization } as Parameters<
-      ProgramProvider['program']
-    >[0];
+  #complete(request: ShapeRequest): ProgramRequest {
+    const { specs, target, model, options } = this;
+    return completeRequest(request, { specs, target, model, quantization: options.quantization });
   }
+}
 
-  #measure(): void {
-    this.#peakBytes = Math.max(this.#peakBytes, this.gpu.memory.bytes);
-  }
+/** Adds the model's own numbers to a shape. */
+export function completeRequest(
+  request: ShapeRequest,
+  of: { specs: ModelSpecs; target: TargetProfile; model: Model; quantization: Quantization },
+): ProgramRequest {
+  const part = PART_OF[request.component];
+  const quantization = part === 'transformer' || part === 't5' ? of.quantization : 'none';
+  const stored = part === 'preview' ? undefined : of.model.parts[part].stored;
+  return {
+    ...request,
+    spec: of.specs[part],
+    target: of.target,
+    quantization,
+    ...(stored && { stored }),
+  } as ProgramRequest;
 }
 
 /**
@@ -245,7 +253,8 @@ export function programFlops(program: Program): number {
   return program.dispatches.reduce((sum, dispatch) => sum + dispatch.flops, 0);
 }
 
-const PART_OF: Record<Component['component'], StoreName> = {
+/** Whose weights a component reads. */
+export const PART_OF: Record<Component['component'], StoreName> = {
   clip: 'clip',
   t5: 't5',
   modulation: 'transformer',
@@ -262,7 +271,7 @@ const PART_OF: Record<Component['component'], StoreName> = {
 };
 
 /** Checkpoints store T5's one table under either name. */
-const EMBEDDING_NAMES: Record<'clip' | 't5', string[]> = {
+export const EMBEDDING_NAMES: Record<'clip' | 't5', string[]> = {
   clip: ['text_model.embeddings.token_embedding.weight'],
   t5: ['shared.weight', 'encoder.embed_tokens.weight'],
 };

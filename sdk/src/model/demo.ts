@@ -4,13 +4,20 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { refusedPermission } from '../../../runtime/src/permission.ts';
 
 /** Folder of the demo model. @throws KontextError `weights-invalid` when the package was installed without it */
 export function demoModel(): string {
   // The source lies three folders below the package, the built files at other depths.
   for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
     const model = join(folder, 'examples', 'demo-model', 'model');
-    if (existsSync(join(model, 'model_index.json'))) return model;
+    try {
+      if (existsSync(join(model, 'model_index.json'))) return model;
+    } catch (cause) {
+      // Only Deno's existsSync throws.
+      const refused = refusedPermission(cause) ?? String(cause);
+      throw new KontextError('weights-invalid', `The demo model cannot be looked for. ${refused}`, {}, { cause });
+    }
     if (folder === dirname(folder)) break;
   }
   throw new KontextError('weights-invalid', 'The demo model is not installed. Give another model with --model PATH.');

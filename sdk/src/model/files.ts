@@ -1,7 +1,9 @@
 // The files of a model by their names inside its folder: on disk, on a server, or wherever an app keeps them.
 // Everything above asks for names and byte ranges, so a new place to keep models is one function.
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { jsonProblem } from '../../../runtime/src/json.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
+import { refusedPermission } from '../../../runtime/src/permission.ts';
 import { type ByteSource, blobBytes, fileBytes, memoryBytes } from '../../../runtime/src/weights/bytes.ts';
 import { isMissing, type UrlBytesOptions, urlBytes } from '../../../runtime/src/weights/url.ts';
 import { addressBelow } from './place-names.ts';
@@ -47,7 +49,12 @@ export function folderFiles(folder: string): ModelFiles {
     async open(name) {
       const { stat } = await import('node:fs/promises');
       const path = `${folder}/${name}`;
-      const found = await stat(path).catch(() => undefined);
+      const found = await stat(path).catch((cause: unknown) => {
+        const refused = refusedPermission(cause);
+        if (refused)
+          throw new KontextError('weights-invalid', `Cannot open ${path}. ${refused}`, { file: path }, { cause });
+        return undefined;
+      });
       return found?.isFile() ? fileBytes(path) : undefined;
     },
     async list() {
@@ -93,16 +100,14 @@ export async function readJson(
   signal?: AbortSignal,
 ): Promise<Record<string, unknown>> {
   const text = await readText(bytes, signal);
+  const refuse = (problem: string) =>
+    new KontextError(code, `${bytes.name} is not valid JSON: ${problem}.`, { file: bytes.name });
+  let value: unknown;
   try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-    throw new Error('it holds no object');
-  } catch (cause) {
-    throw new KontextError(
-      code,
-      `${bytes.name} is not valid JSON: ${(cause as Error).message}`,
-      { file: bytes.name },
-      { cause },
-    );
+    value = JSON.parse(text);
+  } catch (error) {
+    throw refuse(jsonProblem(error));
   }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw refuse('it holds no object');
 }

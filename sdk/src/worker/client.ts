@@ -2,6 +2,7 @@
 // happen there, so the page's own thread stays free.
 import { abortedError, KontextError, type KontextErrorJSON } from '../../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
+import { isHubAddress } from '../hub/address.ts';
 import { decodeImage, toPortable } from '../image/browser.ts';
 import { Session } from '../kontext/session.ts';
 import { eventStream } from '../kontext/stream.ts';
@@ -216,6 +217,7 @@ function crossing(script: URL): Worker {
 }
 
 function portableSource(source: string | URL | BflFiles): PortableSource {
+  if (isHubAddress(source)) return source;
   return typeof source === 'string' || source instanceof URL ? pageUrl(source).href : source;
 }
 
@@ -225,9 +227,14 @@ function portableOptions(options: PortableOptions): PortableOptions {
   return {
     ...options,
     ...(host?.wasmUrl && { host: { ...host, wasmUrl: pageUrl(host.wasmUrl).href } }),
-    ...(programs !== undefined && { programs: pageUrl(programs).href }),
+    ...(programs !== undefined && { programs: portablePrograms(programs) }),
     ...(isUrl && { previewDecoder: pageUrl(previewDecoder).href }),
   };
+}
+
+function portablePrograms(programs: NonNullable<PortableOptions['programs']>): PortableOptions['programs'] {
+  const signed = typeof programs === 'object' && 'bundle' in programs;
+  return signed ? { ...programs, bundle: pageUrl(programs.bundle).href } : pageUrl(programs).href;
 }
 
 function notPortable(cause: unknown): KontextError {
@@ -262,3 +269,5 @@ export type { PixelDepth, PixelImage } from '../image/pixels.ts';
 export type { Session, Turn, TurnOptions } from '../kontext/session.ts';
 export type * from '../kontext/types.ts';
 export type { BflFiles } from '../model/open.ts';
+export type { PublicKey } from '../programs/signature.ts';
+export type { PortableSignedPrograms } from './protocol.ts';
