@@ -259,6 +259,14 @@ export interface AdapterOptions {
   strict?: boolean;
 }
 
+/** A tensor of an adapter's file that changes nothing. */
+export interface UnusedAdapterKey {
+  /** Its name in the file. */
+  key: string;
+  /** Why it is not used. */
+  reason: string;
+}
+
 /** An adapter as a request used it. */
 export interface UsedAdapter {
   /** As given, or its file's. */
@@ -266,7 +274,7 @@ export interface UsedAdapter {
   /** As given. */
   scale: AdapterScale;
   /** Keys of the file that changed nothing, and why; absent when all were used. */
-  unused?: { key: string; reason: string }[];
+  unused?: UnusedAdapterKey[];
 }
 
 /** GPU memory of the model, in bytes, as allocated. */
