@@ -8,7 +8,8 @@ import { SlabPool } from '../../../runtime/src/execute/slabs.ts';
 import type { KontextDevice } from '../../../runtime/src/gpu/device.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import { WeightStore } from '../../../runtime/src/weights/store.ts';
-import type { Model, PartName } from '../model/open.ts';
+import { heldFormats } from '../model/formats.ts';
+import type { Model, ModelPart, PartName } from '../model/open.ts';
 import type { AdapterBindings, AdapterPlans } from './adapters/bindings.ts';
 import type { MemoryMode, Precision, Quantization } from './options.ts';
 import type { ModelSpecs, ProgramProvider, ProgramRequest } from './programs.ts';
@@ -93,7 +94,11 @@ export class Parts {
     always: AdapterPlans,
   ): Promise<string> {
     this.#adapters ??= make(this.#stores);
-    await this.#adapters.use(plans, always, (part) => this.#unbindPart(part));
+    await this.#adapters.use(plans, always, (part) => {
+      // Changed weights are no longer held as the file holds them.
+      this.#programs.clear();
+      return this.#unbindPart(part);
+    });
     for (const [component, { executable }] of [...this.#bound]) {
       if (this.#adapters.isIdle(component, executable)) await this.unbind(component);
     }
@@ -218,8 +223,17 @@ export class Parts {
 
   #complete(request: ShapeRequest): ProgramRequest {
     const { specs, target, model, options } = this;
-    return completeRequest(request, { specs, target, model, quantization: options.quantization });
+    const complete = completeRequest(request, { specs, target, model, quantization: options.quantization });
+    const changed = this.#adapters?.changed(PART_OF[request.component]);
+    if (!complete.stored || !changed) return complete;
+    const stored = Object.fromEntries(Object.entries(complete.stored).filter(([name]) => !changed.has(name)));
+    return { ...complete, stored };
   }
+}
+
+/** A packed model has no choice; a quantised file is held as it is unless another storage is asked for. */
+function storedIn({ stored, weights }: ModelPart, asked: Quantization): ModelPart['stored'] {
+  return stored ?? (asked === 'auto' ? heldFormats(weights) : undefined);
 }
 
 /** Adds the model's own numbers to a shape. */
@@ -228,8 +242,9 @@ export function completeRequest(
   of: { specs: ModelSpecs; target: TargetProfile; model: Model; quantization: Quantization },
 ): ProgramRequest {
   const part = PART_OF[request.component];
-  const quantization = part === 'transformer' || part === 't5' ? of.quantization : 'none';
-  const stored = part === 'preview' ? undefined : of.model.parts[part].stored;
+  const asked = of.quantization;
+  const quantization = asked !== 'auto' && (part === 'transformer' || part === 't5') ? asked : 'none';
+  const stored = part === 'preview' ? undefined : storedIn(of.model.parts[part], asked);
   return {
     ...request,
     spec: of.specs[part],

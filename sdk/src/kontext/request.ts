@@ -225,8 +225,8 @@ function checkText(name: string, text: string | undefined): string | undefined {
 
 function checkInterval({ cfgInterval, trueCfgScale = 1 }: RequestOptions): readonly [number, number] {
   if (cfgInterval === undefined) return [0, 1];
-  const [from, to] = [cfgInterval[0], cfgInterval[1]];
-  if (cfgInterval.length !== 2 || !(from >= 0 && from < to && to <= 1)) {
+  const [from, to] = Array.isArray(cfgInterval) ? (cfgInterval as readonly [number, number]) : [1, 0];
+  if (cfgInterval?.length !== 2 || !(from >= 0 && from < to && to <= 1)) {
     throw invalid('cfgInterval must be two shares of the steps, rising, within 0 and 1.', { option: 'cfgInterval' });
   }
   if (trueCfgScale > 1) return [from, to];

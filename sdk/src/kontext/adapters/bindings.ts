@@ -62,6 +62,11 @@ export class AdapterBindings {
     return this.#merged.get(part as AdapterPart)?.weights;
   }
 
+  /** Names of the network's tensors that adapters are added to; undefined when there are none. */
+  changed(part: string): ReadonlySet<string> | undefined {
+    return this.#merged.get(part as AdapterPart)?.weights.names;
+  }
+
   /**
    * The room a component's program needs: that of the program bound now, when the adapters fit and fill half of it.
    *
