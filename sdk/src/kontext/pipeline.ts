@@ -24,9 +24,10 @@ import { makePreviewer, type PreviewMap } from './preview.ts';
 import type { ReferenceEncoder } from './references.ts';
 import type { CheckedRequest } from './request.ts';
 import { referencePlaces } from './stages/references.ts';
-import { type Scene, sceneOf } from './stages/scene.ts';
+
 import { requestSigmas } from './stages/schedule.ts';
 import { firstStep, noised } from './stages/strength.ts';
+import { isWhole, type Scene, wholeScene } from './stages/whole-scene.ts';
 import type { EncodedPrompt, TextEncoders } from './text.ts';
 import { decodeTiled, isTooLarge, wholeOrTiled } from './tiling.ts';
 import type { ImageSize, Timings } from './types.ts';
@@ -74,7 +75,10 @@ export async function runPipeline(
   const timer = stageTimer(work);
 
   // 1. Sizes, what of the pictures the model sees, and the schedule.
-  const scene = sceneOf(host, request, context.model.defaults);
+  const { defaults } = context.model;
+  const scene = isWhole(request)
+    ? wholeScene(request, defaults)
+    : (await import('./stages/scene.ts')).sceneOf(host, request, defaults);
   const { sizes } = scene;
   checkLatents(request, sizes.target);
   const job = jobOf(context, request, scene);

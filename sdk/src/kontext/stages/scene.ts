@@ -1,45 +1,15 @@
 // What the model sees of a request: sizes, pictures beside the target, what the denoising starts from, where it may change.
-// One small value, made before any work on the GPU, so that everything after it is the same for every kind of edit.
+// One small value, made before any work on the GPU, so that everything after it is the same for every kind of edit. Loaded by requests with
+// a mask or with several pictures in one; the plain kind is in whole-scene.ts.
 import type { Host } from '../../host/module.ts';
 import { flattened, type PixelImage } from '../../image/pixels.ts';
 import type { ModelDefaults } from '../options.ts';
-import type { CheckedRequest } from '../request.ts';
-import { type ChosenSizes, chooseSizes } from '../sizes.ts';
-import type { ImageSize, PixelBox } from '../types.ts';
+import { chooseSizes } from '../sizes.ts';
 import { coveringMask, cutOut, paddedBox, putBack, widenedBox } from './exact.ts';
 import { referenceInpainting } from './inpaint.ts';
 import { openMask } from './mask.ts';
 import { stitched } from './stitch.ts';
-
-/** A picture and the size it is encoded at. */
-export interface SceneView {
-  picture: PixelImage;
-  size: ImageSize;
-}
-
-export interface Scene {
-  sizes: ChosenSizes;
-  /** What the transformer sees beside the target. */
-  context: SceneView[];
-  /** What the denoising starts from and what is kept outside the mask; its size is the target's. */
-  base?: SceneView;
-  /** Packed `[tokens, 64]`: 1 may change, 0 is kept. */
-  mask?: Float32Array<ArrayBuffer>;
-  /** Of the input that is edited, in its pixels; with a mask only. */
-  box?: PixelBox;
-  /** Makes the result of a decoded picture. */
-  finish: (decoded: PixelImage) => PixelImage;
-}
-
-export interface SceneRequest
-  extends Pick<
-    CheckedRequest,
-    'mask' | 'strength' | 'size' | 'maxArea' | 'autoResize' | 'referencePositions' | 'stitch'
-  > {
-  /** The input as it came, with alpha, then references. */
-  pictures: readonly PixelImage[];
-  maskPicture?: PixelImage;
-}
+import { type Scene, type SceneRequest, type SceneView, same, wholeScene } from './whole-scene.ts';
 
 /** @throws KontextError `invalid-request` for a mask of another size or without anything white, and for sizes out of range */
 export function sceneOf(host: Host, request: SceneRequest, defaults: ModelDefaults): Scene {
@@ -63,7 +33,7 @@ export function sceneOf(host: Host, request: SceneRequest, defaults: ModelDefaul
 function separateScene(host: Host, request: SceneRequest, defaults: ModelDefaults): Scene {
   const { mask, maskPicture } = request;
   const pictures = request.pictures.map(flattened);
-  if (!mask || !maskPicture) return wholeScene(request, pictures, defaults);
+  if (!mask || !maskPicture) return wholeScene(request, defaults, pictures);
   const grey = openMask(maskPicture, pictures[0]!);
   if (mask.mode === 'reference') {
     // Diffusers' inpainting works at the size the input is brought to.
@@ -88,15 +58,6 @@ function separateScene(host: Host, request: SceneRequest, defaults: ModelDefault
     finish: (decoded) => putBack(host, request.pictures[0]!, box, ofBox, decoded, mask.feather),
   };
 }
-
-function wholeScene(request: SceneRequest, pictures: PixelImage[], defaults: ModelDefaults): Scene {
-  const sizes = chooseSizes(request, pictures, defaults);
-  const context = pictures.map((picture, i) => ({ picture, size: sizes.references[i]! }));
-  if (request.strength === 1) return { sizes, context, finish: same };
-  return { sizes, context, base: { picture: pictures[0]!, size: sizes.target }, finish: same };
-}
-
-const same = (decoded: PixelImage): PixelImage => decoded;
 
 const ownSize = (picture: PixelImage): SceneView => ({
   picture,

@@ -1,0 +1,57 @@
+// What the model sees of most requests: the input and its references as they are, no mask.
+// Apart from the other kinds, so that only those who ask for them load them.
+import { flattened, type PixelImage } from '../../image/pixels.ts';
+import type { ModelDefaults } from '../options.ts';
+import type { CheckedRequest } from '../request.ts';
+import { type ChosenSizes, chooseSizes } from '../sizes.ts';
+import type { ImageSize, PixelBox } from '../types.ts';
+
+/** A picture and the size it is encoded at. */
+export interface SceneView {
+  picture: PixelImage;
+  size: ImageSize;
+}
+
+export interface Scene {
+  sizes: ChosenSizes;
+  /** What the transformer sees beside the target. */
+  context: SceneView[];
+  /** What the denoising starts from and what is kept outside the mask; its size is the target's. */
+  base?: SceneView;
+  /** Packed `[tokens, 64]`: 1 may change, 0 is kept. */
+  mask?: Float32Array<ArrayBuffer>;
+  /** Of the input that is edited, in its pixels; with a mask only. */
+  box?: PixelBox;
+  /** Makes the result of a decoded picture. */
+  finish: (decoded: PixelImage) => PixelImage;
+}
+
+export interface SceneRequest
+  extends Pick<
+    CheckedRequest,
+    'mask' | 'strength' | 'size' | 'maxArea' | 'autoResize' | 'referencePositions' | 'stitch'
+  > {
+  /** The input as it came, with alpha, then references. */
+  pictures: readonly PixelImage[];
+  maskPicture?: PixelImage;
+}
+
+/** Whether a request needs nothing but {@link wholeScene}. */
+export function isWhole({ mask, referencePositions, pictures }: SceneRequest): boolean {
+  return !mask && (referencePositions !== 'stitched' || pictures.length < 2);
+}
+
+/** The scene of a request without a mask, with every picture by itself. */
+export function wholeScene(
+  request: SceneRequest,
+  defaults: ModelDefaults,
+  pictures: PixelImage[] = request.pictures.map(flattened),
+): Scene {
+  const sizes = chooseSizes(request, pictures, defaults);
+  const context = pictures.map((picture, i) => ({ picture, size: sizes.references[i]! }));
+  if (request.strength === 1) return { sizes, context, finish: same };
+  return { sizes, context, base: { picture: pictures[0]!, size: sizes.target }, finish: same };
+}
+
+/** Results that are what was decoded. */
+export const same = (decoded: PixelImage): PixelImage => decoded;
