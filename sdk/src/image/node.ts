@@ -4,15 +4,24 @@ import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Sharp, SharpOptions } from 'sharp';
-import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
+import { abortedError, asKontextError, KontextError, shown } from '../../../runtime/src/errors.ts';
 import type { AccessPolicy } from '../../../runtime/src/net/access.ts';
 import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
 import { refusedPermission } from '../../../runtime/src/permission.ts';
 import { writeWhole } from '../files/whole.ts';
-import { MAX_INPUT_SIDE } from '../kontext/options.ts';
+import { MAX_INPUT_PIXELS } from '../kontext/options.ts';
 import type { ImageInput } from '../kontext/types.ts';
-import { checkImageSize, checkPixels, flattened, isOpaque, type PixelDepth, type PixelImage, toRgb } from './pixels.ts';
+import {
+  checkImageSize,
+  checkPixelBytes,
+  checkPixels,
+  flattened,
+  isOpaque,
+  type PixelDepth,
+  type PixelImage,
+  toRgb,
+} from './pixels.ts';
 import { writePngText } from './png-text.ts';
 
 /** File formats {@link encodeImage} writes. */
@@ -45,11 +54,25 @@ export async function decodeImage(
   depth: PixelDepth = 'opaque',
   access?: AccessPolicy,
 ): Promise<PixelImage> {
-  if (typeof input === 'object' && 'data' in input) return checkPixels(input, role, depth);
+  try {
+    return await decode(input, role, signal, depth, access);
+  } catch (error) {
+    throw signal?.aborted ? abortedError(signal) : asKontextError(error, 'image-invalid', `The ${role} cannot be read`);
+  }
+}
+
+async function decode(
+  input: ImageInput,
+  role: string,
+  signal: AbortSignal | undefined,
+  depth: PixelDepth,
+  access: AccessPolicy | undefined,
+): Promise<PixelImage> {
+  if (typeof input === 'object' && input !== null && 'data' in input) return checkPixels(input, role, depth);
   const bytes = await readBytes(input, role, signal, access);
   const sharp = await loadSharp();
   try {
-    const options: SharpOptions = { autoOrient: true, failOn: 'error', limitInputPixels: MAX_INPUT_SIDE ** 2 };
+    const options: SharpOptions = { autoOrient: true, failOn: 'error', limitInputPixels: MAX_INPUT_PIXELS };
     const { format, width, height, depth: bits } = await sharp(bytes, options).metadata();
     if (format === undefined || !RASTER_FORMATS.includes(format)) {
       throw new Error(`${format ?? 'this format'} is not supported; use PNG, JPEG or WebP`);
@@ -97,10 +120,21 @@ export async function encodeImage(
   format: ImageFormat,
   options: EncodeOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
+  const encode = typeof format === 'string' && Object.hasOwn(encoders, format) ? encoders[format] : undefined;
+  if (!encode) {
+    throw new KontextError('invalid-request', `There is no format ${shown(format)}; there are png, jpeg and webp.`);
+  }
+  const { quality = 92, metadata } = options ?? {};
+  if (!(Number.isInteger(quality) && quality >= 1 && quality <= 100)) {
+    throw new KontextError('invalid-request', `quality is ${shown(quality)}; it must be a whole number from 1 to 100.`);
+  }
+  if (metadata !== undefined && typeof metadata !== 'string') {
+    throw new KontextError('invalid-request', 'metadata must be a text.');
+  }
+  checkPixelBytes(image, 'picture');
   const sharp = await loadSharp();
-  const raw = rawOf(sharp, image, format);
-  const file = new Uint8Array(await encoders[format](raw, options.quality ?? 92).toBuffer());
-  return format === 'png' && options.metadata !== undefined ? writePngText(file, options.metadata) : file;
+  const file = new Uint8Array(await encode(rawOf(sharp, image, format), quality).toBuffer());
+  return format === 'png' && metadata !== undefined ? writePngText(file, metadata) : file;
 }
 
 type SharpFactory = Awaited<ReturnType<typeof loadSharp>>;
@@ -133,9 +167,9 @@ export async function assertCanEncode(): Promise<void> {
 
 /** The format a file name asks for. */
 export function formatOf(path: string): ImageFormat {
-  const format = FORMATS[extname(path).toLowerCase()];
+  const format = typeof path === 'string' ? FORMATS[extname(path).toLowerCase()] : undefined;
   if (format) return format;
-  throw new KontextError('invalid-request', `${path} must end in ${Object.keys(FORMATS).join(', ')}.`, { path });
+  throw new KontextError('invalid-request', `${shown(path)} must end in ${Object.keys(FORMATS).join(', ')}.`);
 }
 
 const FORMATS: Record<string, ImageFormat> = { '.png': 'png', '.jpg': 'jpeg', '.jpeg': 'jpeg', '.webp': 'webp' };

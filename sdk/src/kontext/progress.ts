@@ -1,6 +1,7 @@
 // How far a request is and how long it will still take.
 // Each kind of work (a component's runs, a component's loading) has its own measured rate: operations of a convolution say
 // little about those of a matmul, and neither about bytes.
+import { tell } from './tell.ts';
 import type { ProgressEvent } from './types.ts';
 
 /** An event without the fields the tracker fills in. */
@@ -46,7 +47,7 @@ export class ProgressTracker {
     const ended = event.type === 'done';
     const remainingMs = ended ? 0 : this.#remainingMs();
     this.#progress = ended ? 1 : Math.max(this.#progress, this.#share(remainingMs));
-    this.listener({
+    tell('onProgress', this.listener, {
       ...event,
       progress: this.#progress,
       ...(remainingMs === undefined ? {} : { remainingMs }),

@@ -2,6 +2,7 @@
 // Every turn keeps its seed and options, so a history can be run again to the same pictures.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { PixelImage } from '../image/pixels.ts';
+import { checkSignal } from './signal.ts';
 import type { EditRequest, EditResult, ImageInput, ResolvedOptions } from './types.ts';
 
 /** Options of a turn: those of `edit()` without the picture. */
@@ -103,6 +104,9 @@ export class Session {
    */
   edit(prompt: string, options: TurnOptions = {}): Promise<EditResult> {
     return this.#inOrder(async () => {
+      if (typeof options !== 'object' || options === null) {
+        throw new KontextError('invalid-request', 'The options of a turn must be an object.');
+      }
       if ('output' in options || (options.images ?? 1) !== 1) {
         throw new KontextError('invalid-request', 'A turn makes one picture: leave out output and images.');
       }
@@ -143,7 +147,9 @@ export class Session {
    *
    * @returns a new session; on the same adapter its pictures equal this one's byte for byte
    */
-  async replay({ signal }: { signal?: AbortSignal } = {}): Promise<Session> {
+  async replay(options: { signal?: AbortSignal } = {}): Promise<Session> {
+    const { signal } = options ?? {};
+    checkSignal(signal);
     const again = new Session(this.#engine, this.#first, this.#decode);
     for (const turn of this.history) await again.edit(turn.prompt, { ...turn.options, ...(signal && { signal }) });
     return again;
