@@ -6,14 +6,17 @@ import { checkSignal } from './signal.ts';
 import type { EditRequest, EditResult, ImageInput, ResolvedOptions } from './types.ts';
 
 /** Options of a turn: those of `edit()` without the picture. */
-export type TurnOptions = Omit<EditRequest, 'image' | 'prompt'>;
+export interface TurnOptions extends Omit<EditRequest, 'image' | 'prompt'> {
+  /** Shows the session's first picture as a further reference, so that many turns drift less from it. Default false. */
+  anchor?: boolean;
+}
 
 /** One edit that was made; plain JSON apart from the picture and further references. */
 export interface Turn {
   /** What was asked for. */
   prompt: string;
-  /** As given, with the seed that was used; `signal` and `onProgress` left out. */
-  options: Omit<TurnOptions, 'signal' | 'onProgress' | 'preview'>;
+  /** As given, with the seed that was used; what only mattered while it was made is left out, and variants, of which the seed is the chosen one's. */
+  options: Omit<TurnOptions, 'signal' | 'onProgress' | 'preview' | 'choose' | 'variants' | 'variantSteps'>;
   /** The same with every default filled in. */
   resolved: ResolvedOptions;
   /** The result. */
@@ -111,8 +114,18 @@ export class Session {
         throw new KontextError('invalid-request', 'A turn makes one picture: leave out output and images.');
       }
       const before = this.history;
-      const result = await this.#engine.edit({ ...options, image: this.current, prompt });
-      const { signal: _, onProgress: __, preview: ___, ...kept } = options;
+      const { anchor, ...plain } = options;
+      const anchored = anchor && before.length > 0 && { references: [this.#first, ...(options.references ?? [])] };
+      const result = await this.#engine.edit({ ...plain, ...anchored, image: this.current, prompt });
+      const {
+        signal: _,
+        onProgress: __,
+        preview: ___,
+        choose: _choose,
+        variants: _n,
+        variantSteps: _k,
+        ...kept
+      } = options;
       const turn: Turn = {
         prompt,
         options: { ...kept, seed: result.seed },
@@ -140,6 +153,27 @@ export class Session {
   /** A session of its own from here on, with this one's history. */
   fork(): Session {
     return new Session(this.#engine, this.#first, this.#decode, [...this.#turns], this.#position);
+  }
+
+  /**
+   * Everything of the session as one JSON text, undone turns included: the pictures bit for bit, prompts, options and seeds.
+   *
+   * @throws KontextError `image-invalid`, `download-failed` when a picture that was given cannot be read any more
+   */
+  async export(): Promise<string> {
+    const { writeSession } = await import('./session-file.ts');
+    return writeSession({ first: this.#first, turns: this.#turns, position: this.#position }, this.#decode);
+  }
+
+  /**
+   * A session with what {@link Session.export} gave, on this one's engine.
+   *
+   * @throws KontextError `invalid-request` when `text` is none
+   */
+  async import(text: string): Promise<Session> {
+    const { readSession } = await import('./session-file.ts');
+    const { first, turns, position } = await readSession(text);
+    return new Session(this.#engine, first, this.#decode, [...turns], position);
   }
 
   /**

@@ -21,7 +21,6 @@ import {
   urlFiles,
 } from './files.ts';
 import { lockedFiles } from './locked.ts';
-import { openPacked } from './packed.ts';
 
 /** The four networks. */
 export type PartName = 'clip' | 't5' | 'transformer' | 'vae';
@@ -101,7 +100,7 @@ export async function openModel(source: ModelSource, signal?: AbortSignal): Prom
   const files = await lockedFiles(place, signal);
   const index = await files.open('model_index.json', signal);
   await index?.close();
-  const packed = index ? undefined : await openPacked(files, signal);
+  const packed = index ? undefined : await (await import('./packed.ts')).openPacked(files, signal);
   if (packed) return packed;
   return openFolder(files, index === undefined, signal);
 }

@@ -1,19 +1,27 @@
 // What the model sees of a request: sizes, pictures beside the target, what the denoising starts from, where it may change.
-// One small value, made before any work on the GPU, so that everything after it is the same for every kind of edit. Loaded by requests with
-// a mask or with several pictures in one; the plain kind is in whole-scene.ts.
+// One small value, made before any work on the GPU, so that everything after it is the same for every kind of edit.
 import type { Host } from '../../host/module.ts';
 import { flattened, type PixelImage } from '../../image/pixels.ts';
 import type { ModelDefaults } from '../options.ts';
 import { chooseSizes } from '../sizes.ts';
 import { coveringMask, cutOut, paddedBox, putBack, widenedBox } from './exact.ts';
+import { expanded } from './expand.ts';
 import { referenceInpainting } from './inpaint.ts';
-import { openMask } from './mask.ts';
+import { openMask, resizeGrey } from './mask.ts';
 import { stitched } from './stitch.ts';
 import { type Scene, type SceneRequest, type SceneView, same, wholeScene } from './whole-scene.ts';
 
+export type { Scene, SceneView } from './whole-scene.ts';
+
 /** @throws KontextError `invalid-request` for a mask of another size or without anything white, and for sizes out of range */
 export function sceneOf(host: Host, request: SceneRequest, defaults: ModelDefaults): Scene {
-  const scene = separateScene(host, request, defaults);
+  const separate = separateScene(host, request, defaults);
+  const { controlPicture } = request;
+  const scene = {
+    ...separate,
+    ...(!request.context && { context: [] }),
+    ...(controlPicture && { control: { picture: controlPicture, size: separate.sizes.target } }),
+  };
   if (request.referencePositions !== 'stitched' || scene.context.length < 2) return scene;
   const strip = stitched(
     host,
@@ -31,16 +39,22 @@ export function sceneOf(host: Host, request: SceneRequest, defaults: ModelDefaul
 
 /** With every reference by itself. */
 function separateScene(host: Host, request: SceneRequest, defaults: ModelDefaults): Scene {
-  const { mask, maskPicture } = request;
-  const pictures = request.pictures.map(flattened);
-  if (!mask || !maskPicture) return wholeScene(request, defaults, pictures);
+  const { mask } = request;
+  const sources = [...request.pictures];
+  let { maskPicture } = request;
+  if (request.expand) {
+    const grown = expanded(sources[0]!, maskPicture, request.expand);
+    [sources[0], maskPicture] = [grown.canvas, grown.mask];
+  }
+  const pictures = sources.map(flattened);
+  if (!mask || !maskPicture) return wholeScene(request, pictures, defaults);
   const grey = openMask(maskPicture, pictures[0]!);
   if (mask.mode === 'reference') {
     // Diffusers' inpainting works at the size the input is brought to.
     const size = request.size === 'auto' && !request.autoResize ? 'input' : request.size;
     const sizes = chooseSizes({ ...request, size }, pictures, defaults);
-    const { base, context, mask: latents, box } = referenceInpainting(host, pictures, grey, sizes, mask.paddingCrop);
-    return { sizes, context: context.map(ownSize), base: ownSize(base), mask: latents, box, finish: same };
+    const { base, context, ...of } = referenceInpainting(host, pictures, grey, sizes, mask.paddingCrop);
+    return { sizes, context: context.map(ownSize), base: ownSize(base), ...of, finish: same };
   }
   const padded = paddedBox(grey, mask.paddingCrop);
   const { target } = chooseSizes(request, [padded], defaults);
@@ -54,8 +68,9 @@ function separateScene(host: Host, request: SceneRequest, defaults: ModelDefault
     context: [base, ...references.map((picture, i) => ({ picture, size: sizes.references[i + 1]! }))],
     base,
     mask: coveringMask(ofBox, target),
+    grey: resizeGrey(host, ofBox, target),
     box,
-    finish: (decoded) => putBack(host, request.pictures[0]!, box, ofBox, decoded, mask.feather),
+    finish: (decoded) => putBack(host, sources[0]!, box, ofBox, decoded, mask.feather),
   };
 }
 

@@ -1,10 +1,11 @@
 // What the model sees of most requests: the input and its references as they are, no mask.
-// Apart from the other kinds, so that only those who ask for them load them.
+// Apart from the other kinds (scene.ts), so that only those who ask for them load them.
 import { flattened, type PixelImage } from '../../image/pixels.ts';
 import type { ModelDefaults } from '../options.ts';
 import type { CheckedRequest } from '../request.ts';
 import { type ChosenSizes, chooseSizes } from '../sizes.ts';
 import type { ImageSize, PixelBox } from '../types.ts';
+import type { GreyImage } from './mask.ts';
 
 /** A picture and the size it is encoded at. */
 export interface SceneView {
@@ -20,6 +21,10 @@ export interface Scene {
   base?: SceneView;
   /** Packed `[tokens, 64]`: 1 may change, 0 is kept. */
   mask?: Float32Array<ArrayBuffer>;
+  /** Of the target's size: white from half up is filled. */
+  grey?: GreyImage;
+  /** What FLUX.1 Canny or Depth follows. */
+  control?: SceneView;
   /** Of the input that is edited, in its pixels; with a mask only. */
   box?: PixelBox;
   /** Makes the result of a decoded picture. */
@@ -29,24 +34,24 @@ export interface Scene {
 export interface SceneRequest
   extends Pick<
     CheckedRequest,
-    'mask' | 'strength' | 'size' | 'maxArea' | 'autoResize' | 'referencePositions' | 'stitch'
+    'mask' | 'strength' | 'size' | 'maxArea' | 'autoResize' | 'referencePositions' | 'stitch' | 'context' | 'expand'
   > {
   /** The input as it came, with alpha, then references. */
   pictures: readonly PixelImage[];
   maskPicture?: PixelImage;
+  controlPicture?: PixelImage;
 }
 
-/** Whether a request needs nothing but {@link wholeScene}. */
-export function isWhole({ mask, referencePositions, pictures }: SceneRequest): boolean {
-  return !mask && (referencePositions !== 'stitched' || pictures.length < 2);
+/** The scene, where {@link wholeScene} is all of it; undefined for the other kinds. */
+export function plainScene(request: SceneRequest, defaults: ModelDefaults): Scene | undefined {
+  const { mask, maskPicture, expand, controlPicture, referencePositions, context, pictures } = request;
+  const stitches = referencePositions === 'stitched' && pictures.length > 1;
+  if (mask || maskPicture || expand || controlPicture || stitches || !context) return undefined;
+  return wholeScene(request, pictures.map(flattened), defaults);
 }
 
 /** The scene of a request without a mask, with every picture by itself. */
-export function wholeScene(
-  request: SceneRequest,
-  defaults: ModelDefaults,
-  pictures: PixelImage[] = request.pictures.map(flattened),
-): Scene {
+export function wholeScene(request: SceneRequest, pictures: PixelImage[], defaults: ModelDefaults): Scene {
   const sizes = chooseSizes(request, pictures, defaults);
   const context = pictures.map((picture, i) => ({ picture, size: sizes.references[i]! }));
   if (request.strength === 1) return { sizes, context, finish: same };
