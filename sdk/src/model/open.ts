@@ -100,8 +100,9 @@ export async function openModel(source: ModelSource, signal?: AbortSignal): Prom
   const files = await lockedFiles(place, signal);
   const index = await files.open('model_index.json', signal);
   await index?.close();
-  const packed = index ? undefined : await (await import('./packed.ts')).openPacked(files, signal);
-  if (packed) return packed;
+  // Loaded for packed models only: their reader knows every element type there is.
+  const manifest = index ? undefined : await files.open('kontext-model.json', signal);
+  if (manifest) return (await import('./packed.ts')).openPacked(files, manifest, signal);
   return openFolder(files, index === undefined, signal);
 }
 
