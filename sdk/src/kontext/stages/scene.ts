@@ -1,4 +1,4 @@
-// What the model sees of a request: sizes, pictures beside the target, what the denoising starts from, where it may change.
+// What the model sees of a request with a mask, an expanded canvas or stitched references.
 // One small value, made before any work on the GPU, so that everything after it is the same for every kind of edit.
 import type { Host } from '../../host/module.ts';
 import { flattened, type PixelImage } from '../../image/pixels.ts';
@@ -8,10 +8,8 @@ import { coveringMask, cutOut, paddedBox, putBack, widenedBox } from './exact.ts
 import { expanded } from './expand.ts';
 import { referenceInpainting } from './inpaint.ts';
 import { openMask, resizeGrey } from './mask.ts';
+import { type Scene, type SceneRequest, type SceneView, same, wholeScene } from './plain-scene.ts';
 import { stitched } from './stitch.ts';
-import { type Scene, type SceneRequest, type SceneView, same, wholeScene } from './whole-scene.ts';
-
-export type { Scene, SceneView } from './whole-scene.ts';
 
 /** @throws KontextError `invalid-request` for a mask of another size or without anything white, and for sizes out of range */
 export function sceneOf(host: Host, request: SceneRequest, defaults: ModelDefaults): Scene {

@@ -9,7 +9,7 @@ import type { PipelineContext } from '../pipeline.ts';
 import { fitted } from '../references.ts';
 import type { Start } from '../starts.ts';
 import type { ChooseVariants } from '../types.ts';
-import type { Scene } from './scene.ts';
+import type { Scene } from './plain-scene.ts';
 
 /** What was asked for. */
 export interface Variants {

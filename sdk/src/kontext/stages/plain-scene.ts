@@ -1,5 +1,5 @@
-// What the model sees of most requests: the input and its references as they are, no mask.
-// Apart from the other kinds (scene.ts), so that only those who ask for them load them.
+// What the model sees of a request without a mask: sizes, pictures beside the target, what the denoising starts from.
+// Apart from masks, expanding and stitching, which a page loads when a request asks for them.
 import { flattened, type PixelImage } from '../../image/pixels.ts';
 import type { ModelDefaults } from '../options.ts';
 import type { CheckedRequest } from '../request.ts';
@@ -42,15 +42,21 @@ export interface SceneRequest
   controlPicture?: PixelImage;
 }
 
-/** The scene, where {@link wholeScene} is all of it; undefined for the other kinds. */
-export function plainScene(request: SceneRequest, defaults: ModelDefaults): Scene | undefined {
-  const { mask, maskPicture, expand, controlPicture, referencePositions, context, pictures } = request;
-  const stitches = referencePositions === 'stitched' && pictures.length > 1;
-  if (mask || maskPicture || expand || controlPicture || stitches || !context) return undefined;
-  return wholeScene(request, pictures.map(flattened), defaults);
+/** Whether a request needs more than {@link plainScene}. */
+export const isPlain = ({ mask, referencePositions, pictures }: SceneRequest): boolean =>
+  mask === undefined && (referencePositions !== 'stitched' || pictures.length < 2);
+
+/** The scene of a request without a mask, every reference by itself. */
+export function plainScene(request: SceneRequest, defaults: ModelDefaults): Scene {
+  const { controlPicture } = request;
+  const scene = wholeScene(request, request.pictures.map(flattened), defaults);
+  return {
+    ...scene,
+    ...(!request.context && { context: [] }),
+    ...(controlPicture && { control: { picture: controlPicture, size: scene.sizes.target } }),
+  };
 }
 
-/** The scene of a request without a mask, with every picture by itself. */
 export function wholeScene(request: SceneRequest, pictures: PixelImage[], defaults: ModelDefaults): Scene {
   const sizes = chooseSizes(request, pictures, defaults);
   const context = pictures.map((picture, i) => ({ picture, size: sizes.references[i]! }));
@@ -58,5 +64,5 @@ export function wholeScene(request: SceneRequest, pictures: PixelImage[], defaul
   return { sizes, context, base: { picture: pictures[0]!, size: sizes.target }, finish: same };
 }
 
-/** Results that are what was decoded. */
+/** Of a result that is the decoded picture. */
 export const same = (decoded: PixelImage): PixelImage => decoded;
