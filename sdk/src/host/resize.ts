@@ -69,28 +69,56 @@ export function resize<Data extends Uint8Array | Uint8ClampedArray>(
   filter: ResizeFilter = 'lanczos',
 ): ByteImage<Resized<Data>> {
   checkImage(image);
-  checkTarget(width, height, image.channels);
+  const sourceRow = image.width * image.channels;
+  const rows: RowSource = (to, first, count) =>
+    to.set(image.data.subarray(first * sourceRow, (first + count) * sourceRow));
+  const steps = resizeSteps(host, { ...image, rows }, width, height, filter);
+  // By kind and not by constructor: a subclass such as Node's Buffer need not take a length.
+  const kind = image.data instanceof Uint8ClampedArray ? Uint8ClampedArray : Uint8Array;
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return { data: new kind(value.buffer) as Resized<Data>, width, height, channels: image.channels };
+  }
+}
+
+/** Writes the rows `first` to `first + count` of a picture, packed, into `to`. */
+export type RowSource = (to: Uint8Array, first: number, count: number) => void;
+
+/**
+ * {@link resize} of rows that are asked for as they are needed, in steps of about a band. Between two steps no other task may use
+ * `host`: it needs one of its own where they do.
+ *
+ * @returns steps to walk through; the last gives the result's bytes
+ * @throws KontextError as {@link resize}
+ */
+export function* resizeSteps(
+  host: Host,
+  source: { width: number; height: number; channels: 1 | 3 | 4; rows: RowSource },
+  width: number,
+  height: number,
+  filter: ResizeFilter = 'lanczos',
+): Generator<undefined, Uint8Array<ArrayBuffer>> {
+  checkTarget(width, height, source.channels);
   const filterNumber = FILTER_NUMBERS[filter];
   if (filterNumber === undefined) {
     throw invalid(`The filter is 'lanczos', 'bilinear' or 'box', not ${filter}.`, { filter });
   }
   const { exports } = host;
   const job = host.check(
-    exports.resizeBegin(image.width, image.height, image.channels, width, height, filterNumber),
+    exports.resizeBegin(source.width, source.height, source.channels, width, height, filterNumber),
     errors,
   );
-  const sourceRow = image.width * image.channels;
-  const resultRow = width * image.channels;
-  // By kind and not by constructor: a subclass such as Node's Buffer need not take a length.
-  const kind = image.data instanceof Uint8ClampedArray ? Uint8ClampedArray : Uint8Array;
-  const data = new kind(resultRow * height) as Resized<Data>;
+  const sourceRow = source.width * source.channels;
+  const resultRow = width * source.channels;
+  const data = new Uint8Array(resultRow * height);
   const bandRows = exports.resizeBandRows(job);
   const outRows = exports.resizeOutRows(job);
   let taken = 0;
   let made = 0;
   while (made < height) {
-    let rows = Math.min(bandRows, image.height - taken);
-    host.bytes.set(image.data.subarray(taken * sourceRow, (taken + rows) * sourceRow), exports.resizeBand(job) >>> 0);
+    let rows = Math.min(bandRows, source.height - taken);
+    const band = exports.resizeBand(job) >>> 0;
+    source.rows(host.bytes.subarray(band, band + rows * sourceRow), taken, rows);
     taken += rows;
     let finished: number;
     do {
@@ -99,9 +127,10 @@ export function resize<Data extends Uint8Array | Uint8ClampedArray>(
       data.set(host.bytes.subarray(out, out + finished * resultRow), made * resultRow);
       made += finished;
       rows = 0;
+      yield;
     } while (finished === outRows);
   }
-  return { data, width, height, channels: image.channels };
+  return data;
 }
 
 function checkImage({ data, width, height, channels }: ByteImage): void {

@@ -1,8 +1,8 @@
 // References: pictures resized and encoded to the latent tokens that the transformer attends to.
 // Kept by picture and size, so that undoing a turn and editing again does not encode twice; the numbers are the same.
 import type { Host } from '../host/module.ts';
-import { resize } from '../host/resize.ts';
-import { fromRgb, type PixelImage, toRgb } from '../image/pixels.ts';
+import { fitTo } from '../image/fit-to.ts';
+import type { PixelImage } from '../image/pixels.ts';
 import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, Work } from './parts.ts';
 import { encodeTiled, wholeOrTiled } from './tiling.ts';
@@ -22,17 +22,11 @@ export class ReferenceEncoder {
   async encode(parts: Parts, image: PixelImage, size: ImageSize, work: Work): Promise<Float32Array<ArrayBuffer>> {
     const known = this.#cache.get(image)?.get(keyOf(size));
     if (known) return known;
-    const latents = await encode(parts, this.#fit(image, size), work);
+    const latents = await encode(parts, await fitTo(this.host, image, size, work.signal), work);
     const sizes = this.#cache.get(image) ?? new Map<string, Float32Array<ArrayBuffer>>();
     sizes.set(keyOf(size), latents);
     this.#cache.set(image, sizes);
     return latents;
-  }
-
-  #fit(image: PixelImage, { width, height }: ImageSize): PixelImage {
-    if (image.width === width && image.height === height) return image;
-    const rgb = { data: toRgb(image), width: image.width, height: image.height, channels: 3 as const };
-    return fromRgb(resize(this.host, rgb, width, height, 'lanczos').data, width, height);
   }
 }
 
