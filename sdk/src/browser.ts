@@ -53,12 +53,13 @@ export {
   toImageBitmap,
   toImageData,
 } from './image/browser.ts';
-export type { PixelImage } from './image/pixels.ts';
+export type { PixelDepth, PixelImage } from './image/pixels.ts';
 export type { Engine, LoadOptions as EngineOptions } from './kontext/kontext.ts';
 export {
   type ChoiceOption,
   type Conditioning,
   LOAD_OPTIONS,
+  type MaskMode,
   type MemoryMode,
   type ModelDefaults,
   type NumberOption,

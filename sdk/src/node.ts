@@ -30,13 +30,14 @@ export type { ByteSource } from '../../runtime/src/weights/bytes.ts';
 export type { UrlBytesOptions } from '../../runtime/src/weights/url.ts';
 export type { HostOptions } from './host/module.ts';
 export { decodeImage, type EncodeOptions, encodeImage, type ImageFormat, saveImage } from './image/node.ts';
-export type { PixelImage } from './image/pixels.ts';
+export type { PixelDepth, PixelImage } from './image/pixels.ts';
 export { readPngText } from './image/png-text.ts';
 export type { Engine, LoadOptions } from './kontext/kontext.ts';
 export {
   type ChoiceOption,
   type Conditioning,
   LOAD_OPTIONS,
+  type MaskMode,
   type MemoryMode,
   type ModelDefaults,
   type NumberOption,

@@ -48,7 +48,10 @@ async function bench(m: number, n: number, k: number): Promise<void> {
   const next = gaussian(m + n + k);
   const a = Float64Array.from({ length: m * k }, () => roundTo('f16', next()));
   const weights = new Map(
-    (['f32', 'f16', 'q8', 'q4'] as const).map((format) => [format, randomWeight(format, n, k, gaussian(n * k))]),
+    (['f32', 'f16', 'q8', 'q4'] as WeightFormat[]).map((format) => [
+      format,
+      randomWeight(format, n, k, gaussian(n * k)),
+    ]),
   );
   const contenders = variants().flatMap(([name, target, type, format]): Contender[] => {
     const spec = matmulSpec({ m, n, k, type, format });

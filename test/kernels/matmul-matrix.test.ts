@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { chooseMatmulSchedule, type MatmulSchedule, matmul } from '../../kernels-codegen/src/kernels/matmul/index.ts';
 import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { reportAdapter } from '../../runtime/src/gpu/report.ts';
+import { isQuantised } from '../../runtime/src/program/formats.ts';
 import { openTestDevice, type TestDevice } from '../support/gpu.ts';
 import {
   bias,
@@ -46,7 +47,7 @@ describe('matmul on subgroup matrices', () => {
     async (_, shape, storeTiles) => {
       if (!target) return;
       const spec = matmulSpec(shape);
-      const quantised = spec.weight.format === 'q8' || spec.weight.format === 'q4';
+      const quantised = isQuantised(spec.weight.format);
       const halves = (spec.out.type === 'f16' ? 1 : 0) + (quantised ? 1 : 0);
       await checkMatmul(gpu, spec, target, matmulTolerance(spec, halves), small(storeTiles));
     },

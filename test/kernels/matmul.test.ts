@@ -3,6 +3,7 @@
 import { beforeAll, describe, it } from 'vitest';
 import type { MatmulSchedule } from '../../kernels-codegen/src/kernels/matmul/index.ts';
 import { BASELINE_LIMITS, type TargetProfile, type Tier } from '../../kernels-codegen/src/targets/types.ts';
+import { isQuantised } from '../../runtime/src/program/formats.ts';
 import { openTestDevice, type TestDevice } from '../support/gpu.ts';
 import {
   bias,
@@ -37,7 +38,7 @@ describe('matmul', () => {
     it.each(shapes.map((shape) => [describeShape(shape), shape] as const))(`${name}: %s`, (_, shape) => {
       const spec = matmulSpec(shape);
       // Values rounded to f16 on the way: an f16 output, and quantised weights in an f16 tile.
-      const quantised = spec.weight.format === 'q8' || spec.weight.format === 'q4';
+      const quantised = isQuantised(spec.weight.format);
       const halfTile = schedule?.variant === 'tiled' && target.tier !== 'f32' && shape.type === 'f16';
       const halves = (spec.out.type === 'f16' ? 1 : 0) + (quantised && halfTile ? 1 : 0);
       return checkMatmul(gpu, spec, target, matmulTolerance(spec, halves), schedule);

@@ -47,6 +47,37 @@ const exact = () => ['--model', model, '--no-auto-resize', '--width', '96', '--h
 const small = () => [...exact(), '--steps', '1', '--max-sequence-length', '24', '--quiet'];
 
 describe('kontext edit', { timeout: TIMEOUT }, () => {
+  it('with --mask keeps everything outside it, 16 bits and transparency too', async () => {
+    const [width, height] = [150, 101];
+    const deep = Uint16Array.from({ length: 4 * width * height }, (_, i) => (i * 40503) % 65536);
+    const grey = new Uint8Array(width * height);
+    for (let y = 30; y < 60; y++) grey.fill(255, y * width + 40, y * width + 90);
+    await sharp(deep, { raw: { width, height, channels: 4 } })
+      .toColourspace('rgb16')
+      .png()
+      .toFile(at('deep.png'));
+    await sharp(grey, { raw: { width, height, channels: 1 } })
+      .png()
+      .toFile(at('mask.png'));
+    const args = ['--mask', at('mask.png'), '-o', at('masked.png')];
+    const { code, err } = await kontext('edit', at('deep.png'), 'a red ball', ...small(), ...args);
+    expect(err).toBe('');
+    expect(code).toBe(0);
+    const samples = async (name: string) =>
+      new Uint16Array(
+        new Uint8Array(await sharp(at(name)).toColourspace('rgb16').raw({ depth: 'ushort' }).toBuffer()).buffer,
+      );
+    const [before, after] = [await samples('deep.png'), await samples('masked.png')];
+    expect(after.length).toBe(before.length);
+    const changed: number[] = [];
+    for (const [i, v] of after.entries()) if (v !== before[i]) changed.push(i >> 2);
+    expect(changed.length).toBeGreaterThan(1000);
+    expect(changed.every((pixel) => grey[pixel]! > 0)).toBe(true);
+    const empty = await kontext('edit', at('deep.png'), 'x', ...small(), '--mask', input, '-o', at('none.png'));
+    expect(empty).toMatchObject({ code: 2 });
+    expect(empty.err).toMatch(/Give a mask of the picture's size/);
+  });
+
   it('makes the reference’s picture and latents, and reports as JSON', async () => {
     const args = ['--steps', '5', '--guidance', '2.5', '--seed', '42', '--json', '--metadata'];
     const files = ['-o', at('edit.png'), '--save-latents', at('edit.safetensors')];

@@ -6,6 +6,7 @@ import { type MatmulSchedule, type MatmulSpec, matmul } from '../../kernels-code
 import type { TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import type { WeightFormat } from '../../runtime/src/program/types.ts';
 import { runKernel, type TestDevice } from './gpu.ts';
+import { randomStored } from './stored.ts';
 import { decode, encode, expectView, filled, gaussian, roundTo, valueAt } from './views.ts';
 
 /** A random weight: its bytes as `WeightFormat` lays them out, and the exact values they stand for. */
@@ -20,29 +21,7 @@ export function randomWeight(
     const values = raw.map((v) => roundTo(format, v));
     return { bytes: bytesOfView(encode(format, values)), values };
   }
-  const levels = format === 'q8' ? 127 : 8;
-  const perByte = format === 'q8' ? 1 : 2;
-  const codes = new Uint8Array(raw.length / perByte);
-  const scales = new Float64Array(raw.length / 32);
-  const values = new Float64Array(raw.length);
-  for (let block = 0; block < scales.length; block++) {
-    const at = block * 32;
-    scales[block] = roundTo('f16', Math.max(...raw.subarray(at, at + 32).map(Math.abs)) / levels);
-    for (let i = at; i < at + 32; i++) {
-      // The first element of a block takes the lowest code, which symmetric rounding alone never produces.
-      const lowest = format === 'q8' ? -128 : -8;
-      const highest = format === 'q8' ? 127 : 7;
-      const code = i === at ? lowest : Math.max(lowest, Math.min(highest, Math.round(raw[i]! / scales[block]!)));
-      values[i] = code * scales[block]!;
-      if (format === 'q8') codes[i] = code;
-      else codes[i >> 1]! |= (code + 8) << (4 * (i & 1));
-    }
-  }
-  const scaleBytes = bytesOfView(encode('f16', scales));
-  const bytes = new Uint8Array(Math.ceil((codes.length + scaleBytes.length) / 4) * 4);
-  bytes.set(codes);
-  bytes.set(scaleBytes, codes.length);
-  return { bytes, values };
+  return randomStored(format, rows, cols, next);
 }
 
 /**

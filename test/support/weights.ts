@@ -1,7 +1,7 @@
 // Weight sources made in memory, for tests of the store and of safetensors.
 
 import { memoryBytes } from '../../runtime/src/weights/bytes.ts';
-import { openSafetensors } from '../../runtime/src/weights/safetensors.ts';
+import { openSafetensors } from '../../runtime/src/weights/files/safetensors.ts';
 import type { WeightSource } from '../../runtime/src/weights/source.ts';
 
 export interface MemoryTensor {

@@ -1,7 +1,14 @@
 // WGSL that reads a weight matrix `[rows, cols]` in any stored format, a few consecutive elements of a row at a time.
 // One place knows the byte layouts of `WeightFormat`, so that every family dequantises alike.
 
-import type { WeightFormat } from '../../../runtime/src/program/types.ts';
+import {
+  columnsUnit,
+  STORED_FORMATS,
+  type StoredFormat,
+  storedLayout,
+  type WeightFormat,
+} from '../../../runtime/src/program/formats.ts';
+import { fp8Wgsl, levelsWgsl } from '../../../runtime/src/weights/types/floats.ts';
 
 export interface WeightLoaderOptions {
   format: WeightFormat;
@@ -31,19 +38,17 @@ export interface WeightLoader {
   bytes: number;
 }
 
-/** Bytes of a stored weight matrix, as `WeightFormat` defines them, padded to four. */
-export function weightBytes(format: WeightFormat, rows: number, cols: number): number {
-  const elements = rows * cols;
-  const raw = {
-    f32: elements * 4,
-    f16: elements * 2,
-    q8: elements + elements / 16,
-    q4: elements / 2 + elements / 16,
-  }[format];
-  return Math.ceil(raw / 4) * 4;
+/** Bytes of a stored weight matrix, padded to four. */
+export const weightBytes = (format: WeightFormat, rows: number, cols: number): number =>
+  storedLayout(format, rows, cols).bytes;
+
+/** Why a matrix of `cols` columns cannot be stored in this format; undefined when it can. */
+export function formatProblem(format: WeightFormat, cols: number): string | undefined {
+  const unit = columnsUnit(format);
+  return cols % unit === 0 ? undefined : `${format} needs a multiple of ${unit} columns; store this weight as f16`;
 }
 
-/** Requires `cols % 32 == 0` for `q8` and `q4`. */
+/** Requires `cols` to be a multiple of the format's `columnsUnit`. */
 export function emitWeightLoader(o: WeightLoaderOptions): WeightLoader {
   const { name, cols } = o;
   const width = cols % 4 === 0 ? 4 : 1;
@@ -54,8 +59,8 @@ export function emitWeightLoader(o: WeightLoaderOptions): WeightLoader {
   const index = `row * ${cols / width}u + col${width === 4 ? ' / 4u' : ''}`;
   const convert = (from: string, text: string): string => (from === type ? text : `${type}(${text})`);
 
-  const finish = (array: string, body: string): WeightLoader => ({
-    declarations: `@group(0) @binding(${o.binding}) var<storage, read> ${name}: ${array};
+  const finish = (array: string, body: string, before = ''): WeightLoader => ({
+    declarations: `${before}@group(0) @binding(${o.binding}) var<storage, read> ${name}: ${array};
 fn ${name}_load(row: u32, col: u32) -> ${type} {
 ${body}
 }`,
@@ -84,25 +89,74 @@ ${body}
         `  let i = ${index};\n  return ${convert(wide, `unpack2x16float(${name}[i / 2u])[i % 2u]`)};`,
       );
     }
-    case 'q8':
-    case 'q4': {
-      // Blocks of 32 are whole rows' parts, so four elements share a scale and `width` is always 4 here.
-      const perWord = o.format === 'q8' ? 4 : 8;
-      // Sign extension by shifts: `unpack4xI8` is a language feature that not every implementation has.
-      const values =
-        o.format === 'q8'
-          ? 'vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(word) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u))'
-          : '(vec4<f32>((vec4<u32>(word >> (16u * (i % 2u))) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)) - vec4<f32>(8.0))';
-      return finish(
-        `array<u32, ${bytes / 4}>`,
-        `  let i = ${index};
-  let word = ${name}[${perWord === 4 ? 'i' : 'i / 2u'}];
-  let block = i / 8u;
-  let scale = unpack2x16float(${name}[${elements / perWord}u + block / 2u])[block % 2u];
-  return ${convert(wide, `${values} * scale`)};`,
-      );
-    }
     default:
-      throw o.format satisfies never;
+      // Blocks are parts of rows and all units are multiples of four, so four elements share a scale and `width` is 4 here.
+      return finish(`array<u32, ${bytes / 4}>`, `  let i = ${index};\n${unpack(o, convert)}`, unpackers(o));
+  }
+}
+
+/** Functions and tables that {@link unpack} uses. */
+function unpackers({ format, name }: WeightLoaderOptions): string {
+  const { codes } = STORED_FORMATS[format];
+  if (codes === 'level') return `${levelsWgsl(`${name}_levels`)}\n`;
+  return codes === 'e4m3' || codes === 'e5m2' ? `${fp8Wgsl(codes, `${name}_${codes}`)}\n` : '';
+}
+
+/** Statements that return elements `4i … 4i + 3`: their codes, then the scale of their block. */
+function unpack(o: WeightLoaderOptions, convert: (from: string, text: string) => string): string {
+  const { name, format, rows, cols } = o;
+  const kind: StoredFormat = STORED_FORMATS[format];
+  const words = storedLayout(format, rows, cols).sections.map((byte) => byte / 4);
+  const sections = kind.codes === 'six' ? words.slice(2) : words.slice(1);
+  const finish = (text: string): string => `  return ${convert('vec4<f32>', text)};`;
+  const codes = `  let word = ${name}[${kind.codes === 'byte' || kind.codes === 'e4m3' || kind.codes === 'e5m2' ? 'i' : 'i / 2u'}];
+${kind.codes === 'six' ? `  let high = ${name}[${words[1]}u + i / 4u];\n` : ''}`;
+  const values = codeValues(kind, name);
+  switch (kind.scales) {
+    case 'half':
+      return `${codes}  let block = i / 8u;
+  let scale = unpack2x16float(${name}[${sections[0]}u + block / 2u])[block % 2u];
+${finish(`${values} * scale`)}`;
+    case 'pair':
+      return `${codes}  let pair = unpack2x16float(${name}[${sections[0]}u + i / 8u]);
+${finish(`${values} * pair.x + pair.y`)}`;
+    case 'group32':
+    case 'group16': {
+      const group = kind.scales === 'group32' ? 'i / 8u' : 'i / 4u';
+      // Two signed bytes, by shifts: `unpack4xI8` is a language feature that not every implementation has.
+      return `${codes}  let group = ${group};
+  let bytes = ${name}[${sections[0]}u + group / 2u] >> (16u * (group % 2u));
+  let signed = vec2<f32>(bitcast<vec2<i32>>(vec2<u32>(bytes) << vec2<u32>(24u, 16u)) >> vec2<u32>(24u));
+  let scale = signed * unpack2x16float(${name}[${sections[1]}u + i / 64u]);
+${finish(`${values} * scale.x - scale.y`)}`;
+    }
+    case 'row':
+      return `${codes}${finish(`${values} * bitcast<f32>(${name}[${sections[0]}u + row])`)}`;
+    default:
+      throw new Error(`${format} has no scales`);
+  }
+}
+
+/** Four codes as `vec4<f32>`, from `word` (and `high`), which hold those of element `4i`. */
+function codeValues({ codes, zero }: StoredFormat, name: string): string {
+  const nibbles = '((vec4<u32>(word >> (16u * (i % 2u))) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u))';
+  const minus = zero ? ` - vec4<f32>(${zero}.0)` : '';
+  switch (codes) {
+    // Sign extension by shifts: `unpack4xI8` is a language feature that not every implementation has.
+    case 'byte':
+      return 'vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(word) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u))';
+    case 'nibble':
+      return `(vec4<f32>${nibbles}${minus})`;
+    case 'six':
+      return `(vec4<f32>(${nibbles} | (((vec4<u32>(high >> (8u * (i % 4u))) >> vec4<u32>(0u, 2u, 4u, 6u)) & vec4<u32>(3u)) << vec4<u32>(4u)))${minus})`;
+    case 'level': {
+      const level = (shift: number): string => `${name}_levels[(word >> (16u * (i % 2u) + ${shift}u)) & 15u]`;
+      return `vec4<f32>(${[0, 4, 8, 12].map(level).join(', ')})`;
+    }
+    case 'e4m3':
+    case 'e5m2':
+      return `${name}_${codes}((vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(0xffu))`;
+    default:
+      throw new Error(`${codes} needs no unpacking`);
   }
 }

@@ -3,6 +3,7 @@
 
 import { KontextError } from '../errors.ts';
 import type { AdapterReport } from '../gpu/report.ts';
+import { columnsUnit, storedLayout, WEIGHT_FORMATS } from './formats.ts';
 import {
   type BindingAccess,
   type BufferKind,
@@ -11,7 +12,6 @@ import {
   type ElementType,
   PROGRAM_SCHEMA,
   type Program,
-  type WeightFormat,
 } from './types.ts';
 
 /** What {@link checkProgram} reads of an `AdapterReport`. */
@@ -148,7 +148,6 @@ export function constantBytes({ data, bytes }: { data: string; bytes: number }):
 
 const DIRECTIONS = ['in', 'out', 'inout'] as const;
 const ELEMENT_TYPES = ['f32', 'f16', 'u32', 'i32'] as const satisfies ElementType[];
-const FORMATS = ['f32', 'f16', 'q8', 'q4'] as const satisfies WeightFormat[];
 const LAYOUTS = ['matrix', 'ohwi'] as const;
 const ACCESSES = ['read', 'read_write', 'uniform'] as const satisfies BindingAccess[];
 const KINDS = ['port', 'slab', 'weight', 'constant'] as const satisfies BufferKind[];
@@ -176,7 +175,7 @@ function validateWeights(program: Program): void {
   list(program.weights, 'weights').forEach((weight, i) => {
     const at = `weights[${i}]`;
     text(record(weight, at).name, `${at}.name`);
-    oneOf(weight.format, FORMATS, `${at}.format`);
+    oneOf(weight.format, WEIGHT_FORMATS, `${at}.format`);
     oneOf(weight.layout, LAYOUTS, `${at}.layout`);
     list(weight.shape, `${at}.shape`).forEach((n) => {
       integer(n, `${at}.shape`, 1);
@@ -190,9 +189,10 @@ function validateWeights(program: Program): void {
       integer(end, `${at}.${axis}`, (first as number) + 1);
     }
     if (weight.padIn !== undefined) integer(weight.padIn, `${at}.padIn`, 1);
-    const elements = weight.shape[0] * weight.shape[1];
-    const least = { f32: elements * 4, f16: elements * 2, q8: elements * 1.0625, q4: elements * 0.5625 }[weight.format];
-    integer(weight.bytes, `${at}.bytes`, least);
+    const [rows, cols] = weight.shape;
+    if (cols % columnsUnit(weight.format) !== 0)
+      fail(`${at}.shape`, `has ${cols} columns, which ${weight.format} cannot hold`);
+    integer(weight.bytes, `${at}.bytes`, storedLayout(weight.format, rows, cols).bytes);
   });
 }
 

@@ -1,23 +1,15 @@
 // The Program: what the compiler hands to the runtime, and nothing else passes between them.
 // Plain JSON on purpose: it can be saved ahead of time, diffed in a review and loaded without the compiler.
 
+import type { WeightFormat } from './formats.ts';
+
+export { STORED_FORMATS, type StoredFormat, type WeightFormat } from './formats.ts';
+
 /** Raised whenever a program written by an older compiler could be misread. */
 export const PROGRAM_SCHEMA = 1;
 
 /** Element types of activations, ports and constants. */
 export type ElementType = 'f32' | 'f16' | 'u32' | 'i32';
-
-/**
- * How a weight matrix `[rows, cols]` is stored on the GPU, row-major, `cols` contiguous.
- *
- * - `f32`: four bytes an element.
- * - `f16`: two bytes an element; kernels bind it as `array<f16>` or, without `shader-f16`, as `array<u32>` and unpack.
- *   Needs an even number of elements; the buffer is padded to four bytes.
- * - `q8`: `rows·cols` signed bytes, then `rows·cols/32` f16 scales; value = byte · scale. Needs `cols % 32 == 0`.
- * - `q4`: word `i` (u32) holds elements `8i … 8i+7`, the lowest nibble first, then `rows·cols/32` f16 scales;
- *   value = (nibble − 8) · scale. Needs `cols % 32 == 0`.
- */
-export type WeightFormat = 'f32' | 'f16' | 'q8' | 'q4';
 
 /** A tile shape a device multiplies in one instruction: `a[m, k] · b[k, n]`. */
 export interface SubgroupMatrixConfig {

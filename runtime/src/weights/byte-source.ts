@@ -14,6 +14,8 @@ export interface ByteSource {
    * @throws `weights-invalid` past the end, `download-failed` from a server, `aborted`
    */
   read(start: number, end: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
+  /** As `read`, but from the origin: what a cache in between holds of the range is dropped. Where there is one. */
+  reload?(start: number, end: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
   /** Gives the file back; the source is not used afterwards. */
   close(): Promise<void>;
 }

@@ -1,51 +1,43 @@
-// Cuts one weight request into uploads: which source bytes, which output ranges, which kernel parameters.
+// Cuts one weight request into uploads: which source bytes, which transcode, which kernel parameters.
 // Pure arithmetic on untrusted shapes, so it is checked here and tested without a GPU.
 
 import { KontextError } from '../errors.ts';
-import { paddedBytes } from '../gpu/device.ts';
+import { columnsUnit, isQuantised, storedLayout } from '../program/formats.ts';
 import type { WeightRequest } from '../program/types.ts';
-import { DTYPE_BYTES, elementCount, type SourceTensor } from './source.ts';
-import type { TranscodeDtype, TranscodeOutput, TranscodeParams } from './transcode.ts';
+import { describeTensor, elementCount, partsOf, type SourceTensor } from './source.ts';
+import { canTranscode, isLossless, type TranscodeParams, type TranscodeSpec } from './transcode.ts';
+import type { SourceType } from './types/source-type.ts';
 
-export interface ChunkPlan {
-  /** Bytes of the source tensor to read: whole rows. */
+export interface ChunkPlan extends TranscodeSpec {
+  /** Bytes of the source tensor to read: whole blocks. */
   start: number;
   end: number;
-  /** One dispatch each: the data, and the scales of q8 and q4. */
-  outputs: ChunkOutput[];
-  params: Omit<TranscodeParams, 'groupsX' | 'dstWord'>;
+  params: TranscodeParams;
+  /** One for each row of the chunk. */
+  rowScales?: Float32Array<ArrayBuffer>;
 }
 
-/** Where in the weight's buffer a dispatch writes; `offset` is a multiple of 256, `dstWord` counts from there. */
-export interface ChunkOutput {
-  kernel: TranscodeOutput;
-  offset: number;
-  size: number;
-  dstWord: number;
-}
-
-export interface WeightPlan {
-  dtype: TranscodeDtype;
-  chunks: ChunkPlan[];
-}
-
-/** Chunks start at multiples of this many elements, so that no two write the same word of data or scales. */
-const CHUNK_ELEMENTS = 64;
+/** Chunks start at multiples of this many elements, so that no two write the same word of codes, scales or groups. */
+const CHUNK_ELEMENTS = 256;
 
 /**
- * @param chunkBytes wanted source bytes of a chunk; exceeded only when 64 elements' worth of rows is more
+ * @param chunkBytes wanted source bytes of a chunk; exceeded only when 256 elements' worth of rows is more
  * @throws `weights-invalid` when the tensor does not have the type or shape that the request needs
  */
-export function planChunks(request: WeightRequest, tensor: SourceTensor, file: string, chunkBytes: number): WeightPlan {
+export function planChunks(
+  request: WeightRequest,
+  tensor: SourceTensor,
+  file: string,
+  chunkBytes: number,
+): ChunkPlan[] {
   const refuse = (problem: string) =>
-    new KontextError(
-      'weights-invalid',
-      `${file}: tensor "${request.name}" (${tensor.dtype} [${tensor.shape.join(', ')}]) ${problem}.`,
-      { tensor: request.name, file, shape: tensor.shape, dtype: tensor.dtype },
-    );
-  const { dtype } = tensor;
-  if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') throw refuse('is not F32, F16 or BF16');
-
+    new KontextError('weights-invalid', `${file}: tensor "${request.name}" (${describeTensor(tensor)}) ${problem}.`, {
+      tensor: request.name,
+      file,
+      shape: tensor.shape,
+      dtype: tensor.dtype,
+    });
+  const { format } = request;
   const allRows = tensor.shape[0] ?? 1;
   const allCols = elementCount(tensor.shape.slice(1));
   const [firstRow, endRow] = request.rows ?? [0, allRows];
@@ -65,53 +57,68 @@ export function planChunks(request: WeightRequest, tensor: SourceTensor, file: s
   if (total !== request.shape[0] * request.shape[1] || total === 0) {
     throw refuse(`does not give the shape [${request.shape.join(', ')}] that the program needs`);
   }
-  if ((request.format === 'q8' || request.format === 'q4') && request.shape[1] % 32 !== 0)
-    throw refuse(`has rows that are no multiple of 32, as ${request.format} needs`);
+  const unit = columnsUnit(format);
+  if (request.shape[1] % unit !== 0) throw refuse(`has rows that are no multiple of ${unit}, as ${format} needs`);
+  const { sections } = storedLayout(format, ...request.shape);
+  const contiguous = outCols === allCols && !convolution;
 
-  const rowBytes = allCols * DTYPE_BYTES[dtype];
-  const step = CHUNK_ELEMENTS / greatestCommonDivisor(CHUNK_ELEMENTS, outCols);
-  const rowsPerChunk = Math.max(step, Math.floor(chunkBytes / rowBytes / step) * step);
   const chunks: ChunkPlan[] = [];
-  for (let row = firstRow; row < endRow; row += rowsPerChunk) {
-    const end = Math.min(endRow, row + rowsPerChunk);
-    const first = (row - firstRow) * outCols;
-    const count = (end - row) * outCols;
-    const outputs = [
-      output(request.format, dataBytes(request, first), dataBytes(request, first + count), request.bytes),
-    ];
-    if (request.format === 'q8' || request.format === 'q4') {
-      // Two bytes a block of 32, after all data.
-      const base = dataBytes(request, total);
-      outputs.push(output(`${request.format}-scales`, base + first / 16, base + (first + count) / 16, request.bytes));
+  const step = CHUNK_ELEMENTS / greatestCommonDivisor(CHUNK_ELEMENTS, outCols);
+  let partRow = 0;
+  let partByte = 0;
+  for (const part of partsOf(tensor)) {
+    const partRows = tensor.parts ? part.shape[0]! : allRows;
+    const type = usable(part.type, refuse);
+    if (!canTranscode(type, format) || (isLossless({ type, format }) && isQuantised(format) && !contiguous)) {
+      throw refuse(`cannot be stored as ${format}`);
     }
-    chunks.push({
-      start: row * rowBytes,
-      end: end * rowBytes,
-      outputs,
-      params: {
-        count,
-        outCols,
-        srcCols: allCols,
-        firstCol,
-        padIn,
-        channels,
-        taps,
-      },
-    });
+    const blockBytes = (element: number) => partByte + (element / type.elements) * type.bytes;
+    const rowsPerChunk = Math.max(step, Math.floor((chunkBytes * type.elements) / type.bytes / allCols / step) * step);
+    const scaled = part.scales !== undefined || format === 'e4m3' || format === 'e5m2';
+    const until = Math.min(endRow, partRow + partRows);
+    for (let row = Math.max(firstRow, partRow); row < until; row += rowsPerChunk) {
+      const end = Math.min(until, row + rowsPerChunk);
+      const start = (row - firstRow) * outCols;
+      if (row > firstRow && start % CHUNK_ELEMENTS !== 0 && isQuantised(format)) {
+        throw refuse(`is joined from parts whose ends are no blocks, as ${format} needs`);
+      }
+      // Rows of one-dimensional tensors are elements: they need not start on a block.
+      const from = Math.floor(((row - partRow) * allCols) / type.elements) * type.elements;
+      const to = Math.ceil(((end - partRow) * allCols) / type.elements) * type.elements;
+      chunks.push({
+        type,
+        format,
+        scaled,
+        start: blockBytes(from),
+        end: blockBytes(to),
+        params: {
+          count: (end - row) * outCols,
+          outCols,
+          srcCols: allCols,
+          first: (row - partRow) * allCols + firstCol - from,
+          padIn,
+          channels,
+          taps,
+          start,
+          sections,
+        },
+        ...(scaled && { rowScales: rowScales(part.scales, row - partRow, end - partRow) }),
+      });
+    }
+    partRow += partRows;
+    partByte += part.bytes;
   }
-  return { dtype, chunks };
+  return chunks;
 }
 
-/** Bytes that the first `elements` take, without scales. */
-function dataBytes({ format }: WeightRequest, elements: number): number {
-  return format === 'f32' ? elements * 4 : format === 'f16' ? elements * 2 : format === 'q8' ? elements : elements / 2;
+function usable(type: SourceType | undefined, refuse: (problem: string) => KontextError): SourceType {
+  if (type) return type;
+  throw refuse('has a type that weights cannot have');
 }
 
-/** A binding that contains bytes `[start, end)`: from a multiple of 256, to whole words within the padded buffer. */
-function output(kernel: TranscodeOutput, start: number, end: number, bytes: number): ChunkOutput {
-  const offset = Math.floor(start / 256) * 256;
-  const size = Math.min(paddedBytes(bytes), Math.ceil(end / 4) * 4) - offset;
-  return { kernel, offset, size, dstWord: (start - offset) / 4 };
+function rowScales(scales: Float32Array | undefined, first: number, end: number): Float32Array<ArrayBuffer> {
+  const one = scales === undefined || scales.length === 1;
+  return Float32Array.from({ length: end - first }, (_, i) => (one ? (scales?.[0] ?? 1) : scales[first + i]!));
 }
 
 function greatestCommonDivisor(a: number, b: number): number {

@@ -2,8 +2,8 @@
 // Token embeddings of T5-XXL fill 251 MiB: over a default binding, and a prompt needs a hundred rows of them.
 
 import { KontextError } from '../errors.ts';
-import { halfToFloat } from '../half.ts';
-import { DTYPE_BYTES, elementCount, sourceTensor, type WeightSource } from './source.ts';
+import { describeTensor, elementCount, partsOf, type SourceTensor, sourceTensor, type WeightSource } from './source.ts';
+import { decodeBlocks } from './types/decode.ts';
 
 /** Rows kept: prompts of one session repeat their words, and the pad token is in all of them. */
 const CACHE_BYTES = 32 * 2 ** 20;
@@ -19,12 +19,6 @@ export class RowReader {
     const tensor = sourceTensor(this.source, name);
     const count = tensor.shape[0] ?? 0;
     const cols = elementCount(tensor.shape.slice(1));
-    const { dtype } = tensor;
-    if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
-      throw new KontextError('weights-invalid', `${this.source.label}: "${name}" is ${dtype}, not F32, F16 or BF16.`, {
-        tensor: name,
-      });
-    }
     const wanted = [...new Set(Array.from(ids))];
     const outside = wanted.find((id) => !Number.isInteger(id) || id < 0 || id >= count);
     if (outside !== undefined) {
@@ -32,14 +26,13 @@ export class RowReader {
         row: outside,
       });
     }
-    const rowBytes = cols * DTYPE_BYTES[dtype];
     const found = new Map<number, Float32Array>();
     await Promise.all(
       wanted.map(async (id) => {
         const key = `${name}\n${id}`;
         let row = this.cache.get(key);
         if (!row) {
-          row = widen(await this.source.read(name, id * rowBytes, (id + 1) * rowBytes, signal), dtype);
+          row = await this.read(name, tensor, id, cols, signal);
         }
         found.set(id, row);
         this.remember(key, row);
@@ -60,12 +53,33 @@ export class RowReader {
       this.cachedBytes -= byteLength;
     }
   }
-}
 
-/** `bytes` own their memory, so they may be viewed in place. */
-function widen(bytes: Uint8Array<ArrayBuffer>, dtype: 'F32' | 'F16' | 'BF16'): Float32Array {
-  if (dtype === 'F32') return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-  const bits = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
-  if (dtype === 'F16') return Float32Array.from(bits, halfToFloat);
-  return new Float32Array(Uint32Array.from(bits, (b) => b << 16).buffer);
+  private async read(
+    name: string,
+    tensor: SourceTensor,
+    row: number,
+    cols: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Float32Array> {
+    let firstRow = 0;
+    let firstByte = 0;
+    for (const part of partsOf(tensor)) {
+      const rows = part.shape[0]!;
+      const { type, scales } = part;
+      if (row < firstRow + rows) {
+        if (!type || cols % type.elements !== 0) {
+          const problem = `${this.source.label}: "${name}" (${describeTensor(part)}) cannot be read row by row.`;
+          throw new KontextError('weights-invalid', problem, { tensor: name });
+        }
+        const rowBytes = (cols / type.elements) * type.bytes;
+        const start = firstByte + (row - firstRow) * rowBytes;
+        const values = decodeBlocks(type, await this.source.read(name, start, start + rowBytes, signal));
+        const scale = scales?.[scales.length === 1 ? 0 : row - firstRow];
+        return scale === undefined ? values : values.map((value) => value * scale);
+      }
+      firstRow += rows;
+      firstByte += part.bytes;
+    }
+    throw new RangeError(`row ${row} of ${firstRow}`);
+  }
 }

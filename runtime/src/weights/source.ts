@@ -2,33 +2,23 @@
 // Nothing here holds a tensor whole; readers below are views on files far larger than memory.
 
 import { KontextError } from '../errors.ts';
-
-/** Element types of checkpoint files, by safetensors' names, with their sizes in bytes. */
-export const DTYPE_BYTES = {
-  F64: 8,
-  F32: 4,
-  F16: 2,
-  BF16: 2,
-  F8_E4M3: 1,
-  F8_E5M2: 1,
-  I64: 8,
-  I32: 4,
-  I16: 2,
-  I8: 1,
-  U64: 8,
-  U32: 4,
-  U16: 2,
-  U8: 1,
-  BOOL: 1,
-} as const;
-
-export type SourceDtype = keyof typeof DTYPE_BYTES;
+import type { SourceType } from './types/source-type.ts';
 
 export interface SourceTensor {
-  dtype: SourceDtype;
+  /** The element type as the file spells it; `Q4_K, Q6_K` where `parts` differ. */
+  dtype: string;
+  /** How to read it; absent for types that cannot become weights (integers, formats of other programs) and with `parts`. */
+  type?: SourceType;
   /** Row-major; empty for a scalar. */
   shape: number[];
   bytes: number;
+  /** 8-bit floats: W = scale · code, one scale for the tensor or one for each row (axis 0). */
+  scales?: Float32Array;
+  /**
+   * A tensor shown as one that the file keeps as several of different types: they follow each other along axis 0, and so do
+   * their bytes.
+   */
+  parts?: readonly SourceTensor[];
 }
 
 export interface WeightSource {
@@ -57,3 +47,9 @@ export function sourceTensor(source: WeightSource, name: string): SourceTensor {
 
 /** Elements of a shape; 1 for a scalar. */
 export const elementCount = (shape: readonly number[]): number => shape.reduce((product, n) => product * n, 1);
+
+/** The tensor itself, or what it is joined from. */
+export const partsOf = (tensor: SourceTensor): readonly SourceTensor[] => tensor.parts ?? [tensor];
+
+/** Type and shape for messages: `BF16 [3072, 64]`. */
+export const describeTensor = ({ dtype, shape }: SourceTensor): string => `${dtype} [${shape.join(', ')}]`;

@@ -6,13 +6,15 @@ import type { CompiledKernel, KontextDevice } from '../gpu/device.ts';
 import { BufferUsage, wholeWords } from '../gpu/flags.ts';
 import type { WeightRequest } from '../program/types.ts';
 import { Gate } from './gate.ts';
-import { type ChunkOutput, type ChunkPlan, planChunks, type WeightPlan } from './plan.ts';
+import { type ChunkPlan, planChunks } from './plan.ts';
 import { RowReader } from './rows.ts';
 import { sourceTensor, type WeightSource } from './source.ts';
-import { packParams, transcodeGrid, transcodeKernel } from './transcode.ts';
+import { PARAMS_BYTES, packParams, transcodeGrid, transcodeKernel } from './transcode.ts';
 
 /** Bytes of one upload. Larger ones gain nothing and cost host memory twice (ours and the driver's). */
 const CHUNK_BYTES = 16 * 2 ** 20;
+/** Row scales of one chunk, for matrices of usual widths. */
+const SCALE_BYTES = 64 * 2 ** 10;
 
 interface Entry {
   label: string;
@@ -25,6 +27,7 @@ interface Entry {
 /** The chunk being transcoded, and its parameters. */
 interface Staging {
   source: GPUBuffer;
+  scales: GPUBuffer;
   params: GPUBuffer;
 }
 
@@ -47,6 +50,7 @@ export class WeightStore {
   private readonly rowReader: RowReader;
   private staging: Promise<Staging> | undefined;
   private stagingBytes = 0;
+  private scaleBytes = 0;
 
   constructor(
     readonly gpu: KontextDevice,
@@ -105,9 +109,8 @@ export class WeightStore {
     if (staging && this.inFlight.idle) {
       this.staging = undefined;
       this.stagingBytes = 0;
-      const { source, params } = await staging;
-      this.gpu.free(source);
-      this.gpu.free(params);
+      this.scaleBytes = 0;
+      for (const buffer of Object.values(await staging)) this.gpu.free(buffer);
     }
   }
 
@@ -137,11 +140,11 @@ export class WeightStore {
   }
 
   private async load(request: WeightRequest, signal: AbortSignal | undefined): Promise<GPUBuffer> {
-    const plan = planChunks(request, sourceTensor(this.source, request.name), this.source.label, CHUNK_BYTES);
+    const chunks = planChunks(request, sourceTensor(this.source, request.name), this.source.label, CHUNK_BYTES);
     const usage = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
     const buffer = await this.gpu.allocate(weightLabel(request), request.bytes, usage);
     try {
-      await Promise.all(plan.chunks.map((chunk) => this.upload(request, plan, chunk, buffer, signal)));
+      await Promise.all(chunks.map((chunk) => this.upload(request, chunk, buffer, signal)));
       return buffer;
     } catch (error) {
       this.gpu.free(buffer);
@@ -151,7 +154,6 @@ export class WeightStore {
 
   private async upload(
     request: WeightRequest,
-    plan: WeightPlan,
     chunk: ChunkPlan,
     buffer: GPUBuffer,
     signal: AbortSignal | undefined,
@@ -161,17 +163,13 @@ export class WeightStore {
     try {
       throwIfAborted(signal);
       const data = await this.source.read(request.name, chunk.start, chunk.end, signal);
-      const kernels = await Promise.all(
-        chunk.outputs.map(({ kernel }) => this.gpu.kernel(transcodeKernel(plan.dtype, kernel))),
-      );
-      const staging = await this.ensureStaging(bytes);
+      const kernel = await this.gpu.kernel(transcodeKernel(chunk));
+      const staging = await this.ensureStaging(bytes, chunk.rowScales?.byteLength ?? 0);
       throwIfAborted(signal);
       await this.gpu.scoped(weightLabel(request), () => {
         // Queue writes and submits keep their order, so one staging buffer serves all chunks without waiting.
         this.gpu.queue.writeBuffer(staging.source, 0, wholeWords(data));
-        chunk.outputs.forEach((output, i) => {
-          this.transcode(staging, buffer, chunk, output, kernels[i]!, weightLabel(request));
-        });
+        this.transcode(staging, buffer, chunk, kernel, weightLabel(request));
       });
       await this.gpu.idle();
     } finally {
@@ -182,22 +180,20 @@ export class WeightStore {
   private transcode(
     staging: Staging,
     target: GPUBuffer,
-    { params }: ChunkPlan,
-    { kernel, offset, size, dstWord }: ChunkOutput,
+    chunk: ChunkPlan,
     { pipeline, layout }: CompiledKernel,
     label: string,
   ): void {
     const { device, queue } = this.gpu;
-    const [x, y] = transcodeGrid(params.count, kernel);
-    queue.writeBuffer(staging.params, 0, packParams({ ...params, dstWord, groupsX: x }));
+    const { params, rowScales } = chunk;
+    const [x, y] = transcodeGrid(params.count, chunk);
+    queue.writeBuffer(staging.params, 0, packParams(params, x));
+    if (rowScales) queue.writeBuffer(staging.scales, 0, rowScales);
+    const buffers = [staging.params, staging.source, target, ...(rowScales ? [staging.scales] : [])];
     const group = device.createBindGroup({
       label,
       layout,
-      entries: [
-        { binding: 0, resource: { buffer: staging.params } },
-        { binding: 1, resource: { buffer: staging.source } },
-        { binding: 2, resource: { buffer: target, offset, size } },
-      ],
+      entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
     });
     const encoder = device.createCommandEncoder({ label });
     const pass = encoder.beginComputePass({ label });
@@ -208,29 +204,28 @@ export class WeightStore {
     queue.submit([encoder.finish()]);
   }
 
-  /** One row of a matrix may be larger than a chunk, so the buffer can have to grow. */
-  private ensureStaging(bytes: number): Promise<Staging> {
-    if (this.staging && bytes <= this.stagingBytes) return this.staging;
+  /** One row of a matrix may be larger than a chunk, so the buffers can have to grow. */
+  private ensureStaging(bytes: number, scaleBytes: number): Promise<Staging> {
+    if (this.staging && bytes <= this.stagingBytes && scaleBytes <= this.scaleBytes) return this.staging;
     const previous = this.staging;
-    this.stagingBytes = Math.max(CHUNK_BYTES, bytes);
-    const size = this.stagingBytes;
+    this.stagingBytes = Math.max(CHUNK_BYTES, bytes, this.stagingBytes);
+    this.scaleBytes = Math.max(SCALE_BYTES, scaleBytes, this.scaleBytes);
+    const sizes = [this.stagingBytes, this.scaleBytes] as const;
     this.staging = (async () => {
       const old = await previous;
-      if (old) {
-        this.gpu.free(old.source);
-        this.gpu.free(old.params);
-      }
-      const source = await this.gpu.allocate('weight upload', size, BufferUsage.STORAGE | BufferUsage.COPY_DST);
-      const params = await this.gpu.allocate(
-        'weight upload parameters',
-        48,
-        BufferUsage.UNIFORM | BufferUsage.COPY_DST,
-      );
-      return { source, params };
+      if (old) for (const buffer of Object.values(old)) this.gpu.free(buffer);
+      const data = BufferUsage.STORAGE | BufferUsage.COPY_DST;
+      const params = BufferUsage.UNIFORM | BufferUsage.COPY_DST;
+      return {
+        source: await this.gpu.allocate('weight upload', sizes[0], data),
+        scales: await this.gpu.allocate('weight upload scales', sizes[1], data),
+        params: await this.gpu.allocate('weight upload parameters', PARAMS_BYTES, params),
+      };
     })();
     this.staging.catch(() => {
       this.staging = undefined;
       this.stagingBytes = 0;
+      this.scaleBytes = 0;
     });
     return this.staging;
   }

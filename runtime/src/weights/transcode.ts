@@ -1,159 +1,265 @@
 // WGSL that turns checkpoint bytes into a program's weight format, on the GPU, once, while loading.
 // JavaScript never touches single elements: a 12 B model would take minutes there.
 
-import type { Kernel, WeightFormat } from '../program/types.ts';
-
-/** File element types that can become weights. */
-export type TranscodeDtype = 'F32' | 'F16' | 'BF16';
-
-/** What a kernel writes. Scales have their own, because WebGPU allows no two writable bindings that share 256 bytes. */
-export type TranscodeOutput = WeightFormat | 'q8-scales' | 'q4-scales';
+import { STORED_FORMATS, type WeightFormat } from '../program/formats.ts';
+import type { Kernel } from '../program/types.ts';
+import { levelsWgsl } from './types/floats.ts';
+import { BYTE_READERS, type SourceType } from './types/source-type.ts';
 
 const WORKGROUP = 64;
-
-/** Elements each invocation reads: a word of output, a block of 32, or two blocks, whose f16 scales share a word. */
-const SPAN: Record<TranscodeOutput, number> = { f32: 1, f16: 2, q8: 32, q4: 32, 'q8-scales': 64, 'q4-scales': 64 };
 
 /**
  * The values of the uniform buffer, each a u32, in this order. A chunk is whole rows of the source matrix.
  *
- * Output element `e` is row `e / outCols`, column `c = e % outCols`; with `tap = c / padIn` and `channel = c % padIn` its
- * source element is `row · srcCols + firstCol + channel · taps + tap`, or zero when `channel ≥ channels`.
- * A plain matrix has `taps = 1` and `padIn = channels = outCols`.
+ * Output element `e` of the chunk is row `e / outCols`, column `c = e % outCols`; with `tap = c / padIn` and
+ * `channel = c % padIn` its source element is `first + row · srcCols + channel · taps + tap`, or zero when
+ * `channel ≥ channels`. A plain matrix has `taps = 1` and `padIn = channels = outCols`.
  */
 export interface TranscodeParams {
   /** Output elements of the chunk. */
   count: number;
   outCols: number;
   srcCols: number;
-  firstCol: number;
+  /** Source element of the chunk's first output. */
+  first: number;
   padIn: number;
   channels: number;
   taps: number;
-  /** Word of the output binding where the chunk starts. */
-  dstWord: number;
-  /** Workgroups along x, for grids beyond one dimension's limit. */
-  groupsX: number;
+  /** Output element where the chunk starts in the stored matrix: a multiple of 64, or of 256 with groups. */
+  start: number;
+  /** Words of the stored matrix where its sections start; unused ones are 0. */
+  sections: readonly number[];
+}
+
+/** Elements each invocation reads: a word of output, or two blocks, whose f16 scales share a word. */
+export function spanOf({ type, format }: TranscodeSpec): number {
+  if (format === 'e4m3' || format === 'e5m2') return 4;
+  if (type.reader.kind === 'element' && format === 'f32') return 1;
+  return type.reader.kind === 'element' && format === 'f16' ? 2 : 64;
 }
 
 /** A grid over `count` elements, folded into two dimensions at WebGPU's limit of 65535 workgroups. */
-export function transcodeGrid(count: number, output: TranscodeOutput): [x: number, y: number] {
-  const groups = Math.ceil(count / SPAN[output] / WORKGROUP);
+export function transcodeGrid(count: number, spec: TranscodeSpec): [x: number, y: number] {
+  const groups = Math.ceil(count / spanOf(spec) / WORKGROUP);
   const x = Math.min(groups, 32768);
   return [x, Math.ceil(groups / x)];
 }
 
-/** Packs {@link TranscodeParams} for the uniform binding. */
-export function packParams(p: TranscodeParams): Uint32Array<ArrayBuffer> {
-  const { count, outCols, srcCols, firstCol, padIn, channels, taps, dstWord, groupsX } = p;
+/** Bytes of the uniform buffer. */
+export const PARAMS_BYTES = 64;
+
+/** Packs {@link TranscodeParams} for the uniform binding; `groupsX` is the grid's width. */
+export function packParams(p: TranscodeParams, groupsX: number): Uint32Array<ArrayBuffer> {
+  const { count, outCols, srcCols, first, padIn, channels, taps, start } = p;
   // Whole rows in the file's order, nearly every weight: no divisions, which cost more than the memory.
   const contiguous = Number(outCols === srcCols && padIn === channels && taps === 1);
+  const [a = 0, b = 0, c = 0, d = 0] = p.sections.map((byte) => byte / 4);
   return new Uint32Array([
-    count,
-    outCols,
-    srcCols,
-    firstCol,
-    padIn,
-    channels,
-    taps,
-    dstWord,
-    groupsX,
-    contiguous,
-    0,
-    0,
+    ...[count, outCols, srcCols, first],
+    ...[padIn, channels, taps, start],
+    ...[groupsX, contiguous, 0, 0],
+    ...[a, b, c, d],
   ]);
 }
 
+/** One transcode: from which element type to which format. */
+export interface TranscodeSpec {
+  type: SourceType;
+  format: WeightFormat;
+  /** The tensor's rows have scales of their own, in a fourth binding. */
+  scaled: boolean;
+}
+
+/** Whether codes and scales go over as they are, without a value in between. */
+export const isLossless = ({ type, format }: Pick<TranscodeSpec, 'type' | 'format'>): boolean => type.stored === format;
+
+/** Formats that any type can be turned into; all others hold only the types they are made for. */
+export const COMMON_FORMATS: readonly WeightFormat[] = ['f32', 'f16', 'q8', 'q4'];
+
+/** True when there is a transcode from the type to the format. */
+export const canTranscode = (type: SourceType, format: WeightFormat): boolean =>
+  isLossless({ type, format }) || COMMON_FORMATS.includes(format);
+
 /**
- * Bindings: params (uniform), source words (read), output words (read_write).
+ * Bindings: params (uniform), source words (read), the whole stored matrix (read_write), and with `scaled` an f32 for each row
+ * of the chunk (read).
  *
  * Values are widened to f32. f16 is written by `pack2x16float`, so `shader-f16` is not needed, after a clamp to ±65504:
- * packing a larger value gives any result. q8 and q4 are defined at {@link WeightFormat}; rounding is half to even for
- * q8 (WGSL's `round`), and `floor(x / scale + 8.5)` for q4 as in ggml's Q4_0.
+ * packing a larger value gives any result. Rounding is half to even for q8 (WGSL's `round`), and `floor(x / scale + 8.5)`
+ * for q4 as in ggml's Q4_0. A format that holds the type without loss gets its codes and scales bit for bit.
  */
-export function transcodeKernel(dtype: TranscodeDtype, output: TranscodeOutput): Kernel {
+export function transcodeKernel(spec: TranscodeSpec): Kernel {
+  const { type, format, scaled } = spec;
+  const { reader } = type;
+  const block = reader.kind === 'block';
+  const scale = scaled ? ' * rowScales[e / p.outCols]' : '';
   return {
-    label: `transcode ${dtype} to ${output}`,
-    bindings: ['uniform', 'read', 'read_write'],
+    label: `transcode ${type.name}${scaled ? ' scaled' : ''} to ${format}`,
+    bindings: ['uniform', 'read', 'read_write', ...(scaled ? (['read'] as const) : [])],
     wgsl: `
 struct Params {
-  count: u32, outCols: u32, srcCols: u32, firstCol: u32,
-  padIn: u32, channels: u32, taps: u32, dstWord: u32,
+  count: u32, outCols: u32, srcCols: u32, first: u32,
+  padIn: u32, channels: u32, taps: u32, start: u32,
   groupsX: u32, contiguous: u32, unusedA: u32, unusedB: u32,
+  at: vec4<u32>,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> src: array<u32>;
 @group(0) @binding(2) var<storage, read_write> dst: array<u32>;
-
-fn element(i: u32) -> f32 {
-  ${ELEMENT[dtype]}
-}
+${scaled ? '@group(0) @binding(3) var<storage, read> rowScales: array<f32>;' : ''}
+${block ? blockText(spec) : `${reader.declarations ?? ''}\nfn element(i: u32) -> f32 { return ${reader.wgsl}; }`}
 
 fn value(e: u32) -> f32 {
   if (e >= p.count) { return 0.0; }
-  if (p.contiguous != 0u) { return element(e); }
+  if (p.contiguous != 0u) { return element(p.first + e)${scale}; }
   let row = e / p.outCols;
   let c = e % p.outCols;
   let channel = c % p.padIn;
   if (channel >= p.channels) { return 0.0; }
-  return element(row * p.srcCols + p.firstCol + channel * p.taps + c / p.padIn);
+  return element(p.first + row * p.srcCols + channel * p.taps + c / p.padIn)${scale};
 }
 
-// The value of largest magnitude of a block, with its sign.
-fn peak(start: u32) -> f32 {
-  var found = 0.0;
-  for (var k = 0u; k < 32u; k++) {
-    let x = value(start + k);
-    if (abs(x) > abs(found)) { found = x; }
-  }
-  return found;
+var<private> x: array<f32, 32>;
+
+// Fills x with 32 values from a multiple of 32 on.
+fn load(e: u32) {
+  ${block ? 'if (p.contiguous != 0u && (p.first & 31u) == 0u) { if (e < p.count) { loadBlock(p.first + e); } return; }' : ''}
+  for (var k = 0u; k < 32u; k++) { x[k] = value(e + k); }
 }
 
-fn half(x: f32) -> f32 { return clamp(x, -65504.0, 65504.0); }
+fn half(v: f32) -> f32 { return clamp(v, -65504.0, 65504.0); }
 
 @compute @workgroup_size(${WORKGROUP})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let i = (group.y * p.groupsX + group.x) * ${WORKGROUP}u + lane;
-  let first = i * ${SPAN[output]}u;
+  let first = i * ${spanOf(spec)}u;
   if (first >= p.count) { return; }
-${BODY[output]}
+  let e = p.start + first;
+${body(spec)}
 }
 `,
   };
 }
 
-const ELEMENT: Record<TranscodeDtype, string> = {
-  F32: 'return bitcast<f32>(src[i]);',
-  F16: 'return unpack2x16float(src[i / 2u])[i % 2u];',
-  BF16: 'return bitcast<f32>((src[i / 2u] >> ((i % 2u) * 16u)) << 16u);',
-};
+/** Blocks of codes: `block` fills the private variables, `loadBlock` the values, `element` reads one for odd layouts. */
+function blockText({ type }: TranscodeSpec): string {
+  const { reader } = type;
+  if (reader.kind !== 'block') return '';
+  const code = reader.levels ? 'levels[codes[k]]' : 'f32(codes[k])';
+  return `${BYTE_READERS}
+${reader.levels ? levelsWgsl('levels') : ''}
+var<private> codes: array<i32, 32>;
+var<private> d: f32;
+var<private> dMin: f32;
+var<private> scales: vec2<i32>;
+var<private> minimums: vec2<i32>;
+fn block(at: u32, part: u32) {
+${reader.wgsl}
+}
+fn blockOf(i: u32) { block(i / ${type.elements}u * ${type.bytes}u, i % ${type.elements}u / 32u); }
+fn code(k: u32) -> f32 {
+  let h = k / 16u;
+  return (d * f32(scales[h])) * ${code} - dMin * f32(minimums[h]);
+}
+fn loadBlock(i: u32) {
+  blockOf(i);
+  for (var k = 0u; k < 32u; k++) { x[k] = code(k); }
+}
+fn element(i: u32) -> f32 {
+  blockOf(i);
+  return code(i % 32u);
+}`;
+}
 
-const Q8_SCALE = 'abs(peak(first)) / 127.0';
-const Q4_SCALE = 'peak(first) / -8.0';
+function body(spec: TranscodeSpec): string {
+  const { type, format } = spec;
+  if (isLossless(spec)) return type.reader.kind === 'block' ? repack(format) : COPY_BYTES;
+  switch (format) {
+    case 'f32':
+      return type.reader.kind === 'element'
+        ? '  dst[p.at[0] + e] = bitcast<u32>(value(first));'
+        : values(
+            'for (var k = 0u; k < min(32u, p.count - at); k++) { dst[p.at[0] + p.start + at + k] = bitcast<u32>(x[k]); }',
+          );
+    case 'f16':
+      return type.reader.kind === 'element'
+        ? '  dst[p.at[0] + e / 2u] = pack2x16float(vec2(half(value(first)), half(value(first + 1u))));'
+        : values(`for (var k = 0u; k < min(32u, p.count - at); k += 2u) {
+      dst[p.at[0] + (p.start + at + k) / 2u] = pack2x16float(vec2(half(x[k]), half(x[k + 1u])));
+    }`);
+    case 'q8':
+      return quantise('abs(peak) / 127.0', 4, '(u32(i32(clamp(round(v), -127.0, 127.0))) & 0xffu)');
+    case 'q4':
+      return quantise('peak / -8.0', 8, 'u32(clamp(floor(v + 8.5), 0.0, 15.0))');
+    default:
+      throw new Error(`no transcode from ${type.name} to ${format}`);
+  }
+}
 
-const quantise = (scale: string, words: number, code: string): string => `
-  let scale = ${scale};
-  let inverse = select(0.0, 1.0 / scale, scale != 0.0);
-  for (var w = 0u; w < ${words}u; w++) {
-    var word = 0u;
-    for (var k = 0u; k < ${32 / words}u; k++) {
-      let x = value(first + w * ${32 / words}u + k) * inverse;
-      word |= ${code} << (k * ${words}u);
-    }
-    dst[p.dstWord + i * ${words}u + w] = word;
+/** Runs `text` with the values of each of the two blocks in `x`; `at` is the block's first element in the chunk. */
+const values = (text: string): string => `
+  for (var b = 0u; b < 2u; b++) {
+    let at = first + 32u * b;
+    if (at >= p.count) { break; }
+    load(at);
+    ${text}
   }`;
 
-const scales = (scale: string): string => `
-  let even = ${scale};
-  let odd = ${scale.replace('first', 'first + 32u')};
-  dst[p.dstWord + i] = pack2x16float(vec2(half(even), half(odd)));`;
+/** Codes of `perWord` in a word, and an f16 scale a block, from a block's values and its peak: the largest, with its sign. */
+const quantise = (scale: string, perWord: number, code: string): string => `
+  var pair = vec2<f32>();${values(`var peak = 0.0;
+    for (var k = 0u; k < 32u; k++) { if (abs(x[k]) > abs(peak)) { peak = x[k]; } }
+    let scale = ${scale};
+    pair[b] = half(scale);
+    let inverse = select(0.0, 1.0 / scale, scale != 0.0);
+    for (var w = 0u; w < ${32 / perWord}u; w++) {
+      var word = 0u;
+      for (var k = 0u; k < ${perWord}u; k++) {
+        let v = x[w * ${perWord}u + k] * inverse;
+        word |= ${code} << (k * ${32 / perWord}u);
+      }
+      dst[p.at[0] + (p.start + at) / ${perWord}u + w] = word;
+    }`)}
+  dst[p.at[1] + e / 64u] = pack2x16float(pair);`;
 
-const BODY: Record<TranscodeOutput, string> = {
-  f32: '  dst[p.dstWord + i] = bitcast<u32>(value(first));',
-  f16: '  dst[p.dstWord + i] = pack2x16float(vec2(half(value(first)), half(value(first + 1u))));',
-  // Eight words of four bytes, four words of eight nibbles: the shift is 8 or 4 bits, as many as there are words.
-  q8: quantise(Q8_SCALE, 8, '(u32(i32(clamp(round(x), -127.0, 127.0))) & 0xffu)'),
-  q4: quantise(Q4_SCALE, 4, 'u32(clamp(floor(x + 8.5), 0.0, 15.0))'),
-  'q8-scales': scales(Q8_SCALE),
-  'q4-scales': scales(Q4_SCALE),
-};
+/** 8-bit floats: the bytes as they are, and the row's scale once. */
+const COPY_BYTES = `
+  dst[p.at[0] + e / 4u] = src[(p.first + first) / 4u];
+  if (e % p.outCols == 0u) { dst[p.at[1] + e / p.outCols] = bitcast<u32>(rowScales[first / p.outCols]); }`;
+
+/** Codes and scales of ggml's blocks into a stored format, none of them changed. */
+function repack(format: WeightFormat): string {
+  const { codes, scales, zero } = STORED_FORMATS[format];
+  const sections = codes === 'six' ? 2 : 1;
+  const word = (perWord: number, bits: number, code: string, at: number) => `
+    for (var w = 0u; w < ${32 / perWord}u; w++) {
+      var word = 0u;
+      for (var k = 0u; k < ${perWord}u; k++) { word |= (${code}) << (k * ${bits}u); }
+      dst[p.at[${at}] + (p.start + at) / ${perWord}u + w] = word;
+    }`;
+  const code = (perWord: number) => `u32(codes[w * ${perWord}u + k]${zero ? ` + ${zero}` : ''})`;
+  const text = [
+    codes === 'byte' ? word(4, 8, `${code(4)} & 0xffu`, 0) : word(8, 4, `${code(8)} & 15u`, 0),
+    codes === 'six' ? word(16, 2, `${code(16)} >> 4u`, 1) : '',
+    scales === 'half' ? 'pair[b] = d;' : '',
+    scales === 'pair' ? `dst[p.at[${sections}] + (p.start + at) / 32u] = pack2x16float(vec2(d, -dMin));` : '',
+    scales === 'group32' ? 'groups |= (u32(scales.x & 0xff) | (u32(minimums.x & 0xff) << 8u)) << (16u * b);' : '',
+    scales === 'group16'
+      ? `dst[p.at[${sections}] + (p.start + at) / 32u] = u32(scales.x & 0xff) | (u32(minimums.x & 0xff) << 8u)
+      | (u32(scales.y & 0xff) << 16u) | (u32(minimums.y & 0xff) << 24u);`
+      : '',
+    scales === 'group32' || scales === 'group16'
+      ? `if ((p.start + at) % 256u == 0u) { dst[p.at[${sections + 1}] + (p.start + at) / 256u] = pack2x16float(vec2(d, dMin)); }`
+      : '',
+  ];
+  return `
+  ${scales === 'half' ? 'var pair = vec2<f32>();' : ''}${scales === 'group32' ? 'var groups = 0u;' : ''}
+  for (var b = 0u; b < 2u; b++) {
+    let at = first + 32u * b;
+    if (at >= p.count) { break; }
+    blockOf(p.first + at);${text.filter(Boolean).join('\n    ')}
+  }
+  ${scales === 'half' ? `dst[p.at[${sections}] + e / 64u] = pack2x16float(pair);` : ''}${
+    scales === 'group32' ? `dst[p.at[${sections}] + e / 64u] = groups;` : ''
+  }`;
+}

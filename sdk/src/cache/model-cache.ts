@@ -141,9 +141,17 @@ function cachedSource(url: URL, { version, pieceBytes: step }: Known, place: Cac
     }
     return loading;
   };
-  return {
+  const source: ByteSource = {
     name,
     size,
+    async reload(start, end, signal) {
+      for (let index = Math.floor(start / step); index * step < end; index++) {
+        pieces.delete(index);
+        // No piece of ours is empty: this one will be fetched.
+        await place.store?.put(place.folder, pieceName(index), new Uint8Array(0)).catch(() => {});
+      }
+      return source.read(start, end, signal);
+    },
     async read(start, end, signal) {
       checkRange(name, size, start, end);
       const bytes = new Uint8Array(end - start);
@@ -162,7 +170,10 @@ function cachedSource(url: URL, { version, pieceBytes: step }: Known, place: Cac
     },
     close: async () => pieces.clear(),
   };
+  return source;
 }
+
+const pieceName = (index: number) => String(index).padStart(6, '0');
 
 const PIECE_BYTES = 4 * 2 ** 20;
 const HASH_BYTES = 32;
@@ -175,7 +186,7 @@ async function loadPiece(
   length: number,
   download: (length: number) => Promise<Uint8Array<ArrayBuffer>>,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const name = String(index).padStart(6, '0');
+  const name = pieceName(index);
   const cached = await store?.get(folder, name).catch(() => undefined);
   if (cached?.length === HASH_BYTES + length) {
     const bytes = cached.subarray(HASH_BYTES);

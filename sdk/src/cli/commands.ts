@@ -5,6 +5,8 @@ export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   edit: async () => (await import('./commands/edit.ts')).edit,
   generate: async () => (await import('./commands/generate.ts')).generate,
   doctor: async () => (await import('./commands/doctor.ts')).doctor,
+  lock: async () => (await import('./commands/lock.ts')).lock,
+  verify: async () => (await import('./commands/verify.ts')).verify,
   compile: async () => (await import('./commands/compile.ts')).compile,
   targets: async () => (await import('./commands/targets.ts')).targets,
   inspect: async () => (await import('./commands/inspect.ts')).inspect,

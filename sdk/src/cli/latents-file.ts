@@ -2,8 +2,8 @@
 // For going on from another program's latents and for comparing with them.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { fileBytes } from '../../../runtime/src/weights/bytes.ts';
+import { openSafetensors } from '../../../runtime/src/weights/files/safetensors.ts';
 import { RowReader } from '../../../runtime/src/weights/rows.ts';
-import { openSafetensors } from '../../../runtime/src/weights/safetensors.ts';
 import { TOKEN_CHANNELS } from '../kontext/latents.ts';
 
 /**

@@ -3,7 +3,7 @@
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { pageUrl } from '../worker/page-url.ts';
-import { checkImageSize, checkPixels, type PixelImage } from './pixels.ts';
+import { checkImageSize, checkPixels, isOpaque, type PixelDepth, type PixelImage } from './pixels.ts';
 
 /** File formats {@link toBlob} writes. */
 export type ImageFormat = 'png' | 'jpeg' | 'webp';
@@ -24,12 +24,18 @@ export interface BlobOptions {
  * converted to sRGB; an opaque sRGB picture keeps every byte.
  *
  * @param role what the picture is for, named in errors; default `picture`
+ * @param depth `own` keeps transparency
  * @throws KontextError `image-invalid`, `download-failed`, `aborted`
  */
-export async function decodeImage(input: ImageInput, role = 'picture', signal?: AbortSignal): Promise<PixelImage> {
-  if (isPixels(input)) return checkPixels(input, role);
+export async function decodeImage(
+  input: ImageInput,
+  role = 'picture',
+  signal?: AbortSignal,
+  depth: PixelDepth = 'opaque',
+): Promise<PixelImage> {
+  if (isPixels(input)) return checkPixels(input, role, depth);
   if (isElement(input)) await elementReady(input, role);
-  if (isDrawable(input)) return drawn(input, role);
+  if (isDrawable(input)) return depth === 'own' ? ownPixels(input, role) : drawn(input, role);
   const blob = await fileOf(input, role, signal);
   let bitmap: ImageBitmap;
   try {
@@ -44,7 +50,7 @@ export async function decodeImage(input: ImageInput, role = 'picture', signal?: 
     );
   }
   try {
-    return drawn(bitmap, role);
+    return depth === 'own' ? await ownPixels(bitmap, role) : drawn(bitmap, role);
   } finally {
     bitmap.close();
   }
@@ -125,6 +131,24 @@ function drawn(source: Drawable, role: string): PixelImage {
       {},
       { cause },
     );
+  }
+}
+
+/** The picture's own bytes; where all are opaque, they are what is drawn. Pages give 8 bits a channel. */
+async function ownPixels(source: Drawable, role: string): Promise<PixelImage> {
+  const { width, height } = sizeOf(source);
+  checkImageSize(width, height, role);
+  const canvas = new OffscreenCanvas(width, height);
+  context2d(canvas).drawImage(source, 0, 0, width, height);
+  if (isOpaque({ width, height, data: context2d(canvas).getImageData(0, 0, width, height).data as Pixels })) {
+    return drawn(source, role);
+  }
+  const { unmultipliedPixels } = await import('./unmultiplied.ts');
+  const bitmap = await createImageBitmap(source, { premultiplyAlpha: 'none' });
+  try {
+    return unmultipliedPixels(bitmap, role);
+  } finally {
+    bitmap.close();
   }
 }
 

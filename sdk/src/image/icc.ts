@@ -2,16 +2,16 @@
 // sharp sends 16-bit pictures through Display P3 and leaves them there: up to 100 levels off (its pipeline.cc, `processingProfile`).
 // ICC.1:2022, https://www.color.org/specification/ICC.1-2022-05.pdf: header 7.2, tags 7.3, curveType 10.6, parametricCurveType 10.18.
 
-/** Turns samples of 16 bits into sRGB of 8. */
+/** Turns samples of 16 bits into sRGB of 16. */
 export interface ColourConversion {
   /** Samples that one pixel has in the profile's space: 1 or 3. */
   colours: 1 | 3;
   /**
-   * Converts the colours of one pixel; `out` gets R, G, B.
+   * Converts the colours of one pixel; the first three of `out` become R, G, B.
    *
    * @param at index of its first sample in `samples`
    */
-  convert(samples: Uint16Array, at: number, out: Uint8Array | Uint8ClampedArray, to: number): void;
+  convert(samples: Uint16Array, at: number, out: Uint16Array): void;
 }
 
 /**
@@ -46,11 +46,11 @@ function fromTags(tags: Tags, space: string, connection: string): ColourConversi
 }
 
 function greyConverter(curve: Float32Array): ColourConversion['convert'] {
-  return (samples, at, out, to) => {
+  return (samples, at, out) => {
     const level = encoded(curve[samples[at]!]!);
-    out[to] = level;
-    out[to + 1] = level;
-    out[to + 2] = level;
+    out[0] = level;
+    out[1] = level;
+    out[2] = level;
   };
 }
 
@@ -61,13 +61,13 @@ function rgbConverter(curves: Float32Array[], columns: number[][]): ColourConver
     columns.map((column) => row.reduce((sum, value, i) => sum + value * column[i]!, 0)),
   ) as number[][];
   const [[a, b, c], [d, e, f], [g, h, i]] = m as [number[], number[], number[]];
-  return (samples, at, out, to) => {
+  return (samples, at, out) => {
     const x = red[samples[at]!]!;
     const y = green[samples[at + 1]!]!;
     const z = blue[samples[at + 2]!]!;
-    out[to] = encoded(a! * x + b! * y + c! * z);
-    out[to + 1] = encoded(d! * x + e! * y + f! * z);
-    out[to + 2] = encoded(g! * x + h! * y + i! * z);
+    out[0] = encoded(a! * x + b! * y + c! * z);
+    out[1] = encoded(d! * x + e! * y + f! * z);
+    out[2] = encoded(g! * x + h! * y + i! * z);
   };
 }
 
@@ -78,15 +78,17 @@ const XYZ_TO_RGB = [
   [0.0719453, -0.2289914, 1.4052427],
 ];
 
-/** IEC 61966-2-1 at 65,536 steps of the linear value: a twentieth of a level apart where the curve is steepest. */
-const ENCODED = Uint8Array.from({ length: 65536 }, (_, i) => {
-  const linear = i / 65535;
-  const value = linear <= 0.0031308 ? 12.92 * linear : 1.055 * linear ** (1 / 2.4) - 0.055;
-  return Math.round(value * 255);
+/** IEC 61966-2-1 at steps of the linear value; between them the curve is straight enough for 16 bits. */
+const ENCODED = Float32Array.from({ length: 65537 }, (_, i) => {
+  const linear = Math.min(1, i / 65535);
+  return 65535 * (linear <= 0.0031308 ? 12.92 * linear : 1.055 * linear ** (1 / 2.4) - 0.055);
 });
 
-const encoded = (linear: number): number =>
-  ENCODED[linear <= 0 ? 0 : linear >= 1 ? 65535 : Math.round(linear * 65535)]!;
+function encoded(linear: number): number {
+  const at = Math.min(1, Math.max(0, linear)) * 65535;
+  const low = Math.floor(at);
+  return Math.round(ENCODED[low]! + (at - low) * (ENCODED[low + 1]! - ENCODED[low]!));
+}
 
 /** A tone curve at every 16-bit sample. */
 function curveTable(tag: DataView | undefined): Float32Array | undefined {

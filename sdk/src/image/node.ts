@@ -10,7 +10,7 @@ import { shownUrl } from '../../../runtime/src/net/retry.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { isBmp } from './bmp.ts';
 import { pixelsOf } from './node-pixels.ts';
-import { checkPixels, type PixelImage, toRgb } from './pixels.ts';
+import { checkPixels, flattened, isOpaque, type PixelDepth, type PixelImage, toRgb } from './pixels.ts';
 import { writePngText } from './png-text.ts';
 
 /** File formats {@link encodeImage} writes. */
@@ -33,14 +33,20 @@ export interface EncodeOptions {
  * runs and 4 afterwards: 2 GB for the largest picture allowed, 16,384 pixels square.
  *
  * @param role what the picture is for, named in errors; default `picture`
+ * @param depth `own` keeps transparency, and in `data16` the bits of 16-bit files
  * @throws KontextError `image-invalid`, `download-failed`, `aborted`
  */
-export async function decodeImage(input: ImageInput, role = 'picture', signal?: AbortSignal): Promise<PixelImage> {
-  if (typeof input === 'object' && 'data' in input) return checkPixels(input, role);
+export async function decodeImage(
+  input: ImageInput,
+  role = 'picture',
+  signal?: AbortSignal,
+  depth: PixelDepth = 'opaque',
+): Promise<PixelImage> {
+  if (typeof input === 'object' && 'data' in input) return checkPixels(input, role, depth);
   const bytes = await readBytes(input, role, signal);
   const sharp = isBmp(bytes) ? undefined : await loadSharp();
   try {
-    return await pixelsOf(sharp, bytes, role, signal);
+    return await pixelsOf(sharp, bytes, role, depth, signal);
   } catch (cause) {
     if (cause instanceof KontextError) throw cause;
     const name = describe(input);
@@ -53,16 +59,33 @@ export async function decodeImage(input: ImageInput, role = 'picture', signal?: 
   }
 }
 
-/** A picture as the bytes of a file; sRGB, without a profile. */
+/**
+ * A picture as the bytes of a file; sRGB, without a profile. PNG and WebP keep transparency, PNG 16 bits a channel too; JPEG is laid
+ * over white.
+ */
 export async function encodeImage(
   image: PixelImage,
   format: ImageFormat,
   options: EncodeOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
   const sharp = await loadSharp();
-  const raw = sharp(toRgb(image), { raw: { width: image.width, height: image.height, channels: 3 } });
+  const raw = rawOf(sharp, image, format);
   const file = new Uint8Array(await encoders[format](raw, options.quality ?? 92).toBuffer());
   return format === 'png' && options.metadata !== undefined ? writePngText(file, options.metadata) : file;
+}
+
+type SharpFactory = Awaited<ReturnType<typeof loadSharp>>;
+
+/** The samples that a format can hold. */
+function rawOf(sharp: SharpFactory, image: PixelImage, format: ImageFormat): Sharp {
+  const { width, height, data, data16 } = image;
+  if (data16 && format === 'png') {
+    return sharp(data16, { raw: { width, height, channels: 4 } }).toColourspace('rgb16');
+  }
+  if (isOpaque(image) || format === 'jpeg') {
+    return sharp(toRgb(flattened(image)), { raw: { width, height, channels: 3 } });
+  }
+  return sharp(data, { raw: { width, height, channels: 4 } });
 }
 
 /**
@@ -104,7 +127,7 @@ const encoders: Record<ImageFormat, (raw: Sharp, quality: number) => Sharp> = {
   png: (raw) => raw.png(),
   // 4:4:4, because halved colour resolution shows at the edges of edited objects.
   jpeg: (raw, quality) => raw.jpeg({ quality, chromaSubsampling: '4:4:4' }),
-  webp: (raw, quality) => raw.webp({ quality, lossless: quality === 100 }),
+  webp: (raw, quality) => raw.webp({ quality, lossless: quality === 100, exact: true }),
 };
 
 async function readBytes(

@@ -3,7 +3,10 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { MAX_INPUT_SIDE } from '../kontext/options.ts';
 
-/** An opaque sRGB picture: `data` holds `width · height` pixels of R, G, B, A bytes, top row first; A is 255. */
+/**
+ * An sRGB picture: `data` holds `width · height` pixels of R, G, B, A bytes, top row first, alpha not multiplied in. A is 255, save in
+ * results that keep the pixels of an input that was not opaque.
+ */
 export interface PixelImage {
   /** Pixels. */
   width: number;
@@ -11,20 +14,26 @@ export interface PixelImage {
   height: number;
   /** `4 · width · height` bytes. */
   data: Uint8ClampedArray<ArrayBuffer>;
+  /** The same pixels at 16 bits a channel, where an edit kept those of an input that has them. */
+  data16?: Uint16Array<ArrayBuffer>;
 }
 
+/** What becomes of an input's transparency and of its bits beyond eight: laid over white and rounded, or kept. */
+export type PixelDepth = 'opaque' | 'own';
+
 /**
- * Checks raw pixels from a caller and makes them opaque, flattened on white.
+ * Checks raw pixels from a caller and makes them opaque, flattened on white, or copies them as they are.
  *
  * @param image `data` with 4 bytes a pixel
  * @param role what the picture is for, named in the error
  * @throws KontextError `image-invalid`
  */
 export function checkPixels(
-  image: { width: number; height: number; data: Uint8Array | Uint8ClampedArray },
+  image: { width: number; height: number; data: Uint8Array | Uint8ClampedArray; data16?: Uint16Array },
   role: string,
+  depth: PixelDepth = 'opaque',
 ): PixelImage {
-  const { width, height, data } = image;
+  const { width, height, data, data16 } = image;
   checkImageSize(width, height, role);
   if (data.length !== width * height * 4) {
     throw new KontextError(
@@ -33,7 +42,21 @@ export function checkPixels(
       { width, height, bytes: data.length },
     );
   }
-  return { width, height, data: flattenOnWhite(data) };
+  if (depth === 'opaque') return { width, height, data: flattenOnWhite(data) };
+  const copy = { width, height, data: new Uint8ClampedArray(data) };
+  return data16?.length === data.length ? { ...copy, data16: new Uint16Array(data16) } : copy;
+}
+
+/** A picture laid over white; itself when it is opaque already. */
+export function flattened(image: PixelImage): PixelImage {
+  if (isOpaque(image)) return image;
+  return { width: image.width, height: image.height, data: flattenOnWhite(image.data) };
+}
+
+/** Whether every pixel's alpha is 255. */
+export function isOpaque({ data }: PixelImage): boolean {
+  for (let i = 3; i < data.length; i += 4) if (data[i] !== 255) return false;
+  return true;
 }
 
 /** @throws KontextError `image-invalid` unless both sides are whole numbers from 1 to {@link MAX_INPUT_SIDE} */

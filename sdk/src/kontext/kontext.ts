@@ -4,7 +4,7 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import { findAdapter, type OpenDeviceOptions } from '../../../runtime/src/gpu/open.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { type HostOptions, loadHost } from '../host/module.ts';
-import type { PixelImage } from '../image/pixels.ts';
+import type { PixelDepth, PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { openPrograms, type Programs } from '../programs/sources.ts';
@@ -43,8 +43,11 @@ import type {
 
 /** What an environment provides. */
 export interface Platform {
-  /** @param role what the picture is for, named in errors */
-  decodeImage(input: ImageInput, role: string, signal?: AbortSignal): Promise<PixelImage>;
+  /**
+   * @param role what the picture is for, named in errors
+   * @param depth `own` keeps transparency and, where the platform can, 16 bits a channel; default `opaque`
+   */
+  decodeImage(input: ImageInput, role: string, signal?: AbortSignal, depth?: PixelDepth): Promise<PixelImage>;
 }
 
 /** Options of `Kontext.load`; defaults are in `LOAD_OPTIONS`. */
@@ -197,13 +200,17 @@ export class Engine implements KontextEngine {
     const pictures: PixelImage[] = [];
     for (const [i, input] of request.references.entries()) {
       const role = i === 0 ? 'input image' : `reference image ${i}`;
-      pictures.push(await this.platform.decodeImage(input, role, signal));
+      const depth = i === 0 && request.mask?.mode === 'exact' ? 'own' : 'opaque';
+      pictures.push(await this.platform.decodeImage(input, role, signal, depth));
     }
+    const maskPicture = request.mask && (await this.platform.decodeImage(request.mask.input, 'mask', signal));
     const work: Work = { signal, tracker, loadMs: 0 };
     return this.#guarded(async (context) => {
       const conditioning = this.#conditioning(context);
-      const result = await runPipeline(context, { ...request, conditioning, pictures }, work);
-      const { target, references } = result.sizes;
+      const seen = { pictures, ...(maskPicture && { maskPicture }) };
+      const result = await runPipeline(context, { ...request, conditioning, ...seen }, work);
+      const { box, sizes } = result.scene;
+      const { target, references } = sizes;
       tracker.send({ type: 'done' });
       return {
         image: result.images[0]!,
@@ -221,6 +228,8 @@ export class Engine implements KontextEngine {
           conditioning,
           precision: context.parts.precision,
           references,
+          ...(request.strength < 1 && { strength: request.strength }),
+          ...(request.mask && box && { mask: { mode: request.mask.mode, box } }),
         },
         truncated: result.truncated,
         timings: { ...result.timings, totalMs: performance.now() - started },

@@ -54,23 +54,20 @@ export interface ValueOption extends OptionFacts {
 /** Any option of a request. */
 export type RequestOption = NumberOption | ChoiceOption | SwitchOption | ValueOption;
 
-const integer = (standard: number | null, min: number, max: number, help: string): NumberOption => ({
-  kind: 'integer',
-  default: standard,
-  min,
-  max,
-  help,
-});
-const number = (standard: number | null, min: number, max: number, help: string): NumberOption => ({
-  ...integer(standard, min, max, help),
-  kind: 'number',
-});
-const choice = <const T extends string>(standard: T, choices: readonly T[], help: string): ChoiceOption<T> => ({
-  kind: 'choice',
-  default: standard,
-  choices,
-  help,
-});
+const integer = (
+  standard: number | null,
+  min: number,
+  max: number,
+  help: string,
+  facts: Partial<OptionFacts> = {},
+): NumberOption => ({ kind: 'integer', default: standard, min, max, help, ...facts });
+const number = (...of: Parameters<typeof integer>): NumberOption => ({ ...integer(...of), kind: 'number' });
+const choice = <const T extends string>(
+  standard: T,
+  choices: readonly T[],
+  help: string,
+  facts: Partial<OptionFacts> = {},
+): ChoiceOption<T> => ({ kind: 'choice', default: standard, choices, help, ...facts });
 
 const value = (
   kind: ValueOption['kind'],
@@ -135,7 +132,39 @@ export const REQUEST_OPTIONS = {
   autoResize: flip(true, 'bring references to preferred sizes; without it they are only floored to multiples of 16', {
     only: 'edit',
   }),
+  /** @see {@link EditRequest.mask} */
+  mask: value('picture', 'none', 'where to change the picture: white is changed, black is kept', { only: 'edit' }),
+  /** @see {@link EditRequest.maskMode} */
+  maskMode: choice(
+    'exact',
+    ['exact', 'reference'],
+    'exact keeps every pixel outside the mask; reference does as diffusers’ FluxKontextInpaintPipeline',
+    { only: 'edit' },
+  ),
+  /** @see {@link EditRequest.maskPaddingCrop} */
+  maskPaddingCrop: integer(
+    null,
+    0,
+    MAX_INPUT_SIDE,
+    'pixels around the mask that the edit sees; by itself half of its longer side, at least 32',
+    { only: 'edit' },
+  ),
+  /** @see {@link EditRequest.maskFeather} */
+  maskFeather: number(
+    null,
+    0,
+    512,
+    'pixels over which the edit fades in, inside the mask; by itself 8, less in narrow ones',
+    { only: 'edit' },
+  ),
+  /** @see {@link EditRequest.strength} */
+  strength: number(1, 0, 1, 'how far from the input denoising starts: 1 from pure noise, less keeps more of it', {
+    only: 'edit',
+  }),
 } as const satisfies Record<string, RequestOption>;
+
+/** What a mask means. */
+export type MaskMode = (typeof REQUEST_OPTIONS.maskMode.choices)[number];
 
 /** Options of a loaded model. */
 export const LOAD_OPTIONS = {

@@ -173,10 +173,8 @@ export class Parts {
     return { weightBytes, activationBytes: bytes - weightBytes, peakBytes: Math.max(this.#peakBytes, bytes) };
   }
 
-  /** Adaptive-norm linears run once a request: never worth holding, unless everything is held. */
   #streamed(component: Component['component']): boolean {
-    const { memory } = this.options;
-    return (component === 'modulation' && memory !== 'resident') || (component === 'denoise' && memory === 'streamed');
+    return isStreamed(component, this.options.memory);
   }
 
   #complete(request: ShapeRequest): Parameters<ProgramProvider['program']>[0] {
@@ -192,6 +190,15 @@ export class Parts {
   }
 }
 
+/**
+ * Whether a component's weights pass through the GPU rather than stay. Adaptive-norm linears run once a request: never worth
+ * holding, unless everything is held. T5 is three quarters of a gigabyte and more in any format.
+ */
+export function isStreamed(component: Component['component'], memory: MemoryMode): boolean {
+  if (component === 'modulation') return memory !== 'resident';
+  return (component === 'denoise' || component === 't5') && memory === 'streamed';
+}
+
 /** Floating-point operations of one run. */
 export function programFlops(program: Program): number {
   return program.dispatches.reduce((sum, dispatch) => sum + dispatch.flops, 0);
@@ -204,6 +211,7 @@ const PART_OF: Record<Component['component'], StoreName> = {
   denoise: 'transformer',
   euler: 'transformer',
   cfg: 'transformer',
+  'keep-known': 'transformer',
   'vae-encode': 'vae',
   'vae-decode': 'vae',
   'preview-decode': 'preview',

@@ -1,22 +1,29 @@
 // One request from pictures and words to pictures, in the order of the paper and of the reference pipelines.
-// Reads like a page: sizes, references, text, modulation, noise, denoising, decoding.
+// Reads like a page: sizes, pictures, text, modulation, noise, denoising, decoding.
 
-import { KontextError, throwIfAborted } from '../../../runtime/src/errors.ts';
-import type { Executable } from '../../../runtime/src/execute/executable.ts';
-import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
+import { KontextError } from '../../../runtime/src/errors.ts';
 import type { Host } from '../host/module.ts';
 import { TorchGenerator } from '../host/random.ts';
 import { sigmas as scheduleSigmas } from '../host/schedule.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import type { Model } from '../model/open.ts';
-import { sinusoids } from './conditioning.ts';
-import { LATENT_CHANNELS, pack, patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
+import {
+  type Branch,
+  type DenoiseJob,
+  denoise,
+  denoiseShape,
+  LOOP_COMPONENTS,
+  makeBranch,
+  makeDenoiser,
+  stepsOf,
+} from './denoiser.ts';
+import { LATENT_CHANNELS, pack, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import { type Parts, programFlops, type ShapeRequest, type Work } from './parts.ts';
-import { makePreviewer, type Previewer, type PreviewMap } from './preview.ts';
+import { makePreviewer, type PreviewMap } from './preview.ts';
 import type { ReferenceEncoder } from './references.ts';
 import type { CheckedRequest } from './request.ts';
-import { ropeTable } from './rope.ts';
-import { type ChosenSizes, chooseSizes } from './sizes.ts';
+import { type Scene, sceneOf } from './stages/scene.ts';
+import { firstStep, noised } from './stages/strength.ts';
 import type { EncodedPrompt, TextEncoders } from './text.ts';
 import { decodeTiled, isTooLarge, wholeOrTiled } from './tiling.ts';
 import type { ImageSize, Timings } from './types.ts';
@@ -36,12 +43,14 @@ export interface PipelineRequest extends CheckedRequest {
   conditioning: 'exact' | 'bfloat16';
   /** The decoded `references`. */
   pictures: readonly PixelImage[];
+  /** The decoded mask. */
+  maskPicture?: PixelImage;
   /** For comparing with a reference: latents `[tokens, 64]` after each step. Reads back, so it slows the loop. */
   afterStep?: (image: number, step: number, latents: Float32Array) => void;
 }
 
 export interface PipelineResult {
-  sizes: ChosenSizes;
+  scene: Scene;
   latents: Float32Array<ArrayBuffer>[];
   /** Empty when only latents were asked for. */
   images: PixelImage[];
@@ -55,21 +64,23 @@ export async function runPipeline(
   request: PipelineRequest,
   work: Work,
 ): Promise<PipelineResult> {
-  const { parts, references, text } = context;
+  const { parts, host, references, text } = context;
   const { tracker } = work;
   const timer = stageTimer(work);
 
-  // 1. Sizes of the picture and of each reference.
-  const sizes = chooseSizes(request, request.pictures, context.model.defaults);
+  // 1. Sizes, what of the pictures the model sees, and the schedule.
+  const scene = sceneOf(host, request, context.model.defaults);
+  const { sizes } = scene;
   checkLatents(request, sizes.target);
-  await planWork(context, request, sizes, work);
+  const job = jobOf(context, request, scene);
+  await planWork(context, request, job, scene, work);
 
-  // 2. References: resized, encoded.
+  // 2. Pictures: resized, encoded.
   tracker.send({ type: 'stage', stage: 'encode-image' });
   const encoded: Float32Array[] = [];
-  for (const [i, picture] of request.pictures.entries()) {
-    encoded.push(await references.encode(parts, picture, sizes.references[i]!, work));
-  }
+  for (const { picture, size } of scene.context) encoded.push(await references.encode(parts, picture, size, work));
+  const known = scene.base && (await references.encode(parts, scene.base.picture, scene.base.size, work));
+  if (scene.mask && known) job.keep = { mask: scene.mask, known };
   const previewer = request.previewEvery && (await makePreviewer(parts, sizes.target, context, work));
   await parts.unbind('vae-encode');
   const encodeImageMs = timer();
@@ -89,191 +100,55 @@ export async function runPipeline(
   try {
     // 4. Modulation rows of every step: they depend on timestep, guidance and pooled text only.
     tracker.send({ type: 'stage', stage: 'modulation' });
-    const sigmas = scheduleSigmas(context.host, {
-      ...context.model.schedule,
-      steps: request.steps,
-      imageTokens: tokenCount(sizes.target),
-    });
     const branches: Branch[] = [];
-    for (const prompt of texts) branches.push(await makeBranch(parts, request, sigmas, prompt, buffers, work));
+    for (const prompt of texts) branches.push(await makeBranch(parts, job, prompt, buffers, work));
     await parts.unbind('modulation');
     const modulationMs = timer();
 
     // 5. and 6. Noise, then the denoising loop, picture by picture.
     tracker.send({ type: 'stage', stage: 'denoise' });
-    const denoiser = await makeDenoiser(parts, request, sizes, encoded, branches, buffers, work);
+    const denoiser = await makeDenoiser(parts, job, encoded, branches, buffers, work);
     if (previewer) denoiser.preview = previewer;
     const latents: Float32Array<ArrayBuffer>[] = [];
     for (let image = 0; image < request.images; image++) {
-      latents.push(await denoise(context, request, denoiser, image, sigmas, sizes.target, work));
+      const noise = initialNoise(host, request, image, sizes.target);
+      const start = known ? noised(known, noise, job.sigmas[0]!) : noise;
+      latents.push(await denoise(parts, job, denoiser, { image, start, noise }, work));
     }
-    await parts.unbind('euler');
-    await parts.unbind('cfg');
+    for (const component of LOOP_COMPONENTS) await parts.unbind(component);
     const denoiseMs = timer();
 
     // 7. Latents to pictures.
     const images: PixelImage[] = [];
     if (request.output === 'image') {
       tracker.send({ type: 'stage', stage: 'decode' });
-      for (const tokens of latents) images.push(await decode(parts, tokens, sizes.target, work));
+      for (const tokens of latents) {
+        images.push(scene.finish(await decode(parts, tokens, sizes.target, work)));
+      }
     }
     if (!resident) for (const part of ['vae', 'preview'] as const) await parts.release(part);
     const timings = { encodeImageMs, encodeTextMs, modulationMs, denoiseMs, decodeMs: timer(), loadMs: work.loadMs };
-    return { sizes, latents, images, truncated: texts[0]!.truncated, timings };
+    return { scene, latents, images, truncated: texts[0]!.truncated, timings };
   } finally {
     for (const buffer of buffers) parts.free(buffer);
   }
 }
 
-/** One prompt's share of the guidance: its text and its modulation rows, on the GPU. */
-interface Branch {
-  text: GPUBuffer;
-  textBytes: number;
-  modulation: GPUBuffer;
-  /** Of one step. */
-  rowBytes: number;
-}
-
-const TABLE_USAGE = BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
-
-async function makeBranch(
-  parts: Parts,
-  request: PipelineRequest,
-  sigmas: Float32Array,
-  prompt: EncodedPrompt,
-  buffers: GPUBuffer[],
-  work: Work,
-): Promise<Branch> {
-  const { steps, guidance, conditioning } = request;
-  const table = async (label: string, bytes: number) => {
-    const buffer = await parts.allocate(label, bytes, TABLE_USAGE);
-    buffers.push(buffer);
-    return buffer;
-  };
-  const executable = await parts.bind({ component: 'modulation', steps }, work);
-  executable.write('timesteps', sinusoids(sigmas.subarray(0, steps), conditioning));
-  executable.write('pooled', prompt.pooled);
-  if (parts.specs.transformer.guidance) executable.write('guidance', sinusoids([guidance], conditioning));
-  const port = executable.program.ports.find(({ name }) => name === 'modulation')!;
-  const rowBytes = port.shape[1]! * 4;
-  const modulation = await table('modulation rows', steps * rowBytes);
-  await parts.run(executable, work, {
-    after: (encoder) => encoder.copyBufferToBuffer(executable.port('modulation'), 0, modulation, 0, steps * rowBytes),
-  });
-  const text = await table('text states', prompt.text.byteLength);
-  parts.gpu.queue.writeBuffer(text, 0, prompt.text);
-  return { text, textBytes: prompt.text.byteLength, modulation, rowBytes };
-}
-
-/** Programs of the loop, bound to each other's ports, and the inputs that no step changes. */
-interface Denoiser {
-  velocity: Executable;
-  euler: Executable;
-  cfg?: { mix: Executable; negative: Branch };
-  positive: Branch;
-  preview?: Previewer;
-}
-
-async function makeDenoiser(
-  parts: Parts,
-  request: PipelineRequest,
-  sizes: ChosenSizes,
-  references: readonly Float32Array[],
-  branches: readonly Branch[],
-  buffers: GPUBuffer[],
-  work: Work,
-): Promise<Denoiser> {
-  const velocity = await parts.bind(denoiseShape(request, sizes), work);
-  const { axes, theta } = parts.specs.transformer;
-  const grids = sizes.references.map(patches);
-  velocity.write('rope', ropeTable(axes, theta, request.maxSequenceLength, patches(sizes.target), grids));
-  let at = 0;
-  for (const latents of references) {
-    velocity.write('references', latents, at);
-    at += latents.byteLength;
-  }
-  const tokens = tokenCount(sizes.target);
-  const shared = { latents: velocity.port('latents'), velocity: velocity.port('velocity') };
-  const euler = await parts.bind({ component: 'euler', tokens, channels: TOKEN_CHANNELS }, work, shared);
-  const [positive, negative] = branches;
-  if (!negative) return { velocity, euler, positive: positive! };
-  const kept = await parts.allocate(
-    'negative velocity',
-    tokens * TOKEN_CHANNELS * 4,
-    BufferUsage.STORAGE | TABLE_USAGE,
-  );
-  buffers.push(kept);
-  const mix = await parts.bind({ component: 'cfg', tokens, channels: TOKEN_CHANNELS }, work, {
-    velocity: shared.velocity,
-    negative: kept,
-  });
-  mix.write('scale', Float32Array.of(request.trueCfgScale, 0, 0, 0));
-  return { velocity, euler, cfg: { mix, negative }, positive: positive! };
-}
-
-function denoiseShape(request: PipelineRequest, sizes: ChosenSizes): ShapeRequest {
+function jobOf({ host, model }: PipelineContext, request: PipelineRequest, scene: Scene): DenoiseJob {
+  const { target } = scene.sizes;
+  const { steps, strength, guidance, trueCfgScale, maxSequenceLength, conditioning, previewEvery, afterStep } = request;
+  const sigmas = scheduleSigmas(host, { ...model.schedule, steps, imageTokens: tokenCount(target) });
   return {
-    component: 'denoise',
-    textTokens: request.maxSequenceLength,
-    image: patches(sizes.target),
-    references: sizes.references.map(patches),
+    target,
+    context: scene.context.map(({ size }) => size),
+    sigmas: sigmas.slice(firstStep(steps, strength)),
+    guidance,
+    trueCfgScale,
+    maxSequenceLength,
+    conditioning,
+    previewEvery,
+    afterStep,
   };
-}
-
-/** The Euler loop of rectified flow from noise (σ = 1) to data (σ = 0); nothing is read back inside, save for previews. */
-async function denoise(
-  context: PipelineContext,
-  request: PipelineRequest,
-  { velocity, euler, cfg, positive, preview: showPreview }: Denoiser,
-  image: number,
-  sigmas: Float32Array,
-  size: ImageSize,
-  work: Work,
-): Promise<Float32Array<ArrayBuffer>> {
-  const { parts, host } = context;
-  const values = tokenCount(size) * TOKEN_CHANNELS;
-  const read = async (port: string) => (await velocity.read(port)).slice(0, values);
-  velocity.write('latents', initialLatents(host, request, image, size));
-  for (let step = 0; step < request.steps; step++) {
-    throwIfAborted(work.signal);
-    let stepMs = 0;
-    const evaluate = async (branch: Branch, after?: (encoder: GPUCommandEncoder) => void) => {
-      stepMs += await parts.run(velocity, work, {
-        copies: [
-          {
-            from: branch.modulation,
-            fromOffset: step * branch.rowBytes,
-            to: 'modulation',
-            toOffset: 0,
-            bytes: branch.rowBytes,
-          },
-          { from: branch.text, fromOffset: 0, to: 'text', toOffset: 0, bytes: branch.textBytes },
-        ],
-        ...(after && { after }),
-      });
-    };
-    if (cfg) {
-      await evaluate(cfg.negative, (encoder) =>
-        encoder.copyBufferToBuffer(velocity.port('velocity'), 0, cfg.mix.port('negative'), 0, values * 4),
-      );
-    }
-    await evaluate(positive);
-    if (cfg) stepMs += await parts.run(cfg.mix, work);
-    euler.write('step', Float32Array.of(sigmas[step + 1]! - sigmas[step]!, 0, 0, 0));
-    stepMs += await parts.run(euler, work);
-
-    request.afterStep?.(image, step, await read('latents'));
-    work.tracker.send({ type: 'step', image, step: step + 1, steps: request.steps, stepMs });
-    const { previewEvery } = request;
-    if (previewEvery && showPreview && (step + 1) % previewEvery === 0 && step + 1 < request.steps) {
-      // What the picture would be if the velocity stayed as it is: x − σ·v.
-      const [latents, v] = [await read('latents'), await read('velocity')];
-      for (let i = 0; i < values; i++) latents[i] = latents[i]! - sigmas[step + 1]! * v[i]!;
-      const preview = await showPreview(latents);
-      work.tracker.send({ type: 'preview', image, step: step + 1, preview });
-    }
-  }
-  return read('latents');
 }
 
 function checkLatents({ latents, images }: PipelineRequest, size: ImageSize): void {
@@ -287,12 +162,7 @@ function checkLatents({ latents, images }: PipelineRequest, size: ImageSize): vo
 }
 
 /** Noise as the reference draws it for a generator with seed + image, or the caller's own. */
-function initialLatents(
-  host: Host,
-  request: PipelineRequest,
-  image: number,
-  size: ImageSize,
-): Float32Array<ArrayBuffer> {
+function initialNoise(host: Host, request: PipelineRequest, image: number, size: ImageSize): Float32Array<ArrayBuffer> {
   const values = tokenCount(size) * TOKEN_CHANNELS;
   if (request.latents) return request.latents.slice(image * values, (image + 1) * values);
   const generator = TorchGenerator.create(host, BigInt.asUintN(64, request.seed + BigInt(image)));
@@ -319,9 +189,11 @@ function decode(parts: Parts, tokens: Float32Array, { width, height }: ImageSize
 async function planWork(
   { parts, references, text }: PipelineContext,
   request: PipelineRequest,
-  sizes: ChosenSizes,
+  job: DenoiseJob,
+  scene: Scene,
   { tracker }: Work,
 ): Promise<void> {
+  const steps = stepsOf(job);
   const evaluations = request.negativePrompt === undefined ? 1 : 2;
   const plan = async (shape: ShapeRequest, runs: number) => {
     if (runs === 0) return;
@@ -339,18 +211,23 @@ async function planWork(
         program.weights.reduce((sum, { bytes }) => sum + bytes, 0),
       );
   };
-  for (const [i, size] of sizes.references.entries()) {
-    await plan({ component: 'vae-encode', ...size }, references.has(request.pictures[i]!, size) ? 0 : 1);
+  const views = scene.base ? [...scene.context, scene.base] : scene.context;
+  for (const [i, view] of views.entries()) {
+    const { picture, size } = view;
+    const before = views.slice(0, i).some((one) => one.picture === picture && sameSize(one.size, size));
+    await plan({ component: 'vae-encode', ...size }, before || references.has(picture, size) ? 0 : 1);
   }
   const uncached = [request.prompt, request.negativePrompt].filter(
     (prompt) => prompt !== undefined && !text.has(prompt, request.maxSequenceLength),
   ).length;
   await plan({ component: 'clip', tokens: 77 }, uncached);
   await plan({ component: 't5', tokens: request.maxSequenceLength }, uncached);
-  await plan({ component: 'modulation', steps: request.steps }, evaluations);
-  await plan(denoiseShape(request, sizes), request.images * request.steps * evaluations);
-  await plan({ component: 'vae-decode', ...sizes.target }, request.output === 'image' ? request.images : 0);
+  await plan({ component: 'modulation', steps }, evaluations);
+  await plan(denoiseShape(job), request.images * steps * evaluations);
+  await plan({ component: 'vae-decode', ...job.target }, request.output === 'image' ? request.images : 0);
 }
+
+const sameSize = (a: ImageSize, b: ImageSize): boolean => a.width === b.width && a.height === b.height;
 
 /** Returns the milliseconds since its last call that were not spent loading. */
 function stageTimer(work: Work): () => number {

@@ -1,8 +1,9 @@
 // References: pictures resized and encoded to the latent tokens that the transformer attends to.
 // Kept by picture and size, so that undoing a turn and editing again does not encode twice; the numbers are the same.
 import type { Host } from '../host/module.ts';
+import { resize } from '../host/resize.ts';
 import { fitTo } from '../image/fit-to.ts';
-import type { PixelImage } from '../image/pixels.ts';
+import { fromRgb, type PixelImage, toRgb } from '../image/pixels.ts';
 import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, Work } from './parts.ts';
 import { encodeTiled, wholeOrTiled } from './tiling.ts';
@@ -28,6 +29,13 @@ export class ReferenceEncoder {
     this.#cache.set(image, sizes);
     return latents;
   }
+}
+
+/** A picture brought to a size as Pillow's LANCZOS does; itself when it has that size. */
+export function fitted(host: Host, image: PixelImage, { width, height }: ImageSize): PixelImage {
+  if (image.width === width && image.height === height) return image;
+  const rgb = { data: toRgb(image), width: image.width, height: image.height, channels: 3 as const };
+  return fromRgb(resize(host, rgb, width, height, 'lanczos').data, width, height);
 }
 
 function encode(parts: Parts, image: PixelImage, work: Work): Promise<Float32Array<ArrayBuffer>> {

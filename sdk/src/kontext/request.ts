@@ -3,12 +3,15 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { refuseUnknown } from './known-options.ts';
 import {
+  type ChoiceOption,
   MAX_OUTPUT_SIDE,
+  type MaskMode,
   type ModelDefaults,
   type NumberOption,
   REQUEST_OPTIONS,
   type RequestOption,
 } from './options.ts';
+import { firstStep } from './stages/strength.ts';
 import type { EditRequest, GenerateRequest, ImageInput, ImageSize, LatentsOnly, RequestOptions } from './types.ts';
 
 /** A request with every default filled in; sizes are chosen later, when the pictures are open. */
@@ -30,6 +33,16 @@ export interface CheckedRequest {
   latents: Float32Array | undefined;
   output: 'image' | 'latents';
   previewEvery: number | undefined;
+  mask: CheckedMask | undefined;
+  strength: number;
+}
+
+/** What to change in the picture, and how. */
+export interface CheckedMask {
+  input: ImageInput;
+  mode: MaskMode;
+  paddingCrop: number | undefined;
+  feather: number | undefined;
 }
 
 /**
@@ -73,7 +86,10 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
     latents: request.latents,
     output: (request as Partial<LatentsOnly>).output ?? 'image',
     previewEvery: checkPreview(request),
+    mask: edit ? checkMask(request) : undefined,
+    strength: edit ? numeric('strength', request.strength) : 1,
   };
+  firstStep(checked.steps, checked.strength);
   if (checked.output !== 'image' && checked.output !== 'latents') {
     throw invalid(`output is ${show(checked.output)}; it must be "image" or "latents".`);
   }
@@ -97,6 +113,39 @@ const PROGRAM_KEYS: readonly string[] = ['prompt', 'output', 'preview', 'signal'
 
 const EDIT_KEYS: readonly string[] = ['image', ...optionNames('edit')];
 const COMMON_KEYS: readonly string[] = [...PROGRAM_KEYS, ...optionNames(undefined)];
+
+/** Names of the options with a closed list of values, and the values. */
+type Choices = {
+  [Name in keyof typeof REQUEST_OPTIONS as (typeof REQUEST_OPTIONS)[Name] extends ChoiceOption
+    ? Name
+    : never]: (typeof REQUEST_OPTIONS)[Name] extends ChoiceOption<infer T> ? T : never;
+};
+
+function choose<Name extends keyof Choices>(name: Name, given: Choices[Name] | undefined): Choices[Name] {
+  const option: ChoiceOption = REQUEST_OPTIONS[name];
+  const value: string = given ?? option.default;
+  if (option.choices.includes(value)) return value as Choices[Name];
+  const known = option.choices.map((one) => `"${one}"`).join(', ');
+  throw invalid(`${name} is ${show(value)}; it must be one of ${known}.`, { option: name });
+}
+
+function checkMask(request: EditRequest): CheckedMask | undefined {
+  const { mask, maskMode, maskPaddingCrop, maskFeather } = request;
+  if (mask === undefined) {
+    for (const [name, value] of Object.entries({ maskMode, maskPaddingCrop, maskFeather })) {
+      if (value !== undefined) throw invalid(`${name} has no effect without a mask. Give a mask, or leave it out.`);
+    }
+    return undefined;
+  }
+  if (mask === null) throw invalid('mask is null; give a picture that is white where the input may change.');
+  const paddingCrop = maskPaddingCrop === undefined ? undefined : numeric('maskPaddingCrop', maskPaddingCrop);
+  const feather = maskFeather === undefined ? undefined : numeric('maskFeather', maskFeather);
+  const mode = choose('maskMode', maskMode);
+  if (mode === 'reference' && feather !== undefined) {
+    throw invalid('maskFeather belongs to maskMode "exact": the reference has no soft edges. Leave it out.');
+  }
+  return { input: mask, mode, paddingCrop, feather };
+}
 
 function optionNames(only: 'edit' | undefined): string[] {
   return Object.entries<RequestOption>(REQUEST_OPTIONS).flatMap(([name, option]) =>

@@ -1,6 +1,7 @@
 // The public vocabulary of the SDK: requests, results, events, and the one interface every engine implements.
 // In-process engine, worker client and test doubles share it, so an app can swap them without a change.
 import type { PixelImage } from '../image/pixels.ts';
+import type { MaskMode } from './options.ts';
 import type { Session } from './session.ts';
 
 /**
@@ -75,6 +76,25 @@ export interface EditRequest extends RequestOptions {
   image: ImageInput;
   /** Further pictures the prompt may refer to. */
   references?: readonly ImageInput[];
+  /**
+   * Where to change the picture: of its size, white is changed, black is kept, edges may be soft. See `maskMode`.
+   */
+  mask?: ImageInput;
+  /**
+   * `exact` (default): every pixel that is black in the mask is the input's own, bit for bit, in a result of the input's full size;
+   * only the mask and its surroundings are brought to the model's size. `reference`: as diffusers' `FluxKontextInpaintPipeline`; the
+   * result has the model's size and all of it went through the autoencoder, the context is `references` where given, else the image.
+   */
+  maskMode?: MaskMode;
+  /** Pixels of surroundings around the mask's box that are edited with it. With `maskMode: 'reference'` none given means the whole picture. */
+  maskPaddingCrop?: number;
+  /** Pixels over which the edit fades in from the mask's edge, inside it, with `maskMode: 'exact'`; by itself 8 or a quarter of the mask's half width. */
+  maskFeather?: number;
+  /**
+   * Where between noise and the picture denoising starts: 1 (default) from pure noise, 0.6 leaves the first 40 % of the steps out and
+   * starts from the picture with the noise of that step, as diffusers' image-to-image pipelines do. Above 0.
+   */
+  strength?: number;
   /** Resize references to the preferred size nearest their aspect (default), or only floor their sides to multiples of 16. */
   autoResize?: boolean;
   /**
@@ -144,6 +164,30 @@ export interface ResolvedOptions extends ImageSize {
   precision: 'f32' | 'f16';
   /** Sizes the references were brought to. */
   references: ImageSize[];
+  /** As used; absent when 1. */
+  strength?: number;
+  /** What the mask meant and what of the input was edited; absent without one. */
+  mask?: MaskUse;
+}
+
+/** How a mask was used. */
+export interface MaskUse {
+  /** What it meant. */
+  mode: MaskMode;
+  /** What was edited: of the input's pixels, with `reference` of the model's size. */
+  box: PixelBox;
+}
+
+/** A rectangle of pixels, from its top left corner. */
+export interface PixelBox {
+  /** Pixels from the left. */
+  x: number;
+  /** Pixels from the top. */
+  y: number;
+  /** Pixels. */
+  width: number;
+  /** Pixels. */
+  height: number;
 }
 
 /** Result of a request that stops before the decoder. */

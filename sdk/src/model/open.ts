@@ -2,8 +2,8 @@
 // Headers and configs are read here, weights are not: those come when a program asks for them.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { ByteSource } from '../../../runtime/src/weights/bytes.ts';
-import { bflNaming, tinyDecoderNaming } from '../../../runtime/src/weights/naming.ts';
-import { openSafetensors, openShardedSafetensors } from '../../../runtime/src/weights/safetensors.ts';
+import { openSafetensors, openShardedSafetensors } from '../../../runtime/src/weights/files/safetensors.ts';
+import { bflNaming, tinyDecoderNaming } from '../../../runtime/src/weights/naming/index.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import type { ScheduleOptions } from '../host/schedule.ts';
 import type { ModelDefaults } from '../kontext/options.ts';
@@ -18,6 +18,7 @@ import {
   readText,
   urlFiles,
 } from './files.ts';
+import { lockedFiles } from './locked.ts';
 
 /** The four networks. */
 export type PartName = 'clip' | 't5' | 'transformer' | 'vae';
@@ -86,7 +87,8 @@ export type ModelSource = string | URL | BflFiles | ModelFiles;
  */
 export async function openModel(source: ModelSource, signal?: AbortSignal): Promise<Model> {
   if (typeof source === 'object' && 'transformer' in source) return openFiles(source, signal);
-  const files = typeof source === 'string' || source instanceof URL ? placeOf(source) : source;
+  const place = typeof source === 'string' || source instanceof URL ? placeOf(source) : source;
+  const files = await lockedFiles(place, signal);
   const index = await files.open('model_index.json', signal);
   await index?.close();
   return openFolder(files, index === undefined, signal);
@@ -106,7 +108,8 @@ export async function withPreviewDecoder(model: Model, input: FileInput, signal?
   return { ...model, previewDecoder: tinyDecoderNaming(source), close };
 }
 
-function placeOf(source: string | URL): ModelFiles {
+/** The files of a folder or URL. */
+export function placeOf(source: string | URL): ModelFiles {
   const path = localPath(source);
   if (path === undefined) return urlFiles(source);
   return folderFiles(path.length > 1 ? path.replace(/[\\/]$/, '') : path);

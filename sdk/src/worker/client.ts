@@ -100,6 +100,7 @@ export class WorkerEngine implements KontextEngine {
         plain.references.map((image, i) => toPortable(image, `reference image ${i + 1}`, transfer)),
       );
     }
+    if (plain.mask) plain.mask = await toPortable(plain.mask, 'mask', transfer);
     return this.#call({ method: 'edit', request: plain }, { signal, onProgress, transfer });
   }
 
@@ -257,7 +258,7 @@ function crashed(message: string | undefined): KontextError {
 
 export { KontextError, type KontextErrorCode } from '../../../runtime/src/errors.ts';
 export { type BlobOptions, decodeImage, toBlob, toCanvas, toImageBitmap, toImageData } from '../image/browser.ts';
-export type { PixelImage } from '../image/pixels.ts';
+export type { PixelDepth, PixelImage } from '../image/pixels.ts';
 export type { Session, Turn, TurnOptions } from '../kontext/session.ts';
 export type * from '../kontext/types.ts';
 export type { BflFiles } from '../model/open.ts';

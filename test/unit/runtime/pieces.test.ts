@@ -5,9 +5,12 @@ import { Pace, SLICE_MS } from '../../../runtime/src/execute/pace.ts';
 import { Trace } from '../../../runtime/src/execute/trace.ts';
 import { planWindows } from '../../../runtime/src/execute/windows.ts';
 import { floatToHalf, halfToFloat } from '../../../runtime/src/half.ts';
+import { storedLayout } from '../../../runtime/src/program/formats.ts';
 import type { WeightRequest } from '../../../runtime/src/program/types.ts';
 import { Gate } from '../../../runtime/src/weights/gate.ts';
 import { planChunks } from '../../../runtime/src/weights/plan.ts';
+import { BF16 } from '../../../runtime/src/weights/types/floats.ts';
+import { Q4_K, Q6_K } from '../../../runtime/src/weights/types/ggml.ts';
 import { sumOfWeights } from '../../support/tiny-program.ts';
 
 describe('half floats', () => {
@@ -112,37 +115,58 @@ describe('chunk plans', () => {
     bytes: 9600,
     ...more,
   });
-  const tensor = { dtype: 'BF16', shape: [100, 48], bytes: 9600 } as const;
+  const tensor = { dtype: 'BF16', type: BF16, shape: [100, 48], bytes: 9600 };
 
   it('cuts rows so that chunks share no word and cover everything once', () => {
     for (const format of ['f32', 'f16', 'q8', 'q4'] as const) {
       for (const chunkBytes of [1, 500, 1000, 1e6]) {
-        const bytes = { f32: 19200, f16: 9600, q8: 5100, q4: 2700 }[format];
         const shape: [number, number] = format === 'f32' || format === 'f16' ? [100, 48] : [50, 96];
-        const { chunks } = planChunks(
-          request({ format, shape, bytes }),
-          { ...tensor, shape: [...tensor.shape] },
-          'f',
-          chunkBytes,
-        );
+        const { bytes, sections } = storedLayout(format, ...shape);
+        const chunks = planChunks(request({ format, shape, bytes }), tensor, 'f', chunkBytes);
         expect(chunks[0]!.start).toBe(0);
         expect(chunks.at(-1)!.end).toBe(9600);
         let elements = 0;
-        for (const [i, chunk] of chunks.entries()) {
-          expect(chunk.start).toBe(i === 0 ? 0 : chunks[i - 1]!.end);
-          expect(elements % 64).toBe(0);
-          for (const { offset, size } of chunk.outputs) {
-            expect(offset % 256).toBe(0);
-            expect(size % 4).toBe(0);
-            expect(offset + size).toBeLessThanOrEqual(Math.ceil(bytes / 16) * 16);
-          }
-          const word = chunk.outputs[0]!.offset + chunk.outputs[0]!.dstWord * 4;
-          expect(word).toBe({ f32: elements * 4, f16: elements * 2, q8: elements, q4: elements / 2 }[format]);
-          elements += chunk.params.count;
+        for (const [i, { start, params }] of chunks.entries()) {
+          expect(start).toBe(i === 0 ? 0 : chunks[i - 1]!.end);
+          expect(params.start).toBe(elements);
+          expect(elements % 256).toBe(0);
+          expect(params.sections).toEqual(sections);
+          elements += params.count;
         }
         expect(elements).toBe(4800);
       }
     }
+  });
+
+  it('reads whole blocks, also where rows of a vector begin inside one', () => {
+    const vector = { dtype: 'Q4_K', type: Q4_K, shape: [768], bytes: 3 * 144 };
+    const rows: [number, number] = [300, 600];
+    const [chunk, ...rest] = planChunks(
+      request({ format: 'f32', shape: [1, 300], bytes: 1200, rows }),
+      vector,
+      'f',
+      1e6,
+    );
+    expect(rest).toEqual([]);
+    expect([chunk!.start, chunk!.end, chunk!.params.first]).toEqual([144, 432, 44]);
+  });
+
+  it('goes from part to part of a joined tensor', () => {
+    const parts = [
+      { dtype: 'Q4_K', type: Q4_K, shape: [2, 256], bytes: 288 },
+      { dtype: 'Q6_K', type: Q6_K, shape: [3, 256], bytes: 630 },
+    ];
+    const joined = { dtype: 'Q4_K, Q6_K', shape: [5, 256], bytes: 918, parts };
+    const rows: [number, number] = [1, 4];
+    const chunks = planChunks(request({ format: 'f16', shape: [3, 256], bytes: 1536, rows }), joined, 'f', 1e6);
+    expect(chunks.map(({ type, start, end, params }) => [type.name, start, end, params.start])).toEqual([
+      ['Q4_K', 144, 288, 0],
+      ['Q6_K', 288, 708, 256],
+    ]);
+    const lossless = request({ format: 'q4k', shape: [5, 256], bytes: 740 });
+    expect(() => planChunks(lossless, joined, 'f', 1e6)).toThrow(
+      /"w" \(Q4_K, Q6_K \[5, 256\]\) cannot be stored as q4k/,
+    );
   });
 });
 

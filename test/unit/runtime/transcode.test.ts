@@ -6,9 +6,11 @@ import { readBuffer } from '../../../runtime/src/execute/ports.ts';
 import { KontextDevice } from '../../../runtime/src/gpu/device.ts';
 import { openDevice } from '../../../runtime/src/gpu/open.ts';
 import { floatToHalf, halfToFloat } from '../../../runtime/src/half.ts';
+import { storedLayout } from '../../../runtime/src/program/formats.ts';
 import type { WeightFormat, WeightRequest } from '../../../runtime/src/program/types.ts';
 import { WeightStore } from '../../../runtime/src/weights/store.ts';
 import { floatTensor, readSafetensors } from '../../support/safetensors.ts';
+import { storedValues } from '../../support/stored.ts';
 import { f32Tensor, type MemoryTensor, memorySource } from '../../support/weights.ts';
 
 let gpu: KontextDevice;
@@ -38,9 +40,7 @@ function tensorOf(dtype: Dtype, shape: number[], value: (i: number) => number): 
 }
 
 function requestFor(format: WeightFormat, shape: [number, number], more: Partial<WeightRequest> = {}): WeightRequest {
-  const elements = shape[0] * shape[1];
-  const bytes = { f32: elements * 4, f16: elements * 2, q8: (elements * 17) / 16, q4: (elements * 9) / 16 }[format];
-  return { name: 'w', format, shape, layout: 'matrix', bytes: Math.ceil(bytes / 4) * 4, ...more };
+  return { name: 'w', format, shape, layout: 'matrix', bytes: storedLayout(format, ...shape).bytes, ...more };
 }
 
 async function load(tensor: MemoryTensor, request: WeightRequest): Promise<Uint8Array<ArrayBuffer>> {
@@ -53,30 +53,10 @@ async function load(tensor: MemoryTensor, request: WeightRequest): Promise<Uint8
   return bytes;
 }
 
-/** The values that stored bytes stand for. */
-function decode(bytes: Uint8Array<ArrayBuffer>, format: WeightFormat, elements: number): number[] {
-  const halves = (from: number, count: number) => Array.from(new Uint16Array(bytes.buffer, from, count), halfToFloat);
-  switch (format) {
-    case 'f32':
-      return [...new Float32Array(bytes.buffer, 0, elements)];
-    case 'f16':
-      return halves(0, elements);
-    case 'q8': {
-      const scales = halves(elements, elements / 32);
-      return Array.from(new Int8Array(bytes.buffer, 0, elements), (q, i) => q * scales[i >> 5]!);
-    }
-    case 'q4': {
-      const scales = halves(elements / 2, elements / 32);
-      const words = new Uint32Array(bytes.buffer, 0, elements / 8);
-      return Array.from(
-        { length: elements },
-        (_, i) => (((words[i >> 3]! >>> ((i & 7) * 4)) & 15) - 8) * scales[i >> 5]!,
-      );
-    }
-    default:
-      return format satisfies never;
-  }
-}
+/** The values that stored bytes stand for, as if in one row. */
+const decode = (bytes: Uint8Array, format: WeightFormat, elements: number): number[] => [
+  ...storedValues(format, 1, elements, bytes),
+];
 
 /** The reference quantisation of consecutive blocks of 32, with f32 arithmetic and f16 scales. */
 function quantised(values: number[], format: WeightFormat): number[] {

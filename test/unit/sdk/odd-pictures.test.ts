@@ -61,15 +61,15 @@ describe('16-bit pictures with a profile', () => {
       bXYZ: xyz(0.14307, 0.06061, 0.7141),
     };
     const colour = conversionToSrgb(profile('RGB ', { rTRC: curve, gTRC: curve, bTRC: curve, ...primaries }))!;
-    const out = new Uint8Array(3);
+    const out = new Uint16Array(3);
     for (let sample = 0; sample <= 65535; sample += 771) {
       const light = linear(sample / 65535);
       const expected = 255 * (light <= 0.0031308 ? 12.92 * light : 1.055 * light ** (1 / 2.4) - 0.055);
-      grey.convert(Uint16Array.of(sample), 0, out, 0);
-      for (const level of out) expect(Math.abs(level - expected)).toBeLessThan(0.6);
+      grey.convert(Uint16Array.of(sample), 0, out);
+      for (const level of out) expect(Math.abs(level - 257 * expected)).toBeLessThan(2);
       // Primaries of sRGB are sRGB again: rounding of the profile's own numbers apart.
-      colour.convert(Uint16Array.of(sample, sample, sample), 0, out, 0);
-      for (const level of out) expect(Math.abs(level - expected)).toBeLessThan(1);
+      colour.convert(Uint16Array.of(sample, sample, sample), 0, out);
+      for (const level of out) expect(Math.abs(level - 257 * expected)).toBeLessThan(40);
     }
   });
 

@@ -4,7 +4,7 @@
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import type { WeightFormat } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
-import { weightBytes } from '../../wgsl/weights.ts';
+import { formatProblem, weightBytes } from '../../wgsl/weights.ts';
 import type { Epilogue, MatrixView } from '../kernel.ts';
 import { elementTypes, epilogueBytes, epilogueTypes, viewBytes, viewWidth } from '../precision.ts';
 
@@ -53,9 +53,8 @@ export function checkConv2dSpec(spec: Conv2dSpec, target: TargetProfile): void {
     fail(`the output view is ${out.rows}×${out.cols}`);
   if (weight.rows !== cout || weight.cols !== k)
     fail(`the weight is ${weight.rows}×${weight.cols}, expected ${cout}×${k}`);
-  if ((weight.format === 'q8' || weight.format === 'q4') && k % 32) {
-    fail(`${weight.format} needs a multiple of 32 columns; store this weight as f16`);
-  }
+  const problem = formatProblem(weight.format, k);
+  if (problem) fail(problem);
   if (viewWidth(x) !== 4) fail('rows of the input must start on a multiple of four elements');
   if (prologue && (prologue.view.cols !== cin || prologue.view.rows !== 2 || viewWidth(prologue.view) !== 4)) {
     fail(`the prologue needs an aligned 2×${cin} matrix`);

@@ -4,7 +4,7 @@
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import type { WeightFormat } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
-import { weightBytes } from '../../wgsl/weights.ts';
+import { formatProblem, weightBytes } from '../../wgsl/weights.ts';
 import type { Epilogue, MatrixView } from '../kernel.ts';
 import { epilogueBytes, viewBytes } from '../precision.ts';
 
@@ -61,9 +61,8 @@ export function checkMatmulSpec(spec: MatmulSpec, target: TargetProfile): void {
   if (weight.rows !== n) fail(`the weight has ${weight.rows} rows, expected ${n}`);
   if (out.rows !== m || out.cols !== n) fail(`the output is ${out.rows}×${out.cols}`);
   for (const { format, cols } of beside ? [weight, beside.weight] : [weight]) {
-    if ((format === 'q8' || format === 'q4') && cols % 32 !== 0) {
-      fail(`${format} needs a multiple of 32 columns; store this weight as f16`);
-    }
+    const problem = formatProblem(format, cols);
+    if (problem) fail(problem);
   }
   const types = [...segmentsOf(spec).map(({ a }) => a.type), ...epilogue.operands.map((o) => o.type), out.type];
   if (types.includes('f16') && !hasTier(target, 'f16')) fail(`f16 activations need tier f16, target is ${target.tier}`);

@@ -2,19 +2,27 @@
 // The header is untrusted input: every offset and shape is checked before a byte of data is read.
 // Format: https://github.com/huggingface/safetensors (8 bytes of header length, JSON header, data).
 
-import { KontextError } from '../errors.ts';
-import type { ByteSource } from './bytes.ts';
-import {
-  DTYPE_BYTES,
-  elementCount,
-  type SourceDtype,
-  type SourceTensor,
-  sourceTensor,
-  type WeightSource,
-} from './source.ts';
+import { KontextError } from '../../errors.ts';
+import type { ByteSource } from '../bytes.ts';
+import { elementCount, type SourceTensor, sourceTensor, type WeightSource } from '../source.ts';
+import { FLOAT_TYPES } from '../types/floats.ts';
 
 /** The reference implementation's own limit. */
 const MAX_HEADER_BYTES = 100_000_000;
+
+/** Bytes an element of the types takes that are no weights but occur beside them. A type in no list is taken at its word. */
+const OTHER_BYTES: Readonly<Record<string, number>> = {
+  F64: 8,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U64: 8,
+  U32: 4,
+  U16: 2,
+  U8: 1,
+  BOOL: 1,
+};
 
 interface PlacedTensor extends SourceTensor {
   /** Of its first byte in the file. */
@@ -120,15 +128,15 @@ async function readHeader(bytes: ByteSource, signal: AbortSignal | undefined): P
 
 function placeTensor(bytes: ByteSource, name: string, entry: unknown, dataStart: number): PlacedTensor {
   const { dtype, shape, data_offsets: offsets } = (entry ?? {}) as Record<string, unknown>;
-  if (typeof dtype !== 'string' || !Object.hasOwn(DTYPE_BYTES, dtype)) {
-    throw invalid(bytes, `tensor "${name}" has the unknown type ${JSON.stringify(dtype)}`, name);
-  }
+  if (typeof dtype !== 'string') throw invalid(bytes, `tensor "${name}" has no type`, name);
   if (!isIndexArray(shape)) throw invalid(bytes, `tensor "${name}" has no valid shape`, name);
   if (!isIndexArray(offsets) || offsets.length !== 2)
     throw invalid(bytes, `tensor "${name}" has no valid data_offsets`, name);
   const [start, end] = offsets as [number, number];
-  const size = elementCount(shape) * DTYPE_BYTES[dtype as SourceDtype];
-  if (end - start !== size) {
+  const type = Object.hasOwn(FLOAT_TYPES, dtype) ? FLOAT_TYPES[dtype] : undefined;
+  const elementBytes = type?.bytes ?? (Object.hasOwn(OTHER_BYTES, dtype) ? OTHER_BYTES[dtype] : undefined);
+  const size = elementBytes === undefined ? end - start : elementCount(shape) * elementBytes;
+  if (end - start !== size || size < 0) {
     throw invalid(
       bytes,
       `tensor "${name}" (${dtype} [${shape.join(', ')}]) needs ${size} bytes, its range holds ${end - start}`,
@@ -142,7 +150,7 @@ function placeTensor(bytes: ByteSource, name: string, entry: unknown, dataStart:
       name,
     );
   }
-  return { dtype: dtype as SourceDtype, shape, bytes: size, offset: dataStart + start };
+  return { dtype, ...(type && { type }), shape, bytes: size, offset: dataStart + start };
 }
 
 /** The format forbids overlaps and holes; either means that names and data do not belong together. */

@@ -5,8 +5,8 @@
 // numbers the decoder's up-blocks from the other end, writes 1×1 convolutions of the VAE's attention as linears, and
 // stores norm_out as [scale, shift] where BFL's final layer has [shift, scale].
 
-import { KontextError } from '../errors.ts';
-import { type SourceTensor, sourceTensor, type WeightSource } from './source.ts';
+import { KontextError } from '../../errors.ts';
+import { describeTensor, type SourceTensor, sourceTensor, type WeightSource } from '../source.ts';
 
 /** A run of one file tensor's bytes inside a tensor of the view. */
 interface Part {
@@ -148,6 +148,47 @@ function vaeTargets(names: string[]): Target[] {
   });
 }
 
+/** One tensor of several, one below the other: of one type if they agree, else of parts. */
+function joined(files: readonly SourceTensor[], swapHalves: boolean): SourceTensor {
+  const first = files[0]!;
+  const rows = files.reduce((sum, file) => sum + file.shape[0]!, 0);
+  const shape = [rows, ...first.shape.slice(1)];
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  if (files.some(({ dtype }) => dtype !== first.dtype)) {
+    const dtype = [...new Set(files.map((file) => file.dtype))].join(', ');
+    return {
+      dtype,
+      shape,
+      bytes,
+      parts: files.map(({ dtype, type, shape, bytes, scales }) => ({
+        dtype,
+        ...(type && { type }),
+        shape,
+        bytes,
+        ...(scales && { scales }),
+      })),
+    };
+  }
+  const { dtype, type } = first;
+  return { dtype, ...(type && { type }), shape, bytes, ...scalesOf(files, rows, swapHalves) };
+}
+
+/** Scales of joined tensors: one where all agree, else one for each row. */
+function scalesOf(files: readonly SourceTensor[], rows: number, swapHalves: boolean): Pick<SourceTensor, 'scales'> {
+  const [first] = files;
+  if (files.every(({ scales }) => scales === undefined)) return {};
+  if (files.every(({ scales }) => scales?.length === 1 && scales[0] === first!.scales?.[0]))
+    return { scales: first!.scales! };
+  const scales = new Float32Array(rows);
+  let row = 0;
+  for (const file of files) {
+    const count = file.shape[0]!;
+    for (let i = 0; i < count; i++) scales[row + i] = file.scales?.[file.scales.length === 1 ? 0 : i] ?? 1;
+    row += count;
+  }
+  return { scales: swapHalves ? Float32Array.from(scales, (_, i) => scales[(i + rows / 2) % rows]!) : scales };
+}
+
 function renamed(source: WeightSource, targets: Target[]): WeightSource {
   const tensors = new Map<string, SourceTensor>();
   const parts = new Map<string, Part[]>();
@@ -156,20 +197,17 @@ function renamed(source: WeightSource, targets: Target[]): WeightSource {
     const first = files[0]!;
     const rest = first.shape.slice(1);
     for (const file of files) {
-      if (file.dtype !== first.dtype || file.shape.slice(1).join() !== rest.join()) {
-        throw new KontextError(
-          'weights-invalid',
-          `${source.label}: "${file.name}" (${file.dtype} [${file.shape.join(', ')}]) does not join "${first.name}" ` +
-            `(${first.dtype} [${first.shape.join(', ')}]) to "${target.name}".`,
-          { tensor: file.name, file: source.label },
-        );
-      }
+      if (file.shape.slice(1).join() === rest.join() && file.shape.length > 0) continue;
+      throw new KontextError(
+        'weights-invalid',
+        `${source.label}: "${file.name}" (${describeTensor(file)}) does not join "${first.name}" ` +
+          `(${describeTensor(first)}) to "${target.name}".`,
+        { tensor: file.name, file: source.label },
+      );
     }
-    const rows = files.reduce((sum, file) => sum + file.shape[0]!, 0);
     tensors.set(target.name, {
-      dtype: first.dtype,
-      shape: [rows, ...rest, ...(target.conv1x1 ? [1, 1] : [])],
-      bytes: files.reduce((sum, file) => sum + file.bytes, 0),
+      ...joined(files, Boolean(target.swapHalves)),
+      ...(target.conv1x1 && { shape: [...first.shape, 1, 1] }),
     });
     const half = first.bytes / 2;
     parts.set(

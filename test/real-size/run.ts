@@ -1,0 +1,78 @@
+// The whole SDK on a FLUX.1 Kontext checkpoint of full size, 11.9 + 4.8 billion parameters, against float32 PyTorch.
+// `npm run test:real-size [-- name …]`; a quarter of an hour and more for each case on a CPU, seconds on a GPU.
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import type { LoadOptions } from '../../sdk/src/node.ts';
+import type { CaseResult } from './case.ts';
+
+interface Case {
+  source: 'bfloat16' | 'gguf' | 'packed';
+  options: LoadOptions;
+  /** Of the latents, relative L2. Float16 operands give 4e-4; q8 rounds the codes of a 4-bit grid within half of 1/127. */
+  maxError: number;
+  maxGpuBytes: number;
+}
+
+const CASES: Record<string, Case> = {
+  'q4-phased': {
+    source: 'bfloat16',
+    options: { quantization: 'q4', memory: 'phased' },
+    maxError: 2e-3,
+    maxGpuBytes: 5.1e9,
+  },
+  'q4-streamed': {
+    source: 'bfloat16',
+    options: { quantization: 'q4', memory: 'streamed' },
+    maxError: 2e-3,
+    maxGpuBytes: 1e9,
+  },
+  'q8-streamed': {
+    source: 'bfloat16',
+    options: { quantization: 'q8', memory: 'streamed' },
+    maxError: 2e-3,
+    maxGpuBytes: 1e9,
+  },
+};
+/** What a process has beside the GPU's share on a software adapter: one shard of the model, and Node with Dawn. */
+const HOST_BYTES = 0.9e9;
+
+const wanted = process.argv.slice(2);
+const unknown = wanted.find((name) => !(name in CASES));
+if (unknown) throw new Error(`There is no case "${unknown}"; there are ${Object.keys(CASES).join(', ')}.`);
+let failed = 0;
+for (const [name, one] of Object.entries(CASES)) {
+  if (wanted.length > 0 && !wanted.includes(name)) continue;
+  const started = performance.now();
+  const result = await runCase(one);
+  const { error, gpuPeakBytes, processPeakBytes, timings } = result;
+  const gb = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
+  const problems = [
+    ...(error <= one.maxError ? [] : [`error above ${one.maxError}`]),
+    ...(gpuPeakBytes <= one.maxGpuBytes ? [] : [`GPU above ${gb(one.maxGpuBytes)}`]),
+    ...(processPeakBytes <= gpuPeakBytes + HOST_BYTES ? [] : [`process ${gb(processPeakBytes)} above the GPU's share`]),
+  ];
+  console.log(
+    `${name}: relative L2 ${error.toExponential(2)}, GPU ${gb(gpuPeakBytes)}, process ${gb(processPeakBytes)}, ` +
+      `${((performance.now() - started) / 60_000).toFixed(1)} min ` +
+      `(${Object.entries(timings)
+        .map(([stage, ms]) => `${stage.replace('Ms', '')} ${(ms / 1000).toFixed(0)} s`)
+        .join(', ')})${problems.map((problem) => ` ✗ ${problem}`).join('')}`,
+  );
+  failed += problems.length;
+}
+process.exitCode = failed > 0 ? 1 : 0;
+
+function runCase({ source, options }: Case): Promise<CaseResult> {
+  const args = ['--import', 'tsx', join(import.meta.dirname, 'case.ts'), JSON.stringify({ source, options })];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let out = '';
+  child.stdout.on('data', (text) => {
+    out += text;
+  });
+  return new Promise((resolve, reject) => {
+    child.once('exit', (code) => {
+      if (code === 0) resolve(JSON.parse(out.trim().split('\n').at(-1)!) as CaseResult);
+      else reject(new Error(`a case ended with ${code}`));
+    });
+  });
+}
