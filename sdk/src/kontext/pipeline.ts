@@ -2,6 +2,7 @@
 // Reads like a page: sizes, pictures, text, modulation, noise, denoising, decoding.
 
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { programSize } from '../../../runtime/src/execute/executable.ts';
 import type { Host } from '../host/module.ts';
 import { TorchGenerator } from '../host/random.ts';
 import { sigmas as scheduleSigmas } from '../host/schedule.ts';
@@ -18,7 +19,7 @@ import {
   stepsOf,
 } from './denoiser.ts';
 import { LATENT_CHANNELS, pack, TOKEN_CHANNELS, tokenCount } from './latents.ts';
-import { type Parts, programFlops, type ShapeRequest, type Work } from './parts.ts';
+import type { Parts, ShapeRequest, Work } from './parts.ts';
 import { makePreviewer, type PreviewMap } from './preview.ts';
 import type { ReferenceEncoder } from './references.ts';
 import type { CheckedRequest } from './request.ts';
@@ -204,12 +205,13 @@ async function planWork(
     });
     if (!found) return;
     const { program, bound } = found;
-    tracker.plan(`run ${shape.component}`, runs * programFlops(program));
-    if (!bound)
-      tracker.plan(
-        `load ${shape.component}`,
-        program.weights.reduce((sum, { bytes }) => sum + bytes, 0),
-      );
+    tracker.plan(`run ${shape.component}`, runs * programSize(program));
+    if (bound) return;
+    tracker.plan(`compile ${shape.component}`, program.kernels.length);
+    tracker.plan(
+      `load ${shape.component}`,
+      program.weights.reduce((sum, { bytes }) => sum + bytes, 0),
+    );
   };
   const views = scene.base ? [...scene.context, scene.base] : scene.context;
   for (const [i, view] of views.entries()) {
