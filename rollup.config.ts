@@ -34,8 +34,8 @@ function withoutNode(): Plugin {
       if (!/runtime\/src|sdk\/src/.test(id)) return null;
       const missing = "Promise.reject(new Error('not in a browser'))";
       const code = source
-        .replaceAll(/\bimport\('node:[a-z/]+'\)/g, missing)
-        .replace('import(/* @vite-ignore */ name)', missing);
+        .replaceAll(/\bimport\(["']node:[a-z/]+["']\)/g, missing)
+        .replaceAll(/\bimport\(\s*\/\* @vite-ignore \*\/\s*name\s*\)/g, missing);
       return code === source ? null : { code, map: null };
     },
   };
@@ -44,7 +44,8 @@ function withoutNode(): Plugin {
 /** Chrome 113 was the first with WebGPU; Safari 26 and Firefox 141 came later. `using` and the like are lowered to it. */
 const TARGET = 'es2022';
 
-const plugins = [withoutNode(), typescript()];
+// Types first: they may name Node's modules, too.
+const plugins = [typescript(), withoutNode()];
 
 export default [
   {

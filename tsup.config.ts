@@ -17,6 +17,7 @@ export default defineConfig({
       browser: 'sdk/src/browser.ts',
       client: 'sdk/src/worker/client.ts',
       element: 'sdk/src/element/element.ts',
+      'strings-de': 'sdk/src/element/strings-de.ts',
     },
   },
   external: ['webgpu', 'sharp'],

@@ -17,7 +17,7 @@ import {
 } from './models/autoencoder.ts';
 import { buildClip, type ClipSpec } from './models/clip.ts';
 import { buildDenoise, buildModulation, type FluxSpec, type PatchGrid, tokensOf } from './models/flux.ts';
-import { buildCfgVelocity, buildEuler, buildKeepKnown } from './models/sampler.ts';
+import { buildCfgVelocity, buildEuler, buildKeepKnown, buildSampler } from './models/sampler.ts';
 import { buildT5, type T5Spec } from './models/t5.ts';
 import { buildTileBlend, buildTileFinish, type TileShape } from './models/tiles.ts';
 import { buildTinyDecode, type TinyDecoderSpec } from './models/tiny-decoder.ts';
@@ -52,6 +52,8 @@ export type Component =
   | { component: 'euler'; tokens: number; channels: number }
   /** inout `velocity`; in `negative`, `scale` [1, 4] = (cfgScale, 0, 0, 0) */
   | { component: 'cfg'; tokens: number; channels: number }
+  /** inout `latents`; in `velocity`, `d1`, `d2`, `d3`, `noise`, `step` [1, 8]; out `derivative`; see the model */
+  | { component: 'sampler'; tokens: number; channels: number }
   /** inout `latents`; in `mask`, `known`, `noise`, `step` [1, 4] = (σ, 0, 0, 0) */
   | { component: 'keep-known'; tokens: number; channels: number }
   /** in `pixels` or `tensor`, `noise` if sampling; out `latents` */
@@ -110,6 +112,8 @@ export function buildGraph(request: Component, g = builderFor(request)): Graph {
       return buildEuler(g, positive('tokens', request.tokens), request.channels);
     case 'cfg':
       return buildCfgVelocity(g, positive('tokens', request.tokens), request.channels);
+    case 'sampler':
+      return buildSampler(g, positive('tokens', request.tokens), request.channels);
     case 'keep-known':
       return buildKeepKnown(g, positive('tokens', request.tokens), request.channels);
     case 'preview-decode':
@@ -152,6 +156,7 @@ function describe(r: Component): string {
     case 'euler':
     case 'cfg':
     case 'keep-known':
+    case 'sampler':
       return `${r.component} ${r.tokens} tokens`;
     case 'modulation':
       return `modulation ${r.steps} steps`;

@@ -45,7 +45,11 @@ export {
   type Precision,
   type Quantization,
   REQUEST_OPTIONS,
+  type ReferencePositions,
   type RequestOption,
+  type SamplerName,
+  type ScheduleName,
+  type StitchDirection,
   type SwitchOption,
   type ValueOption,
 } from './kontext/options.ts';

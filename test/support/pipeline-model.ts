@@ -1,6 +1,6 @@
 // The tiny reference pipeline as a model: weights of the fixture, tokenizers of the demo model (the same vocabularies).
 // Joined at open time, because four megabytes of vocabulary need not be in the repository twice.
-import { cpSync, mkdirSync, readFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { folderFiles, type ModelFiles } from '../../sdk/src/model/files.ts';
 
@@ -11,11 +11,17 @@ const TOKENIZERS = join(root, 'examples/demo-model/model');
 /** A file of the fixture. */
 export const pipelineFile = (name: string) => join(FIXTURE, name);
 
-export function pipelineModel(): ModelFiles {
+/** @param over a fixture that has some of the folders of its own, such as a transformer */
+export function pipelineModel(over?: string): ModelFiles {
   const [weights, tokenizers] = [folderFiles(join(FIXTURE, 'model')), folderFiles(TOKENIZERS)];
+  const own = over === undefined ? undefined : folderFiles(join(root, 'test/fixtures', over));
+  const replaced = over === undefined ? [] : readdirSync(join(root, 'test/fixtures', over));
   return {
     label: 'the reference pipeline',
-    open: (name, signal) => (name.startsWith('tokenizer') ? tokenizers : weights).open(name, signal),
+    open: (name, signal) => {
+      if (own && replaced.includes(name.split('/')[0]!)) return own.open(name, signal);
+      return (name.startsWith('tokenizer') ? tokenizers : weights).open(name, signal);
+    },
   };
 }
 

@@ -1,10 +1,11 @@
 // Builds graphs: the vocabulary the model files are written in.
 // Checks shapes while building, so a wrong model fails at its own line.
 
+import type { ModuleRoom } from '../../../runtime/src/program/adapter-rooms.ts';
 import type { Expr } from '../expr/expr.ts';
 import * as e from '../expr/expr.ts';
 import type { ConvGeometry, Graph, GraphPort, Node, Op, Tensor, WeightOrigin } from './graph.ts';
-import { type AdapterRoom, type ModuleRoom, rankOf } from './room.ts';
+import { type AdapterRoom, rankOf } from './room.ts';
 
 export interface LinearOptions {
   /** Whether `<name>.bias` exists. */

@@ -13,21 +13,6 @@ export type AdapterRoom = number | Readonly<Record<string, number>>;
 /** Factors are read four values at a time, and a matmul's tiles are multiples of eight along k. */
 export const RANK_UNIT = 8;
 
-/** Where a program takes one module's factors; a fact of the program, in `facts.adapters`. */
-export interface ModuleRoom {
-  /** The layer's name. */
-  module: string;
-  rank: number;
-  /** Input features of the layer. */
-  cols: number;
-  /** Port `[rank, cols]`. */
-  down: string;
-  /** Ports `[end − first, rank]`: each holds some of the layer's output features, all together every one that the program computes. */
-  up: { port: string; rows: [first: number, end: number] }[];
-  /** Port `[1, rank]`, f32: multiplies `x·downᵀ`. */
-  scale: string;
-}
-
 /** The rank a layer gets. */
 export function rankOf(room: AdapterRoom | undefined, module: string, stacked: number): number {
   if (room === undefined) return 0;

@@ -44,3 +44,61 @@ export function buildKeepKnown(g: Builder, tokens: number, channels: number): Gr
   );
   return g.finish();
 }
+
+/**
+ * One update of any linear sampler: d = keep₀·x + keep₁·v, then x ← move₀·x + move₁·d + move₂…₄·(d1, d2, d3) + move₅·noise, with x the
+ * latents, v the velocity and `step` = (keep₀, keep₁, move₀ … move₅). The caller moves `derivative` into d1, d1 into d2, d2 into d3.
+ */
+export function buildSampler(g: Builder, tokens: number, channels: number): Graph {
+  const latents = g.state('latents', tokens, channels);
+  const [velocity, ...earlier] = ['velocity', 'd1', 'd2', 'd3', 'noise'].map((name) =>
+    g.input(name, tokens, channels),
+  ) as [Tensor, ...Tensor[]];
+  const step = g.input('step', 1, 8);
+  const coefficient = (i: number): Tensor => g.cols(step, i, 1);
+  const product = (a: number, b: number): e.Expr => e.mul(e.operand(a), e.operand(b));
+  const kept = e.add(product(0, 2), product(1, 3));
+  const d = g.map([latents, velocity, coefficient(0), coefficient(1)], kept, 'derivative');
+  // In three, because a dispatch may bind eight buffers only.
+  const [d1, d2, d3, noise] = earlier as [Tensor, Tensor, Tensor, Tensor];
+  const sum = (before: Tensor[], pairs: [Tensor, number][], label: string): Tensor => {
+    const first = before.length;
+    const terms = [
+      ...before.map((_, i) => e.operand(i)),
+      ...pairs.map((_, i) => product(first + i, first + pairs.length + i)),
+    ];
+    const values = [...before, ...pairs.map(([value]) => value), ...pairs.map(([, i]) => coefficient(i))];
+    return g.map(
+      values,
+      terms.reduce((x, y) => e.add(x, y)),
+      label,
+    );
+  };
+  const now = sum(
+    [],
+    [
+      [latents, 2],
+      [d, 3],
+    ],
+    'of this step',
+  );
+  const last = sum(
+    [now],
+    [
+      [d1, 4],
+      [d2, 5],
+    ],
+    'of the last two',
+  );
+  const moved = sum(
+    [last],
+    [
+      [d3, 6],
+      [noise, 7],
+    ],
+    'sampler step',
+  );
+  g.update(latents, moved);
+  g.output('derivative', d);
+  return g.finish();
+}

@@ -6,7 +6,7 @@ import type { CompiledKernel, KontextDevice } from '../gpu/device.ts';
 import { BufferUsage, wholeWords } from '../gpu/flags.ts';
 import { constantBytes } from '../program/check.ts';
 import type { BufferKind, Port, Program } from '../program/types.ts';
-import type { WeightStore } from '../weights/store.ts';
+import type { Weights } from '../weights/store.ts';
 import type { Step } from './runner.ts';
 import { allOrNone } from './settle.ts';
 import type { SlabPool } from './slabs.ts';
@@ -39,7 +39,7 @@ export class Bindings {
     private readonly gpu: KontextDevice,
     private readonly program: Program,
     private readonly slabs: SlabPool,
-    private readonly store: WeightStore | undefined,
+    private readonly store: Weights | undefined,
     /** Weights come and go during a run. */
     private readonly streamed: boolean,
   ) {

@@ -6,7 +6,7 @@ import { KontextError } from '../errors.ts';
 import type { KontextDevice } from '../gpu/device.ts';
 import { checkProgram, validateProgram } from '../program/check.ts';
 import type { Program } from '../program/types.ts';
-import type { WeightStore } from '../weights/store.ts';
+import type { Weights } from '../weights/store.ts';
 import { Bindings, type BindProgress } from './bindings.ts';
 import { Pace } from './pace.ts';
 import { encodePortData, type ReadResult, type ReadType, readBuffer } from './ports.ts';
@@ -18,7 +18,7 @@ import { planWindows, type WeightWindow } from './windows.ts';
 
 export interface ExecutableOptions {
   /** Must have every weight of the program. May be left out when it has none, or on the null backend (see {@link Executable.create}). */
-  weights?: WeightStore;
+  weights?: Weights;
   /** Scratch memory shared with other executables, which then run one at a time. Its own when left out. */
   slabs?: SlabPool;
   /** Buffers of other executables' ports to use as ports of this one; they stay their owner's. */
@@ -82,7 +82,7 @@ export class Executable {
     readonly program: Program,
     private readonly slabs: SlabPool,
     private readonly bindings: Bindings,
-    private readonly streamedFrom: WeightStore | undefined,
+    private readonly streamedFrom: Weights | undefined,
     windowBytes: number,
   ) {
     this.windows = streamedFrom ? planWindows(program, windowBytes) : [];

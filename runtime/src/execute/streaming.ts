@@ -2,7 +2,7 @@
 // For models larger than the GPU, and for the modulation program, whose 3.2 billion parameters are used once.
 
 import type { Program } from '../program/types.ts';
-import type { WeightStore } from '../weights/store.ts';
+import type { Weights } from '../weights/store.ts';
 import type { Bindings } from './bindings.ts';
 import type { Runner } from './runner.ts';
 import { allOrNone } from './settle.ts';
@@ -11,7 +11,7 @@ import type { WeightWindow } from './windows.ts';
 export interface StreamedRun {
   program: Program;
   bindings: Bindings;
-  store: WeightStore;
+  store: Weights;
   windows: readonly WeightWindow[];
   signal?: AbortSignal;
   before: (encoder: GPUCommandEncoder) => void;

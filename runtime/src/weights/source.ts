@@ -25,6 +25,8 @@ export interface WeightSource {
   /** For error messages: the file or files. */
   readonly label: string;
   readonly tensors: ReadonlyMap<string, SourceTensor>;
+  /** What the file says beside its tensors, as text: untrusted. */
+  readonly metadata?: Readonly<Record<string, string>>;
   /**
    * Bytes `[start, end)` of a tensor, in memory of the caller's own.
    *

@@ -18,6 +18,7 @@ const SCALE_BYTES = 64 * 2 ** 10;
 
 interface Entry {
   label: string;
+  tensor: string;
   buffer: Promise<GPUBuffer>;
   /** Set when loaded. */
   loaded?: GPUBuffer;
@@ -39,11 +40,18 @@ export interface WeightMemory {
   weights: number;
 }
 
+/** Where programs get their weights. Every `get` is paired with a `release`. */
+export interface Weights {
+  readonly gpu: KontextDevice;
+  get(request: WeightRequest, signal?: AbortSignal): Promise<GPUBuffer>;
+  release(request: WeightRequest, options?: { free?: boolean }): void;
+}
+
 /**
  * The weights of one source on one device. Every `get` is paired with a `release`; what nobody uses stays until
  * `evict`, because the next program (another image size, say) mostly wants the same.
  */
-export class WeightStore {
+export class WeightStore implements Weights {
   private readonly entries = new Map<string, Entry>();
   /** Bytes being read or waiting for the GPU: two chunks. */
   private readonly inFlight = new Gate(2 * CHUNK_BYTES);
@@ -69,7 +77,12 @@ export class WeightStore {
     const key = weightKey(request);
     let entry = this.entries.get(key);
     if (!entry) {
-      const made: Entry = { label: weightLabel(request), buffer: this.load(request, signal), users: 0 };
+      const made: Entry = {
+        label: weightLabel(request),
+        tensor: request.name,
+        buffer: this.load(request, signal),
+        users: 0,
+      };
       this.entries.set(key, made);
       made.buffer.then(
         (buffer) => {
@@ -100,11 +113,12 @@ export class WeightStore {
     if (free && entry.users === 0) this.drop(key, entry);
   }
 
-  /** Frees the weights that nobody uses, and the upload buffers. */
-  async evict(): Promise<void> {
+  /** Frees the weights that nobody uses, and the upload buffers. @param only tensors to free; the upload buffers then stay */
+  async evict(only?: ReadonlySet<string>): Promise<void> {
     for (const [key, entry] of this.entries) {
-      if (entry.users === 0 && entry.loaded) this.drop(key, entry);
+      if (entry.users === 0 && entry.loaded && (!only || only.has(entry.tensor))) this.drop(key, entry);
     }
+    if (only) return;
     const staging = this.staging;
     if (staging && this.inFlight.idle) {
       this.staging = undefined;

@@ -1,6 +1,6 @@
 // Runs one command line: picks the command, turns errors into messages and exit codes.
 // Apart from the process itself, so that tests run it without one.
-import { version } from '../../../package.json' with { type: 'json' };
+import manifest from '../../../package.json' with { type: 'json' };
 import { KontextError, type KontextErrorCode } from '../../../runtime/src/errors.ts';
 import { didYouMean } from '../kontext/nearest.ts';
 import { COMMANDS } from './commands.ts';
@@ -26,7 +26,7 @@ export async function runCommand(args: readonly string[], signal: AbortSignal): 
 async function dispatch(args: readonly string[], signal: AbortSignal): Promise<void> {
   const [first, ...rest] = args;
   if (first !== undefined && ['version', '--version', '-v'].includes(first)) {
-    console.log(version);
+    console.log(manifest.version);
     return;
   }
   const asksHelp = first === undefined || ['help', '--help', '-h'].includes(first);

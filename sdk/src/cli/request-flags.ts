@@ -71,6 +71,7 @@ const PLACEHOLDERS = {
   size: 'WxH',
   picture: 'IMAGE',
   latents: 'FILE',
+  numbers: 'N,N,…',
 } as const;
 
 function flagFor(option: RequestOption): Flag {
@@ -97,6 +98,8 @@ async function parsed(flag: string, option: RequestOption, value: string | strin
     case 'seed':
       if (/^-?\d+$/.test(value)) return BigInt(value);
       throw usage(`--${flag} is "${value}"; it must be a whole number.`);
+    case 'numbers':
+      return value.split(',').map((text) => numberFrom(flag, text));
     case 'latents':
       return readLatents(value);
     default:

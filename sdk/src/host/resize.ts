@@ -1,6 +1,7 @@
 // Typed facade of Pillow's resampling: the same bytes as PIL.Image.resize for 8-bit grey, RGB and RGBA.
 // Feeds rows in and fetches rows out by the band, so that the WASM memory stays small for any photo.
-import { KontextError } from '../../../runtime/src/errors.ts';
+import { KontextError, throwIfAborted } from '../../../runtime/src/errors.ts';
+import { fromRgb } from '../image/pixels.ts';
 import type { ErrorTable, Host } from './module.ts';
 
 /** Exports of `sdk/assembly/resize.ts`. */
@@ -69,68 +70,100 @@ export function resize<Data extends Uint8Array | Uint8ClampedArray>(
   filter: ResizeFilter = 'lanczos',
 ): ByteImage<Resized<Data>> {
   checkImage(image);
-  const sourceRow = image.width * image.channels;
-  const rows: RowSource = (to, first, count) =>
-    to.set(image.data.subarray(first * sourceRow, (first + count) * sourceRow));
-  const steps = resizeSteps(host, { ...image, rows }, width, height, filter);
   // By kind and not by constructor: a subclass such as Node's Buffer need not take a length.
   const kind = image.data instanceof Uint8ClampedArray ? Uint8ClampedArray : Uint8Array;
-  for (;;) {
-    const { done, value } = steps.next();
-    if (done) return { data: new kind(value.buffer) as Resized<Data>, width, height, channels: image.channels };
-  }
+  checkTarget(width, height, image.channels);
+  const data = new kind(width * height * image.channels) as Resized<Data>;
+  const rowBytes = image.width * image.channels;
+  const copy = (to: Uint8Array, first: number, rows: number) => {
+    to.set(image.data.subarray(first * rowBytes, (first + rows) * rowBytes));
+  };
+  for (const _ of bands(host, { ...image, copy }, { data, width, height }, filter));
+  return { data, width, height, channels: image.channels };
 }
 
-/** Writes the rows `first` to `first + count` of a picture, packed, into `to`. */
-export type RowSource = (to: Uint8Array, first: number, count: number) => void;
+/** Longest stretch of work before others get their turn: a frame and a half, and how late an abort is noticed. */
+const TURN_MS = 25;
 
 /**
- * {@link resize} of rows that are asked for as they are needed, in steps of about a band. Between two steps no other task may use
- * `host`: it needs one of its own where they do.
+ * {@link resize} of a picture's colours with Pillow's LANCZOS, in turns with whatever else the thread has to do: a photo of 256
+ * megapixels takes seconds. Alpha is dropped on the way in and 255 on the way out, so that beside the two pictures it takes a few rows of
+ * memory. The module is not to be used for anything else meanwhile.
  *
- * @returns steps to walk through; the last gives the result's bytes
- * @throws KontextError as {@link resize}
+ * @throws KontextError as {@link resize}; `aborted` within a turn
  */
-export function* resizeSteps(
+export async function resizeInTurns(
   host: Host,
-  source: { width: number; height: number; channels: 1 | 3 | 4; rows: RowSource },
+  image: { data: Uint8ClampedArray; width: number; height: number },
   width: number,
   height: number,
-  filter: ResizeFilter = 'lanczos',
-): Generator<undefined, Uint8Array<ArrayBuffer>> {
-  checkTarget(width, height, source.channels);
+  signal?: AbortSignal,
+): Promise<{ data: Uint8ClampedArray<ArrayBuffer>; width: number; height: number }> {
+  checkImage({ ...image, channels: 4 });
+  checkTarget(width, height, 4);
+  const copy = (to: Uint8Array, first: number, rows: number) => {
+    let from = first * image.width * 4;
+    for (let at = 0; at < rows * image.width * 3; at += 3, from += 4) {
+      to[at] = image.data[from]!;
+      to[at + 1] = image.data[from + 1]!;
+      to[at + 2] = image.data[from + 2]!;
+    }
+  };
+  const data = new Uint8Array(width * height * 3);
+  let turn = performance.now();
+  const source = { width: image.width, height: image.height, channels: 3 as const, copy };
+  for (const _ of bands(host, source, { data, width, height }, 'lanczos')) {
+    if (performance.now() - turn < TURN_MS) continue;
+    // A task of its own, not a microtask: only then do messages and timers come through.
+    await new Promise((resolve) => setTimeout(resolve));
+    throwIfAborted(signal);
+    turn = performance.now();
+  }
+  return fromRgb(data, width, height);
+}
+
+/** Where source rows come from: `copy` writes `rows` of them from `first` on, packed. */
+interface RowSource extends Omit<ByteImage, 'data'> {
+  copy(to: Uint8Array, first: number, rows: number): void;
+}
+
+/** Resizes into `target`, a band of source rows at a time; pauses after each. */
+function* bands(
+  host: Host,
+  source: RowSource,
+  target: { data: Uint8Array | Uint8ClampedArray; width: number; height: number },
+  filter: ResizeFilter,
+): Generator<void> {
   const filterNumber = FILTER_NUMBERS[filter];
   if (filterNumber === undefined) {
     throw invalid(`The filter is 'lanczos', 'bilinear' or 'box', not ${filter}.`, { filter });
   }
   const { exports } = host;
+  const { width, height, channels, copy } = source;
   const job = host.check(
-    exports.resizeBegin(source.width, source.height, source.channels, width, height, filterNumber),
+    exports.resizeBegin(width, height, channels, target.width, target.height, filterNumber),
     errors,
   );
-  const sourceRow = source.width * source.channels;
-  const resultRow = width * source.channels;
-  const data = new Uint8Array(resultRow * height);
+  const resultRow = target.width * channels;
   const bandRows = exports.resizeBandRows(job);
   const outRows = exports.resizeOutRows(job);
   let taken = 0;
   let made = 0;
-  while (made < height) {
-    let rows = Math.min(bandRows, source.height - taken);
+  while (made < target.height) {
+    let rows = Math.min(bandRows, height - taken);
     const band = exports.resizeBand(job) >>> 0;
-    source.rows(host.bytes.subarray(band, band + rows * sourceRow), taken, rows);
+    copy(host.bytes.subarray(band, band + rows * width * channels), taken, rows);
     taken += rows;
     let finished: number;
     do {
       finished = exports.resizeStep(job, rows);
       const out = exports.resizeOut(job) >>> 0;
-      data.set(host.bytes.subarray(out, out + finished * resultRow), made * resultRow);
+      target.data.set(host.bytes.subarray(out, out + finished * resultRow), made * resultRow);
       made += finished;
       rows = 0;
-      yield;
     } while (finished === outRows);
+    yield;
   }
-  return data;
 }
 
 function checkImage({ data, width, height, channels }: ByteImage): void {

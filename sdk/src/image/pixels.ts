@@ -71,20 +71,14 @@ export function checkImageSize(width: number, height: number, role: string): voi
 }
 
 /** RGB bytes of a picture, three a pixel. */
-export function toRgb(image: PixelImage): Uint8Array {
-  const rgb = new Uint8Array(image.width * image.height * 3);
-  copyRgb(image, 0, image.height, rgb);
-  return rgb;
-}
-
-/** RGB bytes of `count` rows from row `first` on, into `to`. */
-export function copyRgb({ width, data }: PixelImage, first: number, count: number, to: Uint8Array): void {
-  const end = count * width * 3;
-  for (let from = first * width * 4, at = 0; at < end; from += 4, at += 3) {
-    to[at] = data[from]!;
-    to[at + 1] = data[from + 1]!;
-    to[at + 2] = data[from + 2]!;
+export function toRgb({ width, height, data }: PixelImage): Uint8Array {
+  const rgb = new Uint8Array(width * height * 3);
+  for (let from = 0, to = 0; to < rgb.length; from += 4, to += 3) {
+    rgb[to] = data[from]!;
+    rgb[to + 1] = data[from + 1]!;
+    rgb[to + 2] = data[from + 2]!;
   }
+  return rgb;
 }
 
 /** The opposite of {@link toRgb}; alpha becomes 255. */

@@ -4,21 +4,29 @@ import { throwIfAborted } from '../../../runtime/src/errors.ts';
 import type { Executable } from '../../../runtime/src/execute/executable.ts';
 import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
 import type { PixelImage } from '../image/pixels.ts';
+import { addsNoise, type SamplerStage } from '../sampling/samplers.ts';
 import { sinusoids } from './conditioning.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, ShapeRequest, Work } from './parts.ts';
 import type { Previewer } from './preview.ts';
-import { ropeTable } from './rope.ts';
+import { type Place, ropeTable } from './rope.ts';
 import type { EncodedPrompt } from './text.ts';
 import type { ImageSize } from './types.ts';
 
 /** What all pictures of a request have in common. */
 export interface DenoiseJob {
   target: ImageSize;
-  /** Of the pictures the transformer sees beside the target. */
+  /** Of the pictures the transformer sees beside the target, in pixels, and where they lie. */
   context: ImageSize[];
+  places: Place[];
   /** Of the steps to run, and the final 0. */
   sigmas: Float32Array;
+  /** Prompts that are evaluated at each stage. */
+  branches: 1 | 2;
+  /** Evaluations and updates that lead from the first σ to the last. */
+  stages: SamplerStage[];
+  /** Whether every stage is Euler's, which has a program of its own. */
+  euler: boolean;
   guidance: number;
   trueCfgScale: number;
   maxSequenceLength: number;
@@ -28,6 +36,9 @@ export interface DenoiseJob {
   keep?: { mask: Float32Array<ArrayBuffer>; known: Float32Array<ArrayBuffer> };
   afterStep?: ((image: number, step: number, latents: Float32Array) => void) | undefined;
 }
+
+/** How often the transformer runs for one picture. */
+export const evaluationsOf = ({ stages, branches }: DenoiseJob): number => stages.length * branches;
 
 export const stepsOf = ({ sigmas }: { sigmas: Float32Array }): number => sigmas.length - 1;
 
@@ -74,7 +85,8 @@ export async function makeBranch(
 /** Programs of the loop, bound to each other's ports, and the inputs that no step changes. */
 export interface Denoiser {
   velocity: Executable;
-  euler: Executable;
+  /** Euler's update, or that of any sampler. */
+  update: Executable;
   cfg?: { mix: Executable; negative: Branch };
   keep?: Executable;
   positive: Branch;
@@ -82,7 +94,7 @@ export interface Denoiser {
 }
 
 /** Components that only the loop binds; to be unbound after it. */
-export const LOOP_COMPONENTS = ['euler', 'cfg', 'keep-known'] as const;
+export const LOOP_COMPONENTS = ['euler', 'sampler', 'cfg', 'keep-known'] as const;
 
 /**
  * @param context packed latents of what the transformer sees beside the target
@@ -98,8 +110,7 @@ export async function makeDenoiser(
 ): Promise<Denoiser> {
   const velocity = await parts.bind(denoiseShape(job), work);
   const { axes, theta } = parts.specs.transformer;
-  const grids = job.context.map(patches);
-  velocity.write('rope', ropeTable(axes, theta, job.maxSequenceLength, patches(job.target), grids));
+  velocity.write('rope', ropeTable(axes, theta, job.maxSequenceLength, patches(job.target), job.places));
   let at = 0;
   for (const latents of context) {
     velocity.write('references', latents, at);
@@ -107,9 +118,9 @@ export async function makeDenoiser(
   }
   const shape = { tokens: tokenCount(job.target), channels: TOKEN_CHANNELS };
   const shared = { latents: velocity.port('latents'), velocity: velocity.port('velocity') };
-  const euler = await parts.bind({ component: 'euler', ...shape }, work, shared);
+  const update = await parts.bind({ component: job.euler ? 'euler' : 'sampler', ...shape }, work, shared);
   const [positive, negative] = branches;
-  const denoiser: Denoiser = { velocity, euler, positive: positive! };
+  const denoiser: Denoiser = { velocity, update, positive: positive! };
   if (job.keep) {
     denoiser.keep = await parts.bind({ component: 'keep-known', ...shape }, work, { latents: shared.latents });
     denoiser.keep.write('mask', job.keep.mask);
@@ -134,31 +145,43 @@ export function denoiseShape(job: Pick<DenoiseJob, 'target' | 'context' | 'maxSe
   };
 }
 
-/**
- * Rectified flow from the first σ to data (σ = 0).
- *
- * @param image which one it is, for its events
- * @param start packed latents `[tokens, 64]` at the first σ
- * @param noise what it started from, for what is kept
- */
+/** Where one picture's denoising begins. */
+export interface Start {
+  /** Which one it is, for its events. */
+  image: number;
+  /** Packed latents `[tokens, 64]` at the first σ. */
+  start: Float32Array;
+  /** What it started from, for what is kept. */
+  noise: Float32Array;
+  /** Draws what an ancestral step adds. */
+  freshNoise: () => Float32Array;
+}
+
+/** Rectified flow from the first σ to data (σ = 0). */
 export async function denoise(
   parts: Parts,
   job: DenoiseJob,
-  { velocity, euler, cfg, keep, positive, preview: showPreview }: Denoiser,
-  { image, start, noise }: { image: number; start: Float32Array; noise: Float32Array },
+  { velocity, update, cfg, keep, positive, preview: showPreview }: Denoiser,
+  { image, start, noise, freshNoise }: Start,
   work: Work,
 ): Promise<Float32Array<ArrayBuffer>> {
-  const { sigmas } = job;
+  const { sigmas, stages } = job;
+  const noisy = addsNoise(stages);
   const values = start.length;
   const steps = stepsOf(job);
   const read = async (port: string) => (await velocity.read(port)).slice(0, values);
   velocity.write('latents', start);
   keep?.write('noise', noise);
-  for (let step = 0; step < steps; step++) {
+  let [step, stepMs] = [0, 0];
+  for (const [i, stage] of stages.entries()) {
     throwIfAborted(work.signal);
-    let stepMs = 0;
     const evaluate = async (branch: Branch, after?: (encoder: GPUCommandEncoder) => void) => {
-      const row = { from: branch.modulation, fromOffset: step * branch.rowBytes, toOffset: 0, bytes: branch.rowBytes };
+      const row = {
+        from: branch.modulation,
+        fromOffset: stage.at * branch.rowBytes,
+        toOffset: 0,
+        bytes: branch.rowBytes,
+      };
       const text = { from: branch.text, fromOffset: 0, toOffset: 0, bytes: branch.textBytes };
       stepMs += await parts.run(velocity, work, {
         copies: [
@@ -175,8 +198,13 @@ export async function denoise(
     }
     await evaluate(positive);
     if (cfg) stepMs += await parts.run(cfg.mix, work);
-    euler.write('step', Float32Array.of(sigmas[step + 1]! - sigmas[step]!, 0, 0, 0));
-    stepMs += await parts.run(euler, work);
+    if (job.euler) update.write('step', Float32Array.of(sigmas[step + 1]! - sigmas[step]!, 0, 0, 0));
+    else {
+      update.write('step', Float32Array.of(...stage.keep, ...stage.move));
+      if (noisy) update.write('noise', freshNoise());
+    }
+    stepMs += await parts.run(update, work, job.euler ? {} : historyMoves(update, i === 0));
+    if (!stage.ends) continue;
     if (keep) {
       keep.write('step', Float32Array.of(sigmas[step + 1]!, 0, 0, 0));
       stepMs += await parts.run(keep, work);
@@ -184,6 +212,7 @@ export async function denoise(
 
     if (job.afterStep) job.afterStep(image, step, await read('latents'));
     work.tracker.send({ type: 'step', image, step: step + 1, steps, stepMs });
+    stepMs = 0;
     const { previewEvery } = job;
     if (previewEvery && showPreview && (step + 1) % previewEvery === 0 && step + 1 < steps) {
       // What the picture would be if the velocity stayed as it is: x − σ·v.
@@ -192,6 +221,20 @@ export async function denoise(
       const preview: PixelImage = await showPreview(latents);
       work.tracker.send({ type: 'preview', image, step: step + 1, preview });
     }
+    step++;
   }
   return read('latents');
+}
+
+/** What a sampler remembers moves on by one after its update; what another picture left is forgotten before the first. */
+function historyMoves(update: Executable, first: boolean): Parameters<Executable['run']>[0] {
+  const line = ['derivative', 'd1', 'd2', 'd3'].map((name) => update.port(name));
+  return {
+    before: (encoder) => {
+      if (first) for (const buffer of line.slice(1)) encoder.clearBuffer(buffer);
+    },
+    after: (encoder) => {
+      for (let i = line.length - 1; i > 0; i--) encoder.copyBufferToBuffer(line[i - 1]!, 0, line[i]!, 0, line[i]!.size);
+    },
+  };
 }

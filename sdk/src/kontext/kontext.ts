@@ -38,6 +38,7 @@ import type {
   LatentsOnly,
   LatentsResult,
   PrepareRequest,
+  ResolvedOptions,
   StreamEvent,
 } from './types.ts';
 
@@ -228,9 +229,11 @@ export class Engine implements KontextEngine {
           conditioning,
           precision: context.parts.precision,
           references,
+          ...samplingOf(request),
           ...(request.strength < 1 && { strength: request.strength }),
           ...(request.mask && box && { mask: { mode: request.mask.mode, box } }),
         },
+        evaluations: result.evaluations,
         truncated: result.truncated,
         timings: { ...result.timings, totalMs: performance.now() - started },
         memory: context.parts.memory,
@@ -294,6 +297,20 @@ export class Engine implements KontextEngine {
 
 /** The compiler's own programs need no bounds checks. One set of flags, because each set is a Dawn instance of its own. */
 const deviceOptions = (options: LoadOptions): OpenDeviceOptions => ({ unchecked: true, ...options.device });
+
+/** What differs from how the model is published; with it all, the same picture can be made again. */
+function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
+  const { sampler, eta, schedule, sigmas, referencePositions, stitch, references } = request;
+  return {
+    ...(sampler !== 'euler' && { sampler }),
+    ...(sampler === 'euler_ancestral' && { eta }),
+    ...(schedule !== 'model' && { schedule }),
+    ...(sigmas && { sigmas: [...sigmas] }),
+    ...(references.length > 1 && referencePositions !== 'offset' && { referencePositions }),
+    ...(references.length > 1 &&
+      referencePositions === 'stitched' && { stitchDirection: stitch.direction, stitchSpacing: stitch.spacing }),
+  };
+}
 
 /** Binds what the memory mode will keep: the transformer, and with `resident` everything. */
 async function prepareShapes({ model, parts }: PipelineContext, request: PrepareRequest, work: Work): Promise<void> {

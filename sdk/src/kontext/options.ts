@@ -43,8 +43,11 @@ export interface SwitchOption extends OptionFacts {
 
 /** An option of another type, which has checks of its own. */
 export interface ValueOption extends OptionFacts {
-  /** `text`; `seed`: a whole number of 64 bits; `size`: a width and a height; `picture`: what {@link ImageInput} is; `latents`: floats. */
-  kind: 'text' | 'seed' | 'size' | 'picture' | 'latents';
+  /**
+   * `text`; `seed`: a whole number of 64 bits; `size`: a width and a height; `picture`: what {@link ImageInput} is; `latents`: floats;
+   * `numbers`: a list of them.
+   */
+  kind: 'text' | 'seed' | 'size' | 'picture' | 'latents' | 'numbers';
   /** What happens when nothing is given, in words. */
   default: string;
   /** Whether it takes a list; the flag may then be given several times. */
@@ -132,6 +135,24 @@ export const REQUEST_OPTIONS = {
   autoResize: flip(true, 'bring references to preferred sizes; without it they are only floored to multiples of 16', {
     only: 'edit',
   }),
+  /** @see {@link EditRequest.referencePositions} */
+  referencePositions: choice(
+    'offset',
+    ['offset', 'index', 'stitched'],
+    'how the transformer tells several references apart: laid side by side, numbered, or stitched to one picture',
+    { only: 'edit' },
+  ),
+  /** @see {@link EditRequest.stitchDirection} */
+  stitchDirection: choice(
+    'right',
+    ['right', 'down', 'left', 'up'],
+    'where stitched references lie, seen from the image',
+    {
+      only: 'edit',
+    },
+  ),
+  /** @see {@link EditRequest.stitchSpacing} */
+  stitchSpacing: integer(0, 0, 1024, 'white pixels between stitched references', { only: 'edit' }),
   /** @see {@link EditRequest.mask} */
   mask: value('picture', 'none', 'where to change the picture: white is changed, black is kept', { only: 'edit' }),
   /** @see {@link EditRequest.maskMode} */
@@ -161,7 +182,36 @@ export const REQUEST_OPTIONS = {
   strength: number(1, 0, 1, 'how far from the input denoising starts: 1 from pure noise, less keeps more of it', {
     only: 'edit',
   }),
+  /** @see {@link RequestOptions.sampler} */
+  sampler: choice(
+    'euler',
+    ['euler', 'heun', 'dpmpp_2m', 'res_multistep', 'ipndm', 'deis', 'euler_ancestral'],
+    'how a step moves the latents; heun evaluates twice a step',
+  ),
+  /** @see {@link RequestOptions.eta} */
+  eta: number(1, 0, 1, 'how much of each step’s noise euler_ancestral replaces'),
+  /** @see {@link RequestOptions.schedule} */
+  schedule: choice(
+    'model',
+    ['model', 'simple', 'sgm_uniform', 'normal', 'beta', 'linear_quadratic', 'kl_optimal'],
+    'at which shares of noise the steps lie; model is the one the model is published with',
+  ),
+  /** @see {@link RequestOptions.sigmas} */
+  sigmas: value(
+    'numbers',
+    'the schedule’s',
+    'own shares of noise instead of a schedule, falling, before the model’s shift',
+  ),
 } as const satisfies Record<string, RequestOption>;
+
+/** How several references are told apart. */
+export type ReferencePositions = (typeof REQUEST_OPTIONS.referencePositions.choices)[number];
+/** Where stitched references lie, seen from the image. */
+export type StitchDirection = (typeof REQUEST_OPTIONS.stitchDirection.choices)[number];
+/** How a step moves the latents. */
+export type SamplerName = (typeof REQUEST_OPTIONS.sampler.choices)[number];
+/** At which shares of noise the steps lie. */
+export type ScheduleName = (typeof REQUEST_OPTIONS.schedule.choices)[number];
 
 /** What a mask means. */
 export type MaskMode = (typeof REQUEST_OPTIONS.maskMode.choices)[number];

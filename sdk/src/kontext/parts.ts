@@ -224,6 +224,7 @@ const PART_OF: Record<Component['component'], StoreName> = {
   euler: 'transformer',
   cfg: 'transformer',
   'keep-known': 'transformer',
+  sampler: 'transformer',
   'vae-encode': 'vae',
   'vae-decode': 'vae',
   'preview-decode': 'preview',

@@ -5,25 +5,28 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import { programSize } from '../../../runtime/src/execute/executable.ts';
 import type { Host } from '../host/module.ts';
 import { TorchGenerator } from '../host/random.ts';
-import { sigmas as scheduleSigmas } from '../host/schedule.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import type { Model } from '../model/open.ts';
+import { samplerStages } from '../sampling/samplers.ts';
 import {
   type Branch,
   type DenoiseJob,
   denoise,
   denoiseShape,
+  evaluationsOf,
   LOOP_COMPONENTS,
   makeBranch,
   makeDenoiser,
   stepsOf,
 } from './denoiser.ts';
-import { LATENT_CHANNELS, pack, TOKEN_CHANNELS, tokenCount } from './latents.ts';
+import { LATENT_CHANNELS, pack, patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, ShapeRequest, Work } from './parts.ts';
 import { makePreviewer, type PreviewMap } from './preview.ts';
 import type { ReferenceEncoder } from './references.ts';
 import type { CheckedRequest } from './request.ts';
+import { referencePlaces } from './stages/references.ts';
 import { type Scene, sceneOf } from './stages/scene.ts';
+import { requestSigmas } from './stages/schedule.ts';
 import { firstStep, noised } from './stages/strength.ts';
 import type { EncodedPrompt, TextEncoders } from './text.ts';
 import { decodeTiled, isTooLarge, wholeOrTiled } from './tiling.ts';
@@ -55,6 +58,8 @@ export interface PipelineResult {
   latents: Float32Array<ArrayBuffer>[];
   /** Empty when only latents were asked for. */
   images: PixelImage[];
+  /** Of the transformer, for one picture. */
+  evaluations: number;
   truncated: boolean;
   timings: Omit<Timings, 'totalMs'>;
 }
@@ -112,9 +117,14 @@ export async function runPipeline(
     if (previewer) denoiser.preview = previewer;
     const latents: Float32Array<ArrayBuffer>[] = [];
     for (let image = 0; image < request.images; image++) {
-      const noise = initialNoise(host, request, image, sizes.target);
-      const start = known ? noised(known, noise, job.sigmas[0]!) : noise;
-      latents.push(await denoise(parts, job, denoiser, { image, start, noise }, work));
+      const source = noiseSource(host, request, image, sizes.target);
+      try {
+        const noise = source.initial();
+        const start = known ? noised(known, noise, job.sigmas[0]!) : noise;
+        latents.push(await denoise(parts, job, denoiser, { image, start, noise, freshNoise: source.draw }, work));
+      } finally {
+        source.dispose();
+      }
     }
     for (const component of LOOP_COMPONENTS) await parts.unbind(component);
     const denoiseMs = timer();
@@ -129,7 +139,7 @@ export async function runPipeline(
     }
     if (!resident) for (const part of ['vae', 'preview'] as const) await parts.release(part);
     const timings = { encodeImageMs, encodeTextMs, modulationMs, denoiseMs, decodeMs: timer(), loadMs: work.loadMs };
-    return { scene, latents, images, truncated: texts[0]!.truncated, timings };
+    return { scene, latents, images, evaluations: evaluationsOf(job), truncated: texts[0]!.truncated, timings };
   } finally {
     for (const buffer of buffers) parts.free(buffer);
   }
@@ -137,12 +147,18 @@ export async function runPipeline(
 
 function jobOf({ host, model }: PipelineContext, request: PipelineRequest, scene: Scene): DenoiseJob {
   const { target } = scene.sizes;
-  const { steps, strength, guidance, trueCfgScale, maxSequenceLength, conditioning, previewEvery, afterStep } = request;
-  const sigmas = scheduleSigmas(host, { ...model.schedule, steps, imageTokens: tokenCount(target) });
+  const { strength, guidance, trueCfgScale, maxSequenceLength, conditioning, previewEvery, afterStep } = request;
+  const all = requestSigmas(host, model.schedule, request, tokenCount(target));
+  const sigmas = all.slice(firstStep(stepsOf({ sigmas: all }), strength));
+  const context = scene.context.map(({ size }) => size);
   return {
     target,
-    context: scene.context.map(({ size }) => size),
-    sigmas: sigmas.slice(firstStep(steps, strength)),
+    context,
+    places: referencePlaces(request.referencePositions, context.map(patches)),
+    sigmas,
+    branches: request.negativePrompt === undefined ? 1 : 2,
+    stages: samplerStages(request.sampler, sigmas, { eta: request.eta }),
+    euler: request.sampler === 'euler',
     guidance,
     trueCfgScale,
     maxSequenceLength,
@@ -162,16 +178,14 @@ function checkLatents({ latents, images }: PipelineRequest, size: ImageSize): vo
   );
 }
 
-/** Noise as the reference draws it for a generator with seed + image, or the caller's own. */
-function initialNoise(host: Host, request: PipelineRequest, image: number, size: ImageSize): Float32Array<ArrayBuffer> {
+/** Noise as the reference draws it for a generator with seed + image, or the caller's own to begin with. */
+function noiseSource(host: Host, request: PipelineRequest, image: number, size: ImageSize) {
   const values = tokenCount(size) * TOKEN_CHANNELS;
-  if (request.latents) return request.latents.slice(image * values, (image + 1) * values);
   const generator = TorchGenerator.create(host, BigInt.asUintN(64, request.seed + BigInt(image)));
-  try {
-    return pack(generator.randn([LATENT_CHANNELS, size.height / 8, size.width / 8]), size);
-  } finally {
-    generator.dispose();
-  }
+  const draw = () => pack(generator.randn([LATENT_CHANNELS, size.height / 8, size.width / 8]), size);
+  const { latents } = request;
+  const initial = () => (latents ? latents.slice(image * values, (image + 1) * values) : draw());
+  return { initial, draw, dispose: () => generator.dispose() };
 }
 
 function decode(parts: Parts, tokens: Float32Array, { width, height }: ImageSize, work: Work): Promise<PixelImage> {
@@ -195,7 +209,7 @@ async function planWork(
   { tracker }: Work,
 ): Promise<void> {
   const steps = stepsOf(job);
-  const evaluations = request.negativePrompt === undefined ? 1 : 2;
+  const prompts = request.negativePrompt === undefined ? 1 : 2;
   const plan = async (shape: ShapeRequest, runs: number) => {
     if (runs === 0) return;
     const found = await parts.program(shape).catch((error: unknown) => {
@@ -224,8 +238,8 @@ async function planWork(
   ).length;
   await plan({ component: 'clip', tokens: 77 }, uncached);
   await plan({ component: 't5', tokens: request.maxSequenceLength }, uncached);
-  await plan({ component: 'modulation', steps }, evaluations);
-  await plan(denoiseShape(job), request.images * steps * evaluations);
+  await plan({ component: 'modulation', steps }, prompts);
+  await plan(denoiseShape(job), request.images * evaluationsOf(job));
   await plan({ component: 'vae-decode', ...job.target }, request.output === 'image' ? request.images : 0);
 }
 

@@ -1,8 +1,7 @@
 // References: pictures resized and encoded to the latent tokens that the transformer attends to.
 // Kept by picture and size, so that undoing a turn and editing again does not encode twice; the numbers are the same.
 import type { Host } from '../host/module.ts';
-import { resize } from '../host/resize.ts';
-import { fitTo } from '../image/fit-to.ts';
+import { resize, resizeInTurns } from '../host/resize.ts';
 import { fromRgb, type PixelImage, toRgb } from '../image/pixels.ts';
 import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, Work } from './parts.ts';
@@ -23,7 +22,9 @@ export class ReferenceEncoder {
   async encode(parts: Parts, image: PixelImage, size: ImageSize, work: Work): Promise<Float32Array<ArrayBuffer>> {
     const known = this.#cache.get(image)?.get(keyOf(size));
     if (known) return known;
-    const latents = await encode(parts, await fitTo(this.host, image, size, work.signal), work);
+    const fits = image.width === size.width && image.height === size.height;
+    const pixels = fits ? image : await resizeInTurns(this.host, image, size.width, size.height, work.signal);
+    const latents = await encode(parts, pixels, work);
     const sizes = this.#cache.get(image) ?? new Map<string, Float32Array<ArrayBuffer>>();
     sizes.set(keyOf(size), latents);
     this.#cache.set(image, sizes);

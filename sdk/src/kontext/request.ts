@@ -9,8 +9,12 @@ import {
   type ModelDefaults,
   type NumberOption,
   REQUEST_OPTIONS,
+  type ReferencePositions,
   type RequestOption,
+  type SamplerName,
+  type ScheduleName,
 } from './options.ts';
+import type { Stitch } from './stages/stitch.ts';
 import { firstStep } from './stages/strength.ts';
 import type { EditRequest, GenerateRequest, ImageInput, ImageSize, LatentsOnly, RequestOptions } from './types.ts';
 
@@ -35,6 +39,12 @@ export interface CheckedRequest {
   previewEvery: number | undefined;
   mask: CheckedMask | undefined;
   strength: number;
+  sampler: SamplerName;
+  eta: number;
+  schedule: ScheduleName;
+  sigmas: readonly number[] | undefined;
+  referencePositions: ReferencePositions;
+  stitch: Stitch;
 }
 
 /** What to change in the picture, and how. */
@@ -74,7 +84,7 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
     prompt: request.prompt,
     negativePrompt: trueCfgScale > 1 ? request.negativePrompt : undefined,
     trueCfgScale,
-    steps: numeric('steps', request.steps, model.steps),
+    steps: checkSteps(request, model),
     guidance: numeric('guidance', request.guidance),
     maxSequenceLength: numeric('maxSequenceLength', request.maxSequenceLength, model.maxSequenceLength),
     seed: checkSeed(request.seed),
@@ -88,6 +98,12 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
     previewEvery: checkPreview(request),
     mask: edit ? checkMask(request) : undefined,
     strength: edit ? numeric('strength', request.strength) : 1,
+    sampler: choose('sampler', request.sampler),
+    eta: checkEta(request),
+    schedule: choose('schedule', request.schedule),
+    sigmas: request.sigmas && [...request.sigmas],
+    referencePositions: choose('referencePositions', edit ? request.referencePositions : undefined),
+    stitch: checkStitch(edit ? request : {}),
   };
   firstStep(checked.steps, checked.strength);
   if (checked.output !== 'image' && checked.output !== 'latents') {
@@ -127,6 +143,43 @@ function choose<Name extends keyof Choices>(name: Name, given: Choices[Name] | u
   if (option.choices.includes(value)) return value as Choices[Name];
   const known = option.choices.map((one) => `"${one}"`).join(', ');
   throw invalid(`${name} is ${show(value)}; it must be one of ${known}.`, { option: name });
+}
+
+/** Own sigmas bring their number of steps along. */
+function checkSteps({ steps, sigmas, schedule }: RequestOptions, model: ModelDefaults): number {
+  if (sigmas === undefined) return numeric('steps', steps, model.steps);
+  if (schedule !== undefined) throw invalid('sigmas are a schedule of their own. Leave out schedule, or sigmas.');
+  const list: unknown = sigmas;
+  if (!Array.isArray(list) || list.length === 0 || list.length > REQUEST_OPTIONS.steps.max) {
+    throw invalid(`sigmas must be a list of 1 to ${REQUEST_OPTIONS.steps.max} numbers.`, { option: 'sigmas' });
+  }
+  for (const [i, sigma] of sigmas.entries()) {
+    const before = i === 0 ? 1 : sigmas[i - 1]!;
+    if (sigma > 0 && (i === 0 ? sigma <= before : Math.fround(sigma) < Math.fround(before))) continue;
+    throw invalid(`sigmas[${i}] is ${show(sigma)}; they must fall within (0, 1], without the final 0.`, {
+      option: 'sigmas',
+    });
+  }
+  if (steps === undefined || steps === sigmas.length) return sigmas.length;
+  throw invalid(`steps is ${show(steps)}, but there are ${sigmas.length} sigmas. Leave out steps.`, {
+    option: 'steps',
+  });
+}
+
+function checkEta({ eta, sampler }: RequestOptions): number {
+  if (eta !== undefined && sampler !== 'euler_ancestral') {
+    throw invalid('eta belongs to sampler "euler_ancestral". Leave it out, or choose that sampler.', { option: 'eta' });
+  }
+  return numeric('eta', eta);
+}
+
+function checkStitch(request: Partial<EditRequest>): Stitch {
+  const { stitchDirection, stitchSpacing, referencePositions } = request;
+  for (const [name, value] of Object.entries({ stitchDirection, stitchSpacing })) {
+    if (value === undefined || referencePositions === 'stitched') continue;
+    throw invalid(`${name} belongs to referencePositions "stitched". Leave it out, or choose that.`, { option: name });
+  }
+  return { direction: choose('stitchDirection', stitchDirection), spacing: numeric('stitchSpacing', stitchSpacing) };
 }
 
 function checkMask(request: EditRequest): CheckedMask | undefined {

@@ -2,8 +2,17 @@
 // Made in float64 once per shape and uploaded: the angles of far columns lose digits in float32.
 import type { ImageSize } from './types.ts';
 
+/** A picture's size in patches and the position of its first one. */
+export interface Place extends ImageSize {
+  /** By itself 0 for the target, 1 and up for references. */
+  index?: number;
+  /** By itself 0, as `column`. */
+  row?: number;
+  column?: number;
+}
+
 /**
- * Text tokens sit at (0, 0, 0), target patches at (0, row, column), patches of reference r at (1 + r, row, column).
+ * Text tokens sit at (0, 0, 0), patches of a picture at (index, row, column), counted from where the picture lies.
  * Pair i of an axis with d values turns by position · theta^(−2i/d).
  *
  * @param axes values of each axis; their sum is the head size
@@ -17,10 +26,10 @@ export function ropeTable(
   theta: number,
   textTokens: number,
   target: ImageSize,
-  references: readonly ImageSize[],
+  references: readonly Place[],
 ): Float32Array<ArrayBuffer> {
+  const images: Place[] = [target, ...references];
   const headSize = axes.reduce((sum, axis) => sum + axis, 0);
-  const images = [target, ...references];
   const tokens = textTokens + images.reduce((sum, { width, height }) => sum + width * height, 0);
   const table = new Float32Array(tokens * headSize);
   let at = 0;
@@ -34,8 +43,10 @@ export function ropeTable(
     });
   };
   for (let token = 0; token < textTokens; token++) put([0, 0, 0]);
-  images.forEach(({ width, height }, index) => {
-    for (let row = 0; row < height; row++) for (let column = 0; column < width; column++) put([index, row, column]);
-  });
+  for (const [i, { width, height, index = i, row: top = 0, column: left = 0 }] of images.entries()) {
+    for (let row = 0; row < height; row++) {
+      for (let column = 0; column < width; column++) put([index, top + row, left + column]);
+    }
+  }
   return table;
 }

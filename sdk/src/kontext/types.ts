@@ -1,7 +1,7 @@
 // The public vocabulary of the SDK: requests, results, events, and the one interface every engine implements.
 // In-process engine, worker client and test doubles share it, so an app can swap them without a change.
 import type { PixelImage } from '../image/pixels.ts';
-import type { MaskMode } from './options.ts';
+import type { MaskMode, ReferencePositions, SamplerName, ScheduleName, StitchDirection } from './options.ts';
 import type { Session } from './session.ts';
 
 /**
@@ -52,6 +52,20 @@ export interface RequestOptions {
   maxArea?: number;
   /** T5 tokens, 1 to 512, default 512 or the model's own; longer prompts are cut, which the result tells in `truncated`. */
   maxSequenceLength?: number;
+  /**
+   * How a step moves the latents; default `euler`, as the model is published. Multistep ones (`dpmpp_2m`, `res_multistep`, `ipndm`, `deis`)
+   * reuse earlier evaluations at no cost, `heun` evaluates twice a step, `euler_ancestral` adds noise of its own.
+   */
+  sampler?: SamplerName;
+  /** With `sampler: 'euler_ancestral'`: the share of each step's noise that is drawn anew, 0 to 1 (default). */
+  eta?: number;
+  /** At which shares of noise the steps lie; default `model`: uniform, shifted as the model's scheduler says. The others have ComfyUI's names. */
+  schedule?: ScheduleName;
+  /**
+   * Own shares of noise instead of a schedule: falling values in (0, 1] without the final 0, as diffusers' argument of that name: the
+   * model's shift is applied to them. Their number is that of the steps.
+   */
+  sigmas?: readonly number[];
   /** Initial noise instead of the seed's: float32, packed `[tokens, 64]`, tokens = width/16 · height/16, row by row. */
   latents?: Float32Array;
   /** Number of pictures, 1 to 64, default 1, with the seeds `seed`, `seed + 1`, …, each the same as when asked for alone. */
@@ -76,6 +90,15 @@ export interface EditRequest extends RequestOptions {
   image: ImageInput;
   /** Further pictures the prompt may refer to. */
   references?: readonly ImageInput[];
+  /**
+   * How several references are told apart. `offset` (default): all as the one reference the model was trained with, laid side by side, as
+   * ComfyUI and stable-diffusion.cpp do. `index`: numbered, for models trained so. `stitched`: image and references become one picture.
+   */
+  referencePositions?: ReferencePositions;
+  /** With `stitched`: on which side of the image the references lie; default `right`. They take its height, or width, and keep their aspect. */
+  stitchDirection?: StitchDirection;
+  /** With `stitched`: white pixels between two pictures, 0 (default) to 1024. */
+  stitchSpacing?: number;
   /**
    * Where to change the picture: of its size, white is changed, black is kept, edges may be soft. See `maskMode`.
    */
@@ -166,6 +189,20 @@ export interface ResolvedOptions extends ImageSize {
   references: ImageSize[];
   /** As used; absent when 1. */
   strength?: number;
+  /** As used; absent when `euler`. */
+  sampler?: SamplerName;
+  /** As used; absent but for ancestral samplers. */
+  eta?: number;
+  /** As used; absent when `model` or with own sigmas. */
+  schedule?: ScheduleName;
+  /** As given; absent without own ones. */
+  sigmas?: number[];
+  /** As used; absent unless there were several references and it was not `offset`. */
+  referencePositions?: ReferencePositions;
+  /** As used; absent unless stitched. */
+  stitchDirection?: StitchDirection;
+  /** As used; absent unless stitched. */
+  stitchSpacing?: number;
   /** What the mask meant and what of the input was edited; absent without one. */
   mask?: MaskUse;
 }
@@ -200,6 +237,8 @@ export interface LatentsResult {
   options: ResolvedOptions;
   /** The prompt had more T5 tokens than `maxSequenceLength`: its end had no influence beyond CLIP's. */
   truncated: boolean;
+  /** How often the transformer was evaluated for one picture: once a step, twice with a negative prompt or `heun`. */
+  evaluations: number;
   /** Where the time went, in milliseconds. */
   timings: Timings;
   /** GPU memory of the model, in bytes. */

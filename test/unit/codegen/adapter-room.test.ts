@@ -2,10 +2,11 @@
 import { describe, expect, it } from 'vitest';
 import { buildGraph, type CompileRequest, compile, optimize } from '../../../kernels-codegen/src/compile.ts';
 import { evaluateGraph } from '../../../kernels-codegen/src/graph/evaluate.ts';
-import type { AdapterRoom, ModuleRoom } from '../../../kernels-codegen/src/graph/room.ts';
+import type { AdapterRoom } from '../../../kernels-codegen/src/graph/room.ts';
 import { FLUX1_KONTEXT_DEV } from '../../../kernels-codegen/src/models/specs.ts';
 import { TARGETS } from '../../../kernels-codegen/src/targets/profiles.ts';
 import { Pace } from '../../../runtime/src/execute/pace.ts';
+import { adapterRooms } from '../../../runtime/src/program/adapter-rooms.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 
 const spec = FLUX1_KONTEXT_DEV.transformer;
@@ -22,7 +23,7 @@ const denoise = (name: string, room?: AdapterRoom): Program =>
     quantization: 'q8',
     ...(room === undefined ? {} : { room }),
   });
-const rooms = (program: Program) => (program.facts.adapters ?? []) as ModuleRoom[];
+const rooms = (program: Program) => adapterRooms(program);
 const matmuls = (program: Program) =>
   program.dispatches.filter(({ kernel }) => program.kernels[kernel]!.label.startsWith('matmul')).length;
 

@@ -5,7 +5,7 @@ import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Host } from '../../../sdk/src/host/module.ts';
 import { loadHost } from '../../../sdk/src/host/module.ts';
-import { type ByteImage, type ResizeFilter, resize } from '../../../sdk/src/host/resize.ts';
+import { type ByteImage, type ResizeFilter, resize, resizeInTurns } from '../../../sdk/src/host/resize.ts';
 import { plainLanczos } from '../../support/plain-resize.ts';
 import { readSafetensors } from '../../support/safetensors.ts';
 import { PHOTO_HEIGHT, PHOTO_WIDTH, syntheticPhoto } from '../../support/synthetic-photo.ts';
@@ -61,6 +61,38 @@ describe('resize', () => {
       const [x, y] = [Math.floor(i / 3) % sample.width, Math.floor(i / 3 / sample.width)];
       expect(result.data[(13 * y * bfl_width + 13 * x) * 3 + (i % 3)]).toBe(byte);
     });
+  });
+
+  it('a photo in turns: the same bytes, timers run meanwhile, and an abort ends it', async () => {
+    const rgb = syntheticPhoto();
+    const data = new Uint8ClampedArray(PHOTO_WIDTH * PHOTO_HEIGHT * 4);
+    // Alpha is not looked at.
+    for (let i = 0; i < PHOTO_WIDTH * PHOTO_HEIGHT; i++)
+      data.set([rgb[3 * i]!, rgb[3 * i + 1]!, rgb[3 * i + 2]!, i & 255], 4 * i);
+    const fresh = await loadHost();
+    const photo = { data, width: PHOTO_WIDTH, height: PHOTO_HEIGHT };
+    let [last, longest, ticks] = [performance.now(), 0, 0];
+    const timer = setInterval(() => {
+      const now = performance.now();
+      longest = Math.max(longest, now - last);
+      last = now;
+      ticks++;
+    }, 1);
+    const turned = await resizeInTurns(fresh, photo, 592, 440);
+    clearInterval(timer);
+    console.log(`longest wait of a timer: ${longest.toFixed(0)} ms, ${ticks} ticks`);
+    expect(ticks).toBeGreaterThan(1);
+    const expected = resize(host, { data: rgb, width: PHOTO_WIDTH, height: PHOTO_HEIGHT, channels: 3 }, 592, 440);
+    expectBytes(Uint8Array.from(turned.data.filter((_, i) => (i & 3) !== 3)), expected.data);
+    expect(turned.data.every((value, i) => (i & 3) !== 3 || value === 255)).toBe(true);
+    expect(fresh.exports.memory.buffer.byteLength).toBeLessThan(1 << 20);
+    const stop = new AbortController();
+    setTimeout(() => stop.abort(), 1);
+    const started = performance.now();
+    await expect(resizeInTurns(fresh, photo, 592, 440, stop.signal)).rejects.toMatchObject({ code: 'aborted' });
+    expect(performance.now() - started).toBeLessThan(1000);
+    // The module works after that as before.
+    expect(sha256((await resizeInTurns(fresh, photo, 592, 440)).data)).toBe(sha256(turned.data));
   });
 
   it('a 12-megapixel photo, reduced, in little memory', async () => {
@@ -195,6 +227,6 @@ function expectBytes(actual: Uint8Array, expected: Uint8Array): void {
   expect(at, `byte ${at} is ${actual[at]} instead of ${expected[at]}`).toBe(-1);
 }
 
-function sha256(data: Uint8Array): string {
+function sha256(data: Uint8Array | Uint8ClampedArray): string {
   return createHash('sha256').update(data).digest('hex');
 }

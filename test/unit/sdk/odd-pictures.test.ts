@@ -4,8 +4,7 @@ import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { loadHost } from '../../../sdk/src/host/module.ts';
-import { resize } from '../../../sdk/src/host/resize.ts';
-import { fitTo } from '../../../sdk/src/image/fit-to.ts';
+import { resize, resizeInTurns } from '../../../sdk/src/host/resize.ts';
 import { conversionToSrgb } from '../../../sdk/src/image/icc.ts';
 import { decodeImage } from '../../../sdk/src/image/node.ts';
 import { fromRgb, type PixelImage, toRgb } from '../../../sdk/src/image/pixels.ts';
@@ -130,7 +129,7 @@ describe('a photo of 12 megapixels', () => {
     const image = fromRgb(data, PHOTO_WIDTH, PHOTO_HEIGHT);
     let beats = 0;
     const beat = setInterval(() => beats++, 1);
-    const small = await fitTo(host, image, { width: 1184, height: 880 });
+    const small = await resizeInTurns(host, image, 1184, 880);
     clearInterval(beat);
     // It takes a second or so; a slice is 8 ms.
     expect(beats).toBeGreaterThan(10);
@@ -147,12 +146,12 @@ describe('a photo of 12 megapixels', () => {
       asked = performance.now();
       stop.abort();
     }, 20);
-    await expect(fitTo(host, image, { width: 1184, height: 880 }, stop.signal)).rejects.toMatchObject({
+    await expect(resizeInTurns(host, image, 1184, 880, stop.signal)).rejects.toMatchObject({
       code: 'aborted',
     });
     expect(performance.now() - asked).toBeLessThan(200);
     // The host is as good as new.
-    expect((await fitTo(host, fromRgb(new Uint8Array(12), 2, 2), { width: 4, height: 4 })).width).toBe(4);
+    expect((await resizeInTurns(host, fromRgb(new Uint8Array(12), 2, 2), 4, 4)).width).toBe(4);
     await expect(
       decodeImage(await sharp(fixture('icc-p3-16.png')).png().toBuffer(), 'x', stop.signal),
     ).rejects.toMatchObject({

@@ -19,16 +19,10 @@ import { readScalar } from './values.ts';
 
 /**
  * @param source the file's tensors; closed with the adapter
- * @param metadata the file's own header entries
  * @param model shapes of the tensors of the model it is for, under BFL names
  * @throws KontextError `weights-invalid` when a shape does not fit the model or the file's own factors, or nothing in it is known
  */
-export async function openAdapter(
-  source: WeightSource,
-  metadata: Readonly<Record<string, string>>,
-  model: ModelTensors,
-  signal?: AbortSignal,
-): Promise<Adapter> {
+export async function openAdapter(source: WeightSource, model: ModelTensors, signal?: AbortSignal): Promise<Adapter> {
   const names = Object.fromEntries(
     Object.entries(model).map(([part, tensors]) => [part, moduleNames(part as AdapterPart, tensors)]),
   ) as Record<AdapterPart, ModuleNames>;
@@ -58,6 +52,7 @@ export async function openAdapter(
     if (earlier) throw invalid(source, `"${key}" and "${earlier}" are the same factor of one module`, key);
     group.keys.set(role, key);
   }
+  const metadata = source.metadata ?? {};
   const settings = peftSettings(metadata);
   const updates: AdapterUpdate[] = [];
   // DoRA scales the sum with the weight: without it the factors alone would be another adapter.

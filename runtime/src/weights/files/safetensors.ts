@@ -35,10 +35,11 @@ interface PlacedTensor extends SourceTensor {
  * @throws `weights-invalid` for a header that is broken or does not fit the file, naming tensor and file
  */
 export async function openSafetensors(bytes: ByteSource, signal?: AbortSignal): Promise<WeightSource> {
-  const tensors = await readHeader(bytes, signal);
+  const { tensors, metadata } = await readHeader(bytes, signal);
   const source: WeightSource = {
     label: bytes.name,
     tensors,
+    metadata,
     async read(name, start, end, readSignal) {
       const tensor = sourceTensor(source, name) as PlacedTensor;
       if (start < 0 || end < start || end > tensor.bytes) {
@@ -100,7 +101,12 @@ export async function openShardedSafetensors(
   return source;
 }
 
-async function readHeader(bytes: ByteSource, signal: AbortSignal | undefined): Promise<Map<string, PlacedTensor>> {
+interface Header {
+  tensors: Map<string, PlacedTensor>;
+  metadata: Record<string, string>;
+}
+
+async function readHeader(bytes: ByteSource, signal: AbortSignal | undefined): Promise<Header> {
   if (bytes.size < 8) throw invalid(bytes, `it has ${bytes.size} bytes, too few for a header`);
   const prefix = await bytes.read(0, 8, signal);
   const length = new DataView(prefix.buffer).getBigUint64(0, true);
@@ -123,7 +129,13 @@ async function readHeader(bytes: ByteSource, signal: AbortSignal | undefined): P
     tensors.set(name, placeTensor(bytes, name, entry, dataStart));
   }
   checkLayout(bytes, tensors, dataStart);
-  return tensors;
+  return { tensors, metadata: textEntries((header as Record<string, unknown>).__metadata__) };
+}
+
+/** The format allows text only; anything else is left out. */
+function textEntries(value: unknown): Record<string, string> {
+  if (typeof value !== 'object' || value === null) return {};
+  return Object.fromEntries(Object.entries(value).filter(([, text]) => typeof text === 'string'));
 }
 
 function placeTensor(bytes: ByteSource, name: string, entry: unknown, dataStart: number): PlacedTensor {

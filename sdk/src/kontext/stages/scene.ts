@@ -9,6 +9,7 @@ import type { ImageSize, PixelBox } from '../types.ts';
 import { coveringMask, cutOut, paddedBox, putBack, widenedBox } from './exact.ts';
 import { referenceInpainting } from './inpaint.ts';
 import { openMask } from './mask.ts';
+import { stitched } from './stitch.ts';
 
 /** A picture and the size it is encoded at. */
 export interface SceneView {
@@ -30,7 +31,11 @@ export interface Scene {
   finish: (decoded: PixelImage) => PixelImage;
 }
 
-export interface SceneRequest extends Pick<CheckedRequest, 'mask' | 'strength' | 'size' | 'maxArea' | 'autoResize'> {
+export interface SceneRequest
+  extends Pick<
+    CheckedRequest,
+    'mask' | 'strength' | 'size' | 'maxArea' | 'autoResize' | 'referencePositions' | 'stitch'
+  > {
   /** The input as it came, with alpha, then references. */
   pictures: readonly PixelImage[];
   maskPicture?: PixelImage;
@@ -38,6 +43,24 @@ export interface SceneRequest extends Pick<CheckedRequest, 'mask' | 'strength' |
 
 /** @throws KontextError `invalid-request` for a mask of another size or without anything white, and for sizes out of range */
 export function sceneOf(host: Host, request: SceneRequest, defaults: ModelDefaults): Scene {
+  const scene = separateScene(host, request, defaults);
+  if (request.referencePositions !== 'stitched' || scene.context.length < 2) return scene;
+  const strip = stitched(
+    host,
+    scene.context.map(({ picture }) => picture),
+    scene.context[0]!.size,
+    request.stitch,
+  );
+  const { width, height } = strip;
+  return {
+    ...scene,
+    sizes: { target: scene.sizes.target, references: [{ width, height }] },
+    context: [ownSize(strip)],
+  };
+}
+
+/** With every reference by itself. */
+function separateScene(host: Host, request: SceneRequest, defaults: ModelDefaults): Scene {
   const { mask, maskPicture } = request;
   const pictures = request.pictures.map(flattened);
   if (!mask || !maskPicture) return wholeScene(request, pictures, defaults);

@@ -1,0 +1,60 @@
+// Fills a program's room for adapters: which factors, at which strength, for every layer.
+// Only what changed is written: for other strengths a few numbers a layer, for other adapters their factors.
+
+import type { Executable } from '../../execute/executable.ts';
+import { adapterRooms, type ModuleRoom } from '../../program/adapter-rooms.ts';
+import { type Share, scalesOf, stackFactors } from './stack.ts';
+import type { Adapter, AdapterUpdate } from './types.ts';
+
+/** What one executable's room holds. */
+export class RoomContents {
+  private readonly rooms: readonly ModuleRoom[];
+  private readonly held = new Map<string, { of: readonly (readonly [Adapter, AdapterUpdate])[]; unit: Float32Array }>();
+
+  /** @throws KontextError `program-invalid` */
+  constructor(private readonly executable: Executable) {
+    this.rooms = adapterRooms(executable.program);
+  }
+
+  /**
+   * Makes the next runs use these shares, by module; layers without any add nothing.
+   *
+   * @throws KontextError `weights-invalid` for factors that are no finite numbers, `aborted`; what was written before is then forgotten
+   */
+  async fill(shares: ReadonlyMap<string, readonly Share[]>, signal?: AbortSignal): Promise<void> {
+    for (const room of this.rooms) {
+      const wanted = shares.get(room.module) ?? [];
+      const held = this.held.get(room.module);
+      const same =
+        held?.of.length === wanted.length &&
+        held.of.every(([adapter, update], i) => adapter === wanted[i]!.adapter && update === wanted[i]!.update);
+      const unit = same ? held.unit : await this.write(room, wanted, signal);
+      this.executable.write(room.scale, scalesOf(wanted, unit));
+    }
+  }
+
+  private async write(
+    room: ModuleRoom,
+    shares: readonly Share[],
+    signal: AbortSignal | undefined,
+  ): Promise<Float32Array> {
+    this.held.delete(room.module);
+    const of = shares.map(({ adapter, update }) => [adapter, update] as const);
+    // A scale of zero is enough to switch a layer off; its old factors may stay.
+    let unit: Float32Array = new Float32Array(room.rank);
+    if (shares.length > 0) {
+      const rows = Math.max(...room.up.map(({ rows: [, end] }) => end));
+      const stack = await stackFactors(shares, rows, room.cols, room.rank, signal);
+      this.executable.write(room.down, stack.down);
+      for (const {
+        port,
+        rows: [first, end],
+      } of room.up) {
+        this.executable.write(port, stack.up.subarray(first * room.rank, end * room.rank));
+      }
+      unit = stack.unit;
+    }
+    this.held.set(room.module, { of, unit });
+    return unit;
+  }
+}
