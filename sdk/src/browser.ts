@@ -76,7 +76,6 @@ export {
   type ValueOption,
 } from './kontext/options.ts';
 export type { ProgramProvider, ProgramRequest } from './kontext/programs.ts';
-export type { Session, Turn, TurnOptions } from './kontext/session.ts';
 export type * from './kontext/types.ts';
 export { type FileInput, type ModelFiles, urlFiles } from './model/files.ts';
 export type { BflFiles, ModelSource } from './model/open.ts';

@@ -54,7 +54,6 @@ export {
   type ValueOption,
 } from './kontext/options.ts';
 export type { ProgramProvider, ProgramRequest } from './kontext/programs.ts';
-export type { Session, Turn, TurnOptions } from './kontext/session.ts';
 export type * from './kontext/types.ts';
 export { demoModel } from './model/demo.ts';
 export { type FileInput, folderFiles, type ModelFiles, urlFiles } from './model/files.ts';

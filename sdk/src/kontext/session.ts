@@ -2,22 +2,7 @@
 // Every turn keeps its seed and options, so a history can be run again to the same pictures.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { PixelImage } from '../image/pixels.ts';
-import type { EditRequest, EditResult, ImageInput, ResolvedOptions } from './types.ts';
-
-/** Options of a turn: those of `edit()` without the picture. */
-export type TurnOptions = Omit<EditRequest, 'image' | 'prompt'>;
-
-/** One edit that was made; plain JSON apart from the picture and further references. */
-export interface Turn {
-  /** What was asked for. */
-  prompt: string;
-  /** As given, with the seed that was used; `signal` and `onProgress` left out. */
-  options: Omit<TurnOptions, 'signal' | 'onProgress' | 'preview'>;
-  /** The same with every default filled in. */
-  resolved: ResolvedOptions;
-  /** The result. */
-  image: PixelImage;
-}
+import type { Session as Contract, EditRequest, EditResult, ImageInput, Turn, TurnOptions } from './types.ts';
 
 /** What a session needs of an engine. */
 export interface SessionEngine {
@@ -28,14 +13,8 @@ export interface SessionEngine {
 /** Opens a picture where the engine lives. */
 type Decode = (input: ImageInput) => Promise<PixelImage>;
 
-/**
- * Made by `kontext.session(image)`.
- *
- * Between turns the engine keeps prompt embeddings by text and encoded references by picture and size: the same numbers come
- * out as without them. The latents of a result are *not* taken as the next turn's reference, although that would save an
- * encoding: the decoder's output rounded to 8 bits and encoded again is what the reference pipeline would see, and differs.
- */
-export class Session {
+/** {@link Contract} over an engine. */
+export class Session implements Contract {
   readonly #engine: SessionEngine;
   readonly #first: ImageInput;
   readonly #decode: Decode;
@@ -59,32 +38,22 @@ export class Session {
     this.#position = position;
   }
 
-  /** The turns up to now, oldest first; undone ones are not among them. */
   get history(): readonly Turn[] {
     return this.#turns.slice(0, this.#position);
   }
 
-  /** Whether {@link Session.undo} would change anything. */
   get canUndo(): boolean {
     return this.#position > 0;
   }
 
-  /** Whether {@link Session.redo} would change anything. */
   get canRedo(): boolean {
     return this.#position < this.#turns.length;
   }
 
-  /** The picture the next edit works on: the last result, or the first picture as it was given. */
   get current(): ImageInput {
     return this.#position === 0 ? this.#first : this.#turns[this.#position - 1]!.image;
   }
 
-  /**
-   * {@link Session.current} as pixels, whatever was given: for an own interface that shows the picture after `undo()` and `redo()`.
-   * The first picture is decoded once.
-   *
-   * @throws KontextError `image-invalid`, `download-failed` when the first picture cannot be read
-   */
   get image(): Promise<PixelImage> {
     if (this.#position > 0) return Promise.resolve(this.#turns[this.#position - 1]!.image);
     this.#firstPixels ??= this.#decode(this.#first).catch((error: unknown) => {
@@ -95,12 +64,6 @@ export class Session {
     return this.#firstPixels;
   }
 
-  /**
-   * Edits the current picture; the result becomes current and undone turns are dropped. Calls made at the same time run in
-   * order, each on the result of the one before. A turn that fails or is cancelled leaves the session as it was.
-   *
-   * @throws KontextError as `edit()`; `invalid-request` for `output: 'latents'` or several `images`, which leave no one picture
-   */
   edit(prompt: string, options: TurnOptions = {}): Promise<EditResult> {
     return this.#inOrder(async () => {
       if ('output' in options || (options.images ?? 1) !== 1) {
@@ -121,28 +84,20 @@ export class Session {
     });
   }
 
-  /** Steps back one turn. @returns the picture that is current now; unchanged when there is nothing to undo */
   undo(): ImageInput {
     this.#position = Math.max(0, this.#position - 1);
     return this.current;
   }
 
-  /** Steps forward to a turn that was undone. @returns the picture that is current now */
   redo(): ImageInput {
     this.#position = Math.min(this.#turns.length, this.#position + 1);
     return this.current;
   }
 
-  /** A session of its own from here on, with this one's history. */
   fork(): Session {
     return new Session(this.#engine, this.#first, this.#decode, [...this.#turns], this.#position);
   }
 
-  /**
-   * Makes every turn again from the first picture, with the same prompts, options and seeds.
-   *
-   * @returns a new session; on the same adapter its pictures equal this one's byte for byte
-   */
   async replay({ signal }: { signal?: AbortSignal } = {}): Promise<Session> {
     const again = new Session(this.#engine, this.#first, this.#decode);
     for (const turn of this.history) await again.edit(turn.prompt, { ...turn.options, ...(signal && { signal }) });

@@ -259,6 +259,5 @@ function crashed(message: string | undefined): KontextError {
 export { KontextError, type KontextErrorCode } from '../../../runtime/src/errors.ts';
 export { type BlobOptions, decodeImage, toBlob, toCanvas, toImageBitmap, toImageData } from '../image/browser.ts';
 export type { PixelDepth, PixelImage } from '../image/pixels.ts';
-export type { Session, Turn, TurnOptions } from '../kontext/session.ts';
 export type * from '../kontext/types.ts';
 export type { BflFiles } from '../model/open.ts';
