@@ -80,4 +80,5 @@ export type * from './kontext/types.ts';
 export { type FileInput, type ModelFiles, urlFiles } from './model/files.ts';
 export type { BflFiles, ModelSource } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';
-export type { Programs } from './programs/sources.ts';
+export type { PublicKey } from './programs/signature.ts';
+export type { Programs, SignedPrograms } from './programs/sources.ts';

@@ -59,4 +59,5 @@ export { demoModel } from './model/demo.ts';
 export { type FileInput, folderFiles, type ModelFiles, urlFiles } from './model/files.ts';
 export type { BflFiles, ModelSource } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';
-export type { Programs } from './programs/sources.ts';
+export type { PublicKey } from './programs/signature.ts';
+export type { Programs, SignedPrograms } from './programs/sources.ts';

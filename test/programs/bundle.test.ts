@@ -205,20 +205,20 @@ describe('refusing', () => {
       'program-mismatch',
       /has schema 99; this version reads 1\. Run kontext compile/,
     ],
-  ])('%s, without looking for a GPU', async (_, change, code, message) => {
+  ])('%s, without opening a device', async (_, change, code, message) => {
     const manifest = JSON.stringify({ ...JSON.parse(files.get('manifest.json')!), ...change });
     const { error, ...calls } = await load(withFile('manifest.json', manifest), counting('lavapipe'));
     expect(error).toMatchObject({ code, message: expect.stringMatching(message) });
-    expect(calls).toEqual({ adapters: 0, devices: 0 });
+    expect(calls).toEqual({ adapters: 1, devices: 0 });
   });
 
-  it('no bundle at all, without looking for a GPU', async () => {
+  it('no bundle at all, without opening a device', async () => {
     const { error, ...calls } = await load(sourceOf(new Map()), counting('lavapipe'));
     expect(error).toMatchObject({ code: 'program-invalid', message: expect.stringContaining('manifest.json') });
-    expect(calls).toEqual({ adapters: 0, devices: 0 });
+    expect(calls).toEqual({ adapters: 1, devices: 0 });
   });
 
-  it('the bundle of another model, without looking for a GPU', async () => {
+  it('the bundle of another model, without opening a device', async () => {
     const specs = FLUX1_KONTEXT_DEV;
     const cheap = [{ component: 'clip' as const, tokens: 77 }];
     const real = await writeBundle({ model: 'FLUX', specs, shapes: cheap, targets, quantizations: ['none'] });
@@ -227,7 +227,7 @@ describe('refusing', () => {
       code: 'program-mismatch',
       message: expect.stringMatching(/is for FLUX, not for .*img_in\.weight should be \[3072, 64\]/),
     });
-    expect(calls).toEqual({ adapters: 0, devices: 0 });
+    expect(calls).toEqual({ adapters: 1, devices: 0 });
   });
 
   it('a missing feature or a smaller limit, without opening a device', async () => {
@@ -245,9 +245,9 @@ describe('refusing', () => {
       code: 'limit-too-small',
       details: { limit: 'maxComputeInvocationsPerWorkgroup', available: 16 },
     });
-    for (const { adapters, devices } of [plain, small]) expect([adapters, devices]).toEqual([1, 0]);
+    for (const { adapters, devices } of [plain, small]) expect([adapters, devices]).toEqual([2, 0]);
     // The guard is awake: what fits goes on to the device.
-    expect(await load(lavapipe, counting('lavapipe'))).toMatchObject({ adapters: 1, devices: 1 });
+    expect(await load(lavapipe, counting('lavapipe'))).toMatchObject({ adapters: 2, devices: 1 });
   });
 });
 

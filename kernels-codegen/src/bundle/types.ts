@@ -42,11 +42,23 @@ export interface BundleEntry {
   memory: { slabs: number[]; ports: number; weights: number };
 }
 
+/** Who made a bundle; see `sdk/src/programs/signature.ts`. */
+export interface BundleSignature {
+  /** The only algorithm there is. */
+  algorithm: 'Ed25519';
+  /** Of the key pair it was signed with: 32 bytes, base64. Says which key to ask for, and proves nothing. */
+  publicKey: string;
+  /** 64 bytes, base64. */
+  signature: string;
+}
+
 /** `manifest.json`. */
 export interface BundleManifest {
   schema: number;
-  /** SHA-256 of this manifest with an empty digest. */
+  /** SHA-256 of this manifest with an empty digest and without signature. */
   digest: string;
+  /** Of the digest. In the manifest, because one file is replaced at one moment. */
+  signature?: BundleSignature;
   model: string;
   specs: BundleSpecs;
   targets: TargetProfile[];

@@ -7,7 +7,7 @@ import { type CompileRequest, type Component, compile } from '../compile.ts';
 import type { Quantization } from '../plan/lower.ts';
 import type { TargetProfile } from '../targets/types.ts';
 import { type Module, packModules, sha256 } from './pack.ts';
-import type { BundleBody, BundleEntry, BundleManifest, BundleShape, BundleSpecs } from './types.ts';
+import type { BundleBody, BundleEntry, BundleManifest, BundleShape, BundleSignature, BundleSpecs } from './types.ts';
 
 /** Raised whenever a bundle written by an older version could be misread; `sdk/src/programs/bundle.ts` holds its twin. */
 export const BUNDLE_SCHEMA = 1;
@@ -21,6 +21,8 @@ export interface BundleRequest {
   quantizations: readonly Quantization[];
   /** Adds each module as a file of its own, for reading; the runtime never asks for these. */
   wgsl?: boolean;
+  /** Signs the manifest's digest. */
+  sign?: ((digest: string) => Promise<BundleSignature>) | undefined;
 }
 
 /**
@@ -90,6 +92,7 @@ export async function writeBundle(
     modules: packs,
   };
   manifest.digest = await sha256(JSON.stringify(manifest));
+  if (request.sign) manifest.signature = await request.sign(manifest.digest);
   const files = new Map<string, string>();
   files.set('manifest.json', JSON.stringify(manifest));
   for (const [hash, text] of texts) files.set(`modules/${hash}.json`, text);

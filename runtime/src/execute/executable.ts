@@ -30,6 +30,8 @@ export interface ExecutableOptions {
   residency?: 'resident' | 'streamed';
   /** Bytes of weights in one window of `streamed`; a larger single dispatch gets a window of its own. Default 256 MiB. */
   windowBytes?: number;
+  /** The program came from outside and is not signed: its first run goes dispatch by dispatch, so that a hang has a name. */
+  foreign?: boolean;
   signal?: AbortSignal;
   onProgress?: (progress: BindProgress) => void;
 }
@@ -76,6 +78,8 @@ export class Executable {
   /** Only when streamed. */
   private readonly windows: WeightWindow[];
   private disposed = false;
+  /** Runs one dispatch at a time until a run has come to its end. */
+  private watched = false;
 
   private constructor(
     readonly gpu: KontextDevice,
@@ -119,6 +123,7 @@ export class Executable {
     await bindings.make({ ports: options.ports ?? {}, signal: options.signal, onProgress: options.onProgress });
     const windowBytes = options.windowBytes ?? DEFAULT_WINDOW_BYTES;
     const exe = new Executable(gpu, program, slabs, bindings, streamedFrom, windowBytes);
+    exe.watched = options.foreign === true;
     if (debugEnabled('plan')) debugPrint(exe.describe());
     return exe;
   }
@@ -209,6 +214,7 @@ export class Executable {
       label: program.label,
       signal: options.signal,
       timestamps,
+      oneByOne: this.watched,
       onSlice: (steps) => progress.advance(steps),
     });
     const before = (encoder: GPUCommandEncoder) => {
@@ -231,6 +237,7 @@ export class Executable {
       throw error;
     }
     if (gpu.uncapturedErrors.length > uncaptured) throw gpu.uncapturedErrors[uncaptured];
+    this.watched = false;
     devicePace.set(gpu, this.pace);
     const report: RunReport = {
       milliseconds: performance.now() - start,

@@ -6,6 +6,7 @@ import type { KontextDevice } from '../gpu/device.ts';
 import { BufferUsage, MAP_MODE_READ } from '../gpu/flags.ts';
 import { type Pace, SLICE_MS } from './pace.ts';
 import type { TraceEvent } from './trace.ts';
+import { watch } from './watchdog.ts';
 
 /** A dispatch with everything bound. */
 export interface Step {
@@ -23,6 +24,8 @@ export interface RunnerOptions {
   signal?: AbortSignal;
   /** Record a time for each dispatch; one compute pass each, so the run gets slower. */
   timestamps: boolean;
+  /** Submit each dispatch alone, so that one that never comes back is known by name. */
+  oneByOne?: boolean;
   /** Called when a slice is done, with the number of its steps. */
   onSlice?: (steps: number) => void;
 }
@@ -31,7 +34,7 @@ export interface RunnerOptions {
 const TRACED_STEPS = 2048;
 
 interface Slice {
-  steps: number;
+  steps: readonly Step[];
   predictedMs: number;
   submittedAt: number;
   /** Rejects with what WebGPU found wrong. */
@@ -73,7 +76,7 @@ export class Runner {
       const most = this.options.timestamps ? first + TRACED_STEPS : steps.length;
       while (end < steps.length && end < most) {
         const ms = this.pace.predict(steps[end]!);
-        if (end > first && predictedMs + ms > SLICE_MS) break;
+        if (end > first && (this.options.oneByOne || predictedMs + ms > SLICE_MS)) break;
         predictedMs += ms;
         end++;
       }
@@ -129,7 +132,7 @@ export class Runner {
     done.catch(() => {});
     this.encodeMs += performance.now() - start;
     this.slices++;
-    this.inFlight.push({ steps: steps.length, predictedMs, submittedAt: start, verdict, done, queries });
+    this.inFlight.push({ steps, predictedMs, submittedAt: start, verdict, done, queries });
   }
 
   /** Encodes each dispatch alone, without submitting, so that the error names the one WebGPU refuses. */
@@ -145,14 +148,21 @@ export class Runner {
 
   private async settleOldest(): Promise<void> {
     const slice = this.inFlight[0]!;
-    await slice.verdict;
-    await slice.done;
+    await watch(
+      this.gpu,
+      slice.verdict.then(() => slice.done),
+      {
+        program: this.options.label,
+        dispatches: slice.steps.map(({ label }) => label),
+        predictedMs: slice.predictedMs,
+      },
+    );
     const now = performance.now();
     this.pace.learn(slice.predictedMs, now - Math.max(slice.submittedAt, this.lastDone));
     this.lastDone = now;
     if (slice.queries) await this.readTimes(slice.queries);
     this.inFlight.shift();
-    this.options.onSlice?.(slice.steps);
+    this.options.onSlice?.(slice.steps.length);
   }
 
   private encodeTimed(encoder: GPUCommandEncoder, steps: readonly Step[]): NonNullable<Slice['queries']> {

@@ -16,6 +16,11 @@ export interface CompiledKernel {
   layout: GPUBindGroupLayout;
 }
 
+/** No dispatch of ours is predicted to take a second; a driver may compile for some on a slow machine. */
+const DEFAULT_HANG_MS = 120_000;
+
+const hungDevices: GPUDevice[] = [];
+
 /** See {@link openDevice}. After `destroy()` or a loss every pending and later call rejects; open another device then. */
 export class KontextDevice {
   /** Resolves, never rejects, when the device is gone; the error has code `device-lost` or `closed`. */
@@ -23,6 +28,7 @@ export class KontextDevice {
   /** WebGPU errors that no call was there to receive; empty unless this project or a shared user of `device` is wrong. */
   readonly uncapturedErrors: KontextError[] = [];
   private lostError: KontextError | undefined;
+  private announceLoss!: (error: KontextError) => void;
   private closed = false;
   private readonly pending = new Set<(error: KontextError) => void>();
   private readonly pipelines = new Map<string, Promise<CompiledKernel>>();
@@ -38,9 +44,14 @@ export class KontextDevice {
     readonly backend?: Backend,
     /** Dawn for Node: waiting keeps the event loop turning. */
     private readonly pollsInLoop = false,
+    /** Milliseconds beyond any prediction after which the GPU counts as hung. */
+    readonly hangMs: number = DEFAULT_HANG_MS,
   ) {
     device.addEventListener('uncapturederror', this.onUncaptured);
-    this.lost = device.lost.then((info) => this.loseWith(info));
+    const given = new Promise<KontextError>((resolve) => {
+      this.announceLoss = resolve;
+    });
+    this.lost = Promise.race([device.lost.then((info) => this.loseWith(info)), given]);
   }
 
   get queue(): GPUQueue {
@@ -176,6 +187,20 @@ export class KontextDevice {
     this.letGo();
   }
 
+  /** Treats the device as lost with `error`: what waits for it rejects, and the next user opens another. */
+  giveUp(error: KontextError): void {
+    if (this.closed || this.lostError) return;
+    this.closed = true;
+    this.lostError = error;
+    // Destroying or collecting a device waits for its GPU, which would hang this thread too.
+    hungDevices.push(this.device);
+    this.device.removeEventListener('uncapturederror', this.onUncaptured);
+    this.rejectPending(error);
+    this.buffers.clear();
+    this.bytes = 0;
+    this.announceLoss(error);
+  }
+
   /** Drops everything that holds the device, so that driver threads and memory go with it. */
   private letGo(): void {
     // Dawn for Node keeps a device as long as it has a listener: each closed engine would leave its threads behind.
@@ -227,7 +252,7 @@ export class KontextDevice {
   }
 
   private loseWith(info: GPUDeviceLostInfo): KontextError {
-    this.lostError = this.closed
+    this.lostError ??= this.closed
       ? closedError()
       : new KontextError(
           'device-lost',

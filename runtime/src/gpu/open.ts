@@ -21,6 +21,11 @@ export interface OpenDeviceOptions {
   unchecked?: boolean;
   /** Dawn only: more toggles to enable, by Dawn's names. */
   dawnToggles?: string[];
+  /**
+   * Milliseconds after which a GPU that does not come back is given up as hung (`device-lost`, with the dispatch it was in), beyond a
+   * hundred times what the work was predicted to take; default 120,000.
+   */
+  hangMs?: number;
   /** Another WebGPU entry point (a `GPU`) than the platform's. The caller keeps it alive. */
   gpu?: GpuEntryPoint;
 }
@@ -59,7 +64,7 @@ export async function findAdapter(options: OpenDeviceOptions = {}): Promise<Foun
     report: reportAdapter(adapter),
     async open() {
       const device = await requestDevice(adapter);
-      return new KontextDevice(device, reportAdapter(adapter, device), options.backend, isDawn(gpu));
+      return new KontextDevice(device, reportAdapter(adapter, device), options.backend, isDawn(gpu), options.hangMs);
     },
   };
 }

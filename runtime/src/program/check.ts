@@ -3,6 +3,7 @@
 
 import { KontextError } from '../errors.ts';
 import type { AdapterReport } from '../gpu/report.ts';
+import { jsonProblem } from '../json.ts';
 import { columnsUnit, storedLayout, WEIGHT_FORMATS } from './formats.ts';
 import {
   type BindingAccess,
@@ -79,14 +80,14 @@ export function validateProgram(json: unknown): Program {
   if (program.schema !== PROGRAM_SCHEMA) {
     throw new KontextError(
       'program-mismatch',
-      `The program has schema ${JSON.stringify(program.schema)}; this runtime reads ${PROGRAM_SCHEMA}. Compile it again with the same version of the package.`,
+      `The program has schema ${shown(program.schema)}; this runtime reads ${PROGRAM_SCHEMA}. Compile it again with the same version of the package.`,
       { schema: program.schema, supported: PROGRAM_SCHEMA },
     );
   }
   text(program.component, 'component');
   text(program.label, 'label');
   record(program.facts, 'facts');
-  validateRequirements(program);
+  validateRequirements(program.requires);
   list(program.ports, 'ports').forEach((port, i) => {
     const at = `ports[${i}]`;
     text(record(port, at).name, `${at}.name`);
@@ -129,7 +130,7 @@ export function decodeProgram(json: string): Program {
   try {
     value = JSON.parse(json);
   } catch (cause) {
-    throw new KontextError('program-invalid', `The program is not JSON: ${(cause as Error).message}`, {}, { cause });
+    throw new KontextError('program-invalid', `The program is not JSON: ${jsonProblem(cause)}.`);
   }
   return validateProgram(value);
 }
@@ -152,8 +153,9 @@ const LAYOUTS = ['matrix', 'ohwi'] as const;
 const ACCESSES = ['read', 'read_write', 'uniform'] as const satisfies BindingAccess[];
 const KINDS = ['port', 'slab', 'weight', 'constant'] as const satisfies BufferKind[];
 
-function validateRequirements(program: Program): void {
-  const requires = record(program.requires, 'requires');
+/** @param value `requires` of a program or of a bundle's entry, untrusted */
+export function validateRequirements(value: unknown): void {
+  const requires = record(value, 'requires');
   list(requires.features, 'requires.features').forEach((name) => {
     text(name, 'requires.features');
   });
@@ -242,33 +244,40 @@ function bufferSizes(program: Program): Record<BufferKind, number[]> {
   };
 }
 
-function fail(path: string, problem: string): never {
+export function fail(path: string, problem: string): never {
   throw new KontextError('program-invalid', `The program is broken: ${path} ${problem}. Compile it again.`, { path });
 }
 
-function record(value: unknown, path: string): Record<string, unknown> {
+export function record(value: unknown, path: string): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(path, 'is no object');
   return value as Record<string, unknown>;
 }
 
-function list<T>(value: T, path: string): T extends readonly unknown[] ? T : unknown[] {
+export function list<T>(value: T, path: string): T extends readonly unknown[] ? T : unknown[] {
   if (!Array.isArray(value)) fail(path, 'is no list');
   return value as never;
 }
 
-function text(value: unknown, path: string): void {
+export function text(value: unknown, path: string): void {
   if (typeof value !== 'string') fail(path, 'is no text');
 }
 
-function number(value: unknown, path: string): void {
+export function number(value: unknown, path: string): void {
   if (typeof value !== 'number' || !(value >= 0)) fail(path, 'is no number from 0 up');
 }
 
-function integer(value: unknown, path: string, least: number): void {
+export function integer(value: unknown, path: string, least: number): void {
   if (!Number.isSafeInteger(value) || (value as number) < least)
-    fail(path, `is ${JSON.stringify(value)}, not an integer from ${least} up`);
+    fail(path, `is ${shown(value)}, not an integer from ${least} up`);
 }
 
-function oneOf(value: unknown, allowed: readonly string[], path: string): void {
-  if (!allowed.includes(value as string)) fail(path, `is ${JSON.stringify(value)}, not one of ${allowed.join(', ')}`);
+export function oneOf(value: unknown, allowed: readonly string[], path: string): void {
+  if (!allowed.includes(value as string)) fail(path, `is ${shown(value)}, not one of ${allowed.join(', ')}`);
+}
+
+/** A value from a file in few words: its contents are not ours to repeat. */
+function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object';
+  return String(value);
 }

@@ -5,7 +5,8 @@ import { access, mkdir, mkdtemp, stat, statfs, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { KontextError } from '../../../runtime/src/errors.ts';
-import { formatOf, type ImageFormat, writeWhole } from '../image/node.ts';
+import { writeWhole } from '../files/whole.ts';
+import { formatOf, type ImageFormat } from '../image/node.ts';
 import { usage } from './grammar.ts';
 import { endingOf, type Input, stemOf } from './inputs.ts';
 import { ask, canAsk } from './terminal.ts';

@@ -1,5 +1,6 @@
 // What `kontext edit` and `kontext generate` share: flags about model, output and report, and the way from requests to files.
 // One model for all pictures; a bad one is told and passed over. Whatever can be refused is refused before the model is opened.
+import { readFile } from 'node:fs/promises';
 import { KontextError, type KontextErrorCode } from '../../../runtime/src/errors.ts';
 import { assertCanEncode, encodeImage } from '../image/node.ts';
 import type { Engine, LoadOptions } from '../kontext/kontext.ts';
@@ -26,6 +27,10 @@ export const RUN_FLAGS: Flags = {
   height: { value: 'H', help: 'multiples of 16' },
   ...loadFlags(),
   programs: { value: 'BUNDLE', help: 'folder or URL of programs compiled ahead of time' },
+  'public-key': {
+    value: 'FILE|KEY',
+    help: 'who signed those programs: an Ed25519 key in PEM or base64; they then run without bounds checks',
+  },
   adapter: { value: 'NAME', help: 'part of the GPU’s name, as doctor shows it' },
   'save-latents': { value: 'FILE', help: 'write the final latents as safetensors' },
   metadata: { help: 'keep prompt, seed and options in the PNG' },
@@ -71,7 +76,7 @@ export async function runRequests(
   };
   const started = performance.now();
   const failures: { label: string; error: KontextError }[] = [];
-  const kontext = await Kontext.load(place === 'demo' ? demoModel() : place, { ...loadFrom(values), signal });
+  const kontext = await Kontext.load(place === 'demo' ? demoModel() : place, { ...(await loadFrom(values)), signal });
   try {
     for (const [i, { label, request }] of jobs.entries()) {
       const prefix = jobs.length > 1 ? `${i + 1}/${jobs.length} ${label}: ` : '';
@@ -213,13 +218,21 @@ function sizeFrom(values: FlagValues<Flags>): { size?: { width: number; height: 
   return { size: { width: numberFrom('width', width), height: numberFrom('height', height) } };
 }
 
-function loadFrom(values: FlagValues<Flags>): LoadOptions {
-  const [adapter, programs] = [text(values.adapter), text(values.programs)];
+async function loadFrom(values: FlagValues<Flags>): Promise<LoadOptions> {
+  const [adapter, bundle, key] = [text(values.adapter), text(values.programs), text(values['public-key'])];
+  if (key !== undefined && bundle === undefined)
+    throw usage('--public-key says who signed a bundle: give --programs too.');
+  const programs = bundle !== undefined && key !== undefined ? { bundle, publicKey: await readKey(key) } : bundle;
   return {
     ...loadOptions(values),
     ...(programs !== undefined && { programs }),
     ...(adapter !== undefined && { device: { adapter } }),
   } as LoadOptions;
+}
+
+/** A key on the command line is its file, or the key itself. */
+function readKey(key: string): Promise<string> {
+  return readFile(key, 'utf8').catch(() => key);
 }
 
 function reportOf(

@@ -1,12 +1,13 @@
 // Pictures in Node: files, URLs and bytes to pixels and back, through sharp.
 // sharp is an optional peer: apps that hand over raw pixels do not need it.
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Sharp } from 'sharp';
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
 import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
+import { writeWhole } from '../files/whole.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { isBmp } from './bmp.ts';
 import { pixelsOf } from './node-pixels.ts';
@@ -107,18 +108,6 @@ export function formatOf(path: string): ImageFormat {
   const format = FORMATS[extname(path).toLowerCase()];
   if (format) return format;
   throw new KontextError('invalid-request', `${path} must end in ${Object.keys(FORMATS).join(', ')}.`, { path });
-}
-
-/** Writes beside `path`, then renames: a reader or a cancelled run never sees half a file. */
-export async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
-  const partial = `${path}.${process.pid}.part`;
-  try {
-    await writeFile(partial, bytes);
-    await rename(partial, path);
-  } catch (cause) {
-    await rm(partial, { force: true });
-    throw new KontextError('invalid-request', `Cannot write ${path}: ${firstLine(cause)}.`, { path }, { cause });
-  }
 }
 
 const FORMATS: Record<string, ImageFormat> = { '.png': 'png', '.jpg': 'jpeg', '.jpeg': 'jpeg', '.webp': 'webp' };

@@ -7,7 +7,8 @@ import { type HostOptions, loadHost } from '../host/module.ts';
 import type { PixelDepth, PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
-import { openPrograms, type Programs } from '../programs/sources.ts';
+import { type OpenedPrograms, openPrograms, type Programs } from '../programs/sources.ts';
+import { deviceOptions } from './device-options.ts';
 import { namesOf, refuseUnknown } from './known-options.ts';
 import { patches } from './latents.ts';
 import {
@@ -20,7 +21,6 @@ import {
 } from './options.ts';
 import { Parts, type Work } from './parts.ts';
 import { type PipelineContext, runPipeline } from './pipeline.ts';
-import type { ProgramProvider } from './programs.ts';
 import { ProgressTracker } from './progress.ts';
 import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
@@ -68,7 +68,10 @@ export interface LoadOptions {
   device?: OpenDeviceOptions;
   /** Where the WASM module comes from, for pages with a strict content policy. */
   host?: HostOptions;
-  /** A bundle made by `kontext compile`: imported, or its folder or URL. Programs are compiled in this process when left out. */
+  /**
+   * A bundle made by `kontext compile`: imported, or its folder or URL. Programs are compiled in this process when left out. A bundle runs
+   * with the driver's bounds checks, unless it comes with the `publicKey` that signed it.
+   */
   programs?: Programs;
   /**
    * A small decoder for sharp previews: a safetensors file of TAESD's kind for FLUX's latents (taef1). Without one, previews come from
@@ -84,7 +87,6 @@ export class Engine implements KontextEngine {
   readonly #queue = new Queue();
   readonly #text: TextEncoders;
   readonly #references: ReferenceEncoder;
-  readonly #programs: ProgramProvider;
   /** Absent after a loss, until the next request opens a device again. */
   #context: PipelineContext | undefined;
 
@@ -93,10 +95,11 @@ export class Engine implements KontextEngine {
     private readonly model: Model,
     private readonly options: Required<Pick<LoadOptions, keyof typeof LOAD_OPTIONS>> & LoadOptions,
     private readonly host: Awaited<ReturnType<typeof loadHost>>,
+    private readonly programs: OpenedPrograms,
+    private readonly device: OpenDeviceOptions,
   ) {
     this.#text = new TextEncoders(host, model);
     this.#references = new ReferenceEncoder(host);
-    this.#programs = openPrograms(options.programs);
   }
 
   /**
@@ -112,12 +115,14 @@ export class Engine implements KontextEngine {
     refuseUnknown(options.host ?? {}, HOST_KEYS, 'host');
     const checked = { ...options, ...checkChoices(options) };
     const { signal, previewDecoder } = options;
+    const programs = openPrograms(options.programs);
+    const device = deviceOptions(options.device, programs.trusted);
     // Asked for before anything is fetched: without one, nothing of a model is of use. Not kept, because adapters expire.
-    await findAdapter(deviceOptions(options));
+    await findAdapter(device);
     let model = await openModel(source, signal);
     try {
       if (previewDecoder !== undefined) model = await withPreviewDecoder(model, previewDecoder, signal);
-      const engine = new Engine(platform, model, checked, await loadHost(options.host));
+      const engine = new Engine(platform, model, checked, await loadHost(options.host), programs, device);
       await engine.#ready();
       return engine;
     } catch (error) {
@@ -255,7 +260,7 @@ export class Engine implements KontextEngine {
   async #ready(): Promise<PipelineContext> {
     if (this.#context) return this.#context;
     const { precision, quantization, memory } = this.options;
-    const provider = this.#programs;
+    const { provider, trusted } = this.programs;
     // A bundle that does not fit is refused before there is a device.
     const specs = await provider.specs(this.model);
     if (this.model.previewDecoder && !specs.preview) {
@@ -264,11 +269,16 @@ export class Engine implements KontextEngine {
         'These programs have none for a previewDecoder. Leave out previewDecoder (previews then come from a fitted map) or programs.',
       );
     }
-    const adapter = await findAdapter(deviceOptions(this.options));
+    const adapter = await findAdapter(this.device);
     await provider.target(adapter.report, precision);
     const gpu = await adapter.open();
     try {
-      const parts = await Parts.create(gpu, this.model, provider, { precision, quantization, memory });
+      const parts = await Parts.create(gpu, this.model, provider, {
+        precision,
+        quantization,
+        memory,
+        foreign: !trusted,
+      });
       this.#context = {
         host: this.host,
         model: this.model,
@@ -294,9 +304,6 @@ export class Engine implements KontextEngine {
     return parts.precision === 'f32' ? 'exact' : 'bfloat16';
   }
 }
-
-/** The compiler's own programs need no bounds checks. One set of flags, because each set is a Dawn instance of its own. */
-const deviceOptions = (options: LoadOptions): OpenDeviceOptions => ({ unchecked: true, ...options.device });
 
 /** What differs from how the model is published; with it all, the same picture can be made again. */
 function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
@@ -357,6 +364,7 @@ const DEVICE_KEYS = namesOf<OpenDeviceOptions>({
   backend: true,
   unchecked: true,
   dawnToggles: true,
+  hangMs: true,
   gpu: true,
 });
 const HOST_KEYS = namesOf<HostOptions>({ wasm: true, wasmUrl: true });

@@ -18,6 +18,8 @@ export interface PartsOptions {
   precision: Precision;
   quantization: Quantization;
   memory: MemoryMode;
+  /** The programs come from outside and are not signed: they are watched the first time they run. */
+  foreign?: boolean;
 }
 
 /** A request's signal and progress, handed down to whatever loads or runs for it. */
@@ -108,6 +110,7 @@ export class Parts {
       slabs: this.#slabs,
       residency: this.#streamed(component) ? 'streamed' : 'resident',
       ...(ports && { ports }),
+      foreign: this.options.foreign === true,
       signal: work.signal,
       onProgress: ({ phase, done, total }) => {
         this.#measure();

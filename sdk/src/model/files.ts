@@ -1,6 +1,7 @@
 // The files of a model by their names inside its folder: on disk, on a server, or wherever an app keeps them.
 // Everything above asks for names and byte ranges, so a new place to keep models is one function.
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { jsonProblem } from '../../../runtime/src/json.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
 import { type ByteSource, blobBytes, fileBytes, memoryBytes } from '../../../runtime/src/weights/bytes.ts';
 import { isMissing, type UrlBytesOptions, urlBytes } from '../../../runtime/src/weights/url.ts';
@@ -93,16 +94,14 @@ export async function readJson(
   signal?: AbortSignal,
 ): Promise<Record<string, unknown>> {
   const text = await readText(bytes, signal);
+  const refuse = (problem: string) =>
+    new KontextError(code, `${bytes.name} is not valid JSON: ${problem}.`, { file: bytes.name });
+  let value: unknown;
   try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-    throw new Error('it holds no object');
-  } catch (cause) {
-    throw new KontextError(
-      code,
-      `${bytes.name} is not valid JSON: ${(cause as Error).message}`,
-      { file: bytes.name },
-      { cause },
-    );
+    value = JSON.parse(text);
+  } catch (error) {
+    throw refuse(jsonProblem(error));
   }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw refuse('it holds no object');
 }

@@ -1,5 +1,5 @@
 // A bundle as a source of programs: picks the one for a component, a shape and a device, without the compiler.
-// Everything is checked on the way from disk to the GPU: version, hashes, model, features, limits.
+// Everything is checked on the way from disk to the GPU: version, signature, hashes, structure, model, features, limits.
 
 import type {
   BundleBody,
@@ -11,11 +11,13 @@ import type {
 import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
-import { checkProgram, validateProgram } from '../../../runtime/src/program/check.ts';
+import { checkProgram, list, record, text, validateProgram } from '../../../runtime/src/program/check.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import type { Precision } from '../kontext/options.ts';
 import type { ProgramProvider, ProgramRequest } from '../kontext/programs.ts';
+import { checkManifest, hash } from './manifest.ts';
 import { checkModel } from './model.ts';
+import type { PublicKey } from './signature.ts';
 
 export type { BundleEntry, BundleManifest, BundleSource } from '../../../kernels-codegen/src/bundle/types.ts';
 
@@ -26,14 +28,20 @@ const BUNDLE_SCHEMA = 1;
  * What `Kontext.load(model, { programs: bundle })` takes its programs from.
  *
  * Its methods throw `program-mismatch` for another schema version, another model, or when no program matches (saying why),
- * `program-invalid` for files that are missing or were changed, `feature-missing` and `limit-too-small` for devices.
+ * `program-invalid` for files that are missing or were changed or signed by another key, `feature-missing` and `limit-too-small` for
+ * devices. What could not be read is read again when next asked for.
+ *
+ * @param keys when given, one of them must have signed the bundle
  */
-export function bundlePrograms(source: BundleSource): ProgramProvider {
+export function bundlePrograms(source: BundleSource, keys?: readonly PublicKey[]): ProgramProvider {
   const packs: Packs = new Map();
   let opened: Promise<BundleManifest> | undefined;
   let device: AdapterReport | undefined;
   const manifest = () => {
-    opened ??= readManifest(source);
+    opened ??= readManifest(source, keys).catch((error: unknown) => {
+      opened = undefined;
+      throw error;
+    });
     return opened;
   };
   return {
@@ -54,20 +62,28 @@ export function bundlePrograms(source: BundleSource): ProgramProvider {
   };
 }
 
-/** @throws KontextError `program-mismatch`, `program-invalid` */
-export async function readManifest(source: BundleSource): Promise<BundleManifest> {
-  const manifest = (await readFile(source, 'manifest.json')) as BundleManifest;
-  if (manifest?.schema !== BUNDLE_SCHEMA) {
+/**
+ * @param keys when given, one of them must have signed the bundle
+ * @throws KontextError `program-mismatch`, `program-invalid`
+ */
+export async function readManifest(source: BundleSource, keys?: readonly PublicKey[]): Promise<BundleManifest> {
+  const { signature, ...manifest } = record(await readFile(source, 'manifest.json'), 'manifest');
+  if (manifest.schema !== BUNDLE_SCHEMA) {
+    const schema = typeof manifest.schema === 'number' ? manifest.schema : undefined;
     throw new KontextError(
       'program-mismatch',
-      `${source.label} has schema ${JSON.stringify(manifest?.schema)}; this version reads ${BUNDLE_SCHEMA}. Run kontext compile again with the installed version.`,
-      { schema: manifest?.schema, supported: BUNDLE_SCHEMA },
+      `${source.label} has schema ${schema}; this version reads ${BUNDLE_SCHEMA}. Run kontext compile again with the installed version.`,
+      { schema, supported: BUNDLE_SCHEMA },
     );
   }
   if ((await sha256(JSON.stringify({ ...manifest, digest: '' }))) !== manifest.digest) {
     throw changed(source, 'manifest.json');
   }
-  return manifest;
+  if (keys) {
+    const { verifyBundle } = await import('./signature.ts');
+    await verifyBundle(source.label, manifest.digest as string, signature, keys);
+  }
+  return checkManifest(manifest, source.label);
 }
 
 /** The whole program of an entry, every hash on the way checked. */
@@ -85,18 +101,24 @@ async function assemble(
   packs: Packs,
 ): Promise<Program> {
   const path = `programs/${entry.body}.json`;
-  const body = (await readFile(source, path)) as BundleBody;
+  const body = record(await readFile(source, path), 'program') as unknown as BundleBody;
   if ((await sha256(JSON.stringify(body))) !== entry.body) throw changed(source, path);
   const kernels = await Promise.all(
-    body.kernels.map(async ({ label, module, bindings }) => {
+    list(body.kernels, 'kernels').map(async (kernel, i) => {
+      const { label, module, bindings } = record(kernel, `kernels[${i}]`) as unknown as BundleBody['kernels'][number];
+      hash(module, `kernels[${i}].module`);
       const pack = manifest.modules.find(({ holds }) => holds.includes(module));
       if (!pack) throw changed(source, path);
       const file = `modules/${pack.file}.json`;
       const reading = packs.get(pack.file) ?? (readFile(source, file) as Promise<BundleModules>);
       packs.set(pack.file, reading);
-      const wgsl = (await reading)[module];
-      if (wgsl === undefined || (await sha256(wgsl)) !== module) throw changed(source, file);
-      return { label, wgsl, bindings };
+      // A failed download is tried again by the next request.
+      reading.catch(() => packs.delete(pack.file));
+      const modules = record(await reading, file);
+      const wgsl = Object.hasOwn(modules, module) ? modules[module] : undefined;
+      text(wgsl ?? '', file);
+      if (wgsl === undefined || (await sha256(wgsl as string)) !== module) throw changed(source, file);
+      return { label, wgsl: wgsl as string, bindings };
     }),
   );
   const { label, facts, requires } = entry;

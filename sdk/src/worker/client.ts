@@ -225,9 +225,14 @@ function portableOptions(options: PortableOptions): PortableOptions {
   return {
     ...options,
     ...(host?.wasmUrl && { host: { ...host, wasmUrl: pageUrl(host.wasmUrl).href } }),
-    ...(programs !== undefined && { programs: pageUrl(programs).href }),
+    ...(programs !== undefined && { programs: portablePrograms(programs) }),
     ...(isUrl && { previewDecoder: pageUrl(previewDecoder).href }),
   };
+}
+
+function portablePrograms(programs: NonNullable<PortableOptions['programs']>): PortableOptions['programs'] {
+  const signed = typeof programs === 'object' && 'bundle' in programs;
+  return signed ? { ...programs, bundle: pageUrl(programs.bundle).href } : pageUrl(programs).href;
 }
 
 function notPortable(cause: unknown): KontextError {
@@ -261,3 +266,5 @@ export { type BlobOptions, decodeImage, toBlob, toCanvas, toImageBitmap, toImage
 export type { PixelDepth, PixelImage } from '../image/pixels.ts';
 export type * from '../kontext/types.ts';
 export type { BflFiles } from '../model/open.ts';
+export type { PublicKey } from '../programs/signature.ts';
+export type { PortableSignedPrograms } from './protocol.ts';

@@ -5,12 +5,19 @@ import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import type { LoadOptions } from '../browser.ts';
 import type { EditRequest, GenerateRequest, LatentsResult, PrepareRequest, ProgressEvent } from '../kontext/types.ts';
 import type { BflFiles } from '../model/open.ts';
+import type { SignedPrograms } from '../programs/sources.ts';
 
 /** Options that can cross to a worker: a bundle by its URL, because an imported one has a function. */
 export type PortableOptions = Omit<LoadOptions, 'signal' | 'programs'> & {
-  /** URL of a bundle's folder. */
-  programs?: string | URL;
+  /** URL of a bundle's folder, alone or with the key that signed it. */
+  programs?: string | URL | PortableSignedPrograms;
 };
+
+/** A signed bundle by its URL. */
+export interface PortableSignedPrograms extends Omit<SignedPrograms, 'bundle'> {
+  /** URL of the bundle's folder. */
+  bundle: string | URL;
+}
 
 /** Sources that can cross: URLs, Files and bytes; an own `ModelFiles` has functions, which cannot. */
 export type PortableSource = string | BflFiles;

@@ -28,7 +28,7 @@ const device = await (await gpu.requestAdapter())!.requestDevice({
 
 const [bundle] = process.argv.slice(2);
 const started = performance.now();
-const programs: Program[] = bundle === undefined ? await compiled() : await read(openPrograms(bundle));
+const programs: Program[] = bundle === undefined ? await compiled() : await read(openPrograms(bundle).provider);
 const got = performance.now();
 for (const { kernels } of programs) {
   for (const { wgsl } of kernels) await device.createShaderModule({ code: wgsl }).getCompilationInfo();

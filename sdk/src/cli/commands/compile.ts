@@ -1,9 +1,14 @@
 // `kontext compile`: programs for known GPUs and sizes, ahead of time, without a GPU and without weights.
-// Written beside the target folder and renamed at the end, so a stopped run leaves no half bundle.
-import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+// A stopped run leaves no half bundle: files are put in place at the end.
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import type { BundleManifest, BundleShape, BundleSpecs } from '../../../../kernels-codegen/src/bundle/types.ts';
+import type {
+  BundleManifest,
+  BundleShape,
+  BundleSignature,
+  BundleSpecs,
+} from '../../../../kernels-codegen/src/bundle/types.ts';
 import type { TargetProfile } from '../../../../kernels-codegen/src/targets/types.ts';
 import { throwIfAborted } from '../../../../runtime/src/errors.ts';
 import { PREFERRED_KONTEXT_SIZES } from '../../host/sizes.ts';
@@ -15,11 +20,12 @@ import { tilePrograms } from '../../kontext/tiling.ts';
 import type { ImageSize } from '../../kontext/types.ts';
 import { demoModel } from '../../model/demo.ts';
 import { openModel } from '../../model/open.ts';
+import { signBundle } from '../../programs/signature.ts';
 import { bundleFolder } from '../../programs/sources.ts';
 import { diffBundles } from '../diff.ts';
 import { defineCommand, usage } from '../grammar.ts';
-import { assertFolderWritable } from '../outputs.ts';
 import { statusLine } from '../progress-line.ts';
+import { assertReplaceable, saveBundle } from '../save-bundle.ts';
 import { resolveTarget } from './targets.ts';
 
 const QUANTIZATIONS = ['none', 'f16', 'q8', 'q4'] as const;
@@ -42,6 +48,10 @@ export const compile = defineCommand({
     steps: { value: 'N[,N…]', help: 'denoising steps (default: the model’s)' },
     'max-sequence-length': { value: 'N', help: 'T5 tokens (default: the model’s)' },
     wgsl: { help: 'the kernels as files too, for reading' },
+    sign: {
+      value: 'KEY.pem',
+      help: 'sign the bundle: an Ed25519 private key, as openssl genpkey -algorithm ed25519 makes it',
+    },
     diff: { help: 'print what differs between two bundles' },
     output: { value: 'DIR', short: 'o', help: 'folder to write; a bundle there is replaced' },
   },
@@ -58,6 +68,7 @@ export const compile = defineCommand({
     if (values.output === undefined) throw usage('Where should the bundle go? Give -o DIR.');
     const folder = resolve(values.output);
     await assertReplaceable(folder);
+    const sign = await signer(values.sign);
     const started = performance.now();
     const quantizations = (values.quantization ?? 'f16').split(',').map((name) => {
       const known = QUANTIZATIONS.find((q) => q === name);
@@ -90,7 +101,7 @@ export const compile = defineCommand({
     const wgsl = values.wgsl === true;
     const line = statusLine(process.stderr);
     const files = await writeBundle(
-      { model: label, specs, shapes, targets, quantizations, wgsl },
+      { model: label, specs, shapes, targets, quantizations, wgsl, sign },
       async (done, total) => {
         line.write(`program ${done} of ${total}`);
         // A turn of the event loop, or Ctrl-C would not be heard.
@@ -98,7 +109,7 @@ export const compile = defineCommand({
         throwIfAborted(signal);
       },
     ).finally(() => line.write(''));
-    await save(folder, files);
+    await saveBundle(folder, files);
     const manifest = JSON.parse(files.get('manifest.json')!) as BundleManifest;
     let [bytes, gzipped] = [0, 0];
     for (const [path, text] of files) {
@@ -113,6 +124,18 @@ export const compile = defineCommand({
     );
   },
 });
+
+/** Reads and tries the key before anything is compiled: a wrong path ends in a second. */
+async function signer(path: string | undefined): Promise<((digest: string) => Promise<BundleSignature>) | undefined> {
+  if (path === undefined) return undefined;
+  const key = await readFile(path, 'utf8').catch((cause: Error) => {
+    throw usage(
+      `The signing key ${path} cannot be read: ${cause.message}. Make one with: openssl genpkey -algorithm ed25519 -out ${path}`,
+    );
+  });
+  await signBundle(key, '');
+  return (digest) => signBundle(key, digest);
+}
 
 /**
  * Every program that edits and generations of these sizes may ask for, with those for previews and for pictures decoded in
@@ -162,31 +185,6 @@ async function specsOf(model: string): Promise<{ specs: BundleSpecs; defaults: M
     return { specs: await justInTime().specs(opened), defaults: opened.defaults, label };
   } finally {
     await opened.close();
-  }
-}
-
-/** @throws KontextError `invalid-request` when something else lies there, or nothing can be written there */
-async function assertReplaceable(folder: string): Promise<void> {
-  const old = await stat(folder).catch(() => undefined);
-  if (old && !(await stat(join(folder, 'manifest.json')).catch(() => undefined))) {
-    throw usage(`${folder} exists and is no bundle; it will not be replaced. Give another -o DIR.`);
-  }
-  await assertFolderWritable(dirname(folder), true);
-}
-
-async function save(folder: string, files: Map<string, string>): Promise<void> {
-  await assertReplaceable(folder);
-  const old = await stat(folder).catch(() => undefined);
-  const fresh = `${folder}.${process.pid}.tmp`;
-  try {
-    for (const [path, text] of files) {
-      await mkdir(dirname(join(fresh, path)), { recursive: true });
-      await writeFile(join(fresh, path), text);
-    }
-    if (old) await rm(folder, { recursive: true });
-    await rename(fresh, folder);
-  } finally {
-    await rm(fresh, { recursive: true, force: true });
   }
 }
 
