@@ -54,6 +54,7 @@ export default [
       client: 'sdk/src/worker/client.ts',
       worker: 'sdk/src/worker/worker.ts',
       element: 'sdk/src/element/element.ts',
+      remote: 'sdk/src/remote/remote.ts',
       'strings-de': 'sdk/src/element/strings-de.ts',
     },
     plugins,

@@ -3,7 +3,7 @@
 import { defineConfig } from 'tsup';
 
 export default defineConfig({
-  entry: { node: 'sdk/src/node.ts', cli: 'sdk/src/cli/main.ts' },
+  entry: { node: 'sdk/src/node.ts', cli: 'sdk/src/cli/main.ts', server: 'sdk/src/server/index.ts' },
   format: 'esm',
   platform: 'node',
   target: 'node20',
@@ -17,8 +17,10 @@ export default defineConfig({
       browser: 'sdk/src/browser.ts',
       client: 'sdk/src/worker/client.ts',
       element: 'sdk/src/element/element.ts',
+      remote: 'sdk/src/remote/remote.ts',
+      server: 'sdk/src/server/index.ts',
       'strings-de': 'sdk/src/element/strings-de.ts',
     },
   },
-  external: ['webgpu', 'sharp'],
+  external: ['webgpu', 'sharp', 'hono', '@hono/node-server', 'zod', 'prom-client', 'pino', 'bullmq', 'ioredis'],
 });

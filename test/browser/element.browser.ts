@@ -130,6 +130,32 @@ it('downloads a PNG', async () => {
   expect(download.suggestedFilename()).toBe('edited.png');
 });
 
+it('changes nothing outside the area that was drawn', async () => {
+  await page.locator('kontext-editor .area').click();
+  await page.locator('kontext-editor [data-mask=rectangle]').click();
+  const box = (await page.locator('kontext-editor .overlay').boundingBox())!;
+  await page.mouse.move(box.x + box.width * 0.25, box.y + box.height * 0.25);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * 0.75, box.y + box.height * 0.75);
+  await page.mouse.up();
+  const changed = await page.evaluate(async () => {
+    const editor = document.querySelector('kontext-editor')!;
+    const before = editor.picture!;
+    const after = (await editor.edit('replace the apple with a banana')).image;
+    let [inside, outside] = [0, 0];
+    for (let i = 0; i < before.data.length; i++) {
+      if (before.data[i] === after.data[i]) continue;
+      const [x, y] = [(i >> 2) % before.width, Math.floor((i >> 2) / before.width)];
+      const within = x >= 15 && x < 49 && y >= 15 && y < 49;
+      if (within) inside++;
+      else outside++;
+    }
+    return { inside: inside > 100, outside };
+  });
+  expect(changed).toEqual({ inside: true, outside: 0 });
+  expect(problems).toEqual([]);
+});
+
 it('cancels with Escape', async () => {
   await page.evaluate(() => document.querySelector('kontext-editor')!.setAttribute('steps', '300'));
   await page.locator('kontext-editor #prompt').focus();

@@ -1,4 +1,4 @@
-// Every TypeScript snippet of the web guide compiles against the sources: a guide that lies fails here.
+// Every TypeScript snippet of the guides for the web and for models compiles against the sources: a guide that lies fails here.
 // One program for all, because most of the time goes into the platform's own types.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -7,8 +7,8 @@ import { expect, it } from 'vitest';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-it('type-checks the snippets of docs/guide/web.md', { timeout: 180_000 }, () => {
-  const guide = readFileSync(`${root}/docs/guide/web.md`, 'utf8');
+it('type-checks the snippets of docs/guide/web.md and models.md', { timeout: 180_000 }, () => {
+  const guide = ['web', 'models'].map((name) => readFileSync(`${root}/docs/guide/${name}.md`, 'utf8')).join('\n');
   const snippets = new Map(
     [...guide.matchAll(/```ts\n(.*?)```/gs)].map(([, code], i) => [`${root}test/package/snippet-${i}.ts`, code!]),
   );
@@ -19,6 +19,7 @@ it('type-checks the snippets of docs/guide/web.md', { timeout: 180_000 }, () => 
     'kontext-webgpu': [`${root}/sdk/src/node.ts`],
     'kontext-webgpu/browser': [`${root}/sdk/src/browser.ts`],
     'kontext-webgpu/worker': [`${root}/sdk/src/worker/client.ts`],
+    'kontext-webgpu/strings/de': [`${root}/sdk/src/element/strings-de.ts`],
     'kontext-webgpu/element': [`${root}/sdk/src/element/element.ts`],
   };
   const host = ts.createCompilerHost(options);

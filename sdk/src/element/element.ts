@@ -7,6 +7,7 @@ import type { EditResult, ImageInput, KontextEngine, ProgressEvent, TurnOptions 
 import { Kontext, type WorkerOptions } from '../worker/client.ts';
 import { buildFace, type Face, fillFace, fitPrompt } from './face.ts';
 import { type Entry, renderHistory } from './history.ts';
+import type { MaskEditor } from './mask-editor.ts';
 import { english, type KontextEditorStrings } from './strings.ts';
 import { wordingOf } from './wording.ts';
 
@@ -40,7 +41,7 @@ const KEEP_MS = 1000;
  * The element `<kontext-editor>`, defined by importing this module.
  *
  * Attributes: `model`, the URL of the model's folder; `steps`, `seed`, `guidance`, as in a request; `preview`, every so many
- * steps. Parts: `editor stage picture pick panel form prompt button progress status detail toolbar history compare`. Custom
+ * steps. Parts: `editor stage picture pick panel form prompt button progress status detail toolbar history compare mask mask-tools`. Custom
  * properties: `--kontext-accent -background -surface -text -muted -on-accent -danger -radius -font -max-height`.
  */
 export class KontextEditor extends Base {
@@ -57,6 +58,7 @@ export class KontextEditor extends Base {
   #pictures: Entry[] = [];
   #position = 0;
   #stop: AbortController | undefined;
+  #maskEditor: MaskEditor | undefined;
   /** Counts calls of {@link open}: the last one wins. */
   #opened = 0;
 
@@ -68,6 +70,7 @@ export class KontextEditor extends Base {
   set strings(strings: Partial<KontextEditorStrings>) {
     this.#strings = { ...english, ...strings };
     if (this.#face) fillFace(this.#face, this.#strings);
+    this.#maskEditor?.say(this.#strings);
   }
 
   /** Called by the browser. @internal */
@@ -124,9 +127,11 @@ export class KontextEditor extends Base {
       if (!picture) throw new KontextError('invalid-request', 'There is no picture to edit: open one first.');
       this.#state('editing', words.opening);
       this.#render();
+      const mask = await this.#maskOptions();
       const engine = await this.#engine();
       const result = await engine.edit({
         ...this.#requestOptions(),
+        ...mask,
         ...options,
         image: picture,
         prompt,
@@ -193,6 +198,30 @@ export class KontextEditor extends Base {
       ...(guidance !== undefined && { guidance }),
       preview: { every: number('preview') ?? 4 },
     };
+  }
+
+  /** What was drawn on the picture shown: only there it changes. */
+  async #maskOptions(): Promise<Pick<TurnOptions, 'mask' | 'maskFeather'>> {
+    const { image, mask } = this.#pictures[this.#position]!;
+    if (!mask?.strokes.length) return {};
+    const { maskOf } = await import('./mask-editor.ts');
+    const pixels = maskOf(mask.strokes, image.width, image.height);
+    return pixels ? { mask: pixels, ...(mask.feather !== undefined && { maskFeather: mask.feather }) } : {};
+  }
+
+  async #toggleMask(): Promise<void> {
+    if (this.#face && !this.#maskEditor) {
+      const { MaskEditor } = await import('./mask-editor.ts');
+      this.#maskEditor ??= new MaskEditor(this.#face, this.#strings);
+    }
+    const entry = this.#pictures[this.#position];
+    if (!entry || this.#stop) return;
+    const active = !this.#maskEditor!.active;
+    entry.mask ??= { strokes: [] };
+    this.#maskEditor!.active = active;
+    this.#maskEditor!.show(entry.mask, entry.image);
+    this.#face!.mask.ariaPressed = String(active);
+    if (!active) this.#face!.mask.focus();
   }
 
   /** Properties that a framework set before the class was there would hide its accessors. */
@@ -262,7 +291,7 @@ export class KontextEditor extends Base {
 
   #render(): void {
     if (!this.#face) return;
-    const { root, before, after, pick, compare, undo, redo, download, replace, history } = this.#face;
+    const { root, before, after, pick, compare, undo, redo, download, replace, mask, history } = this.#face;
     const shown = this.#pictures[this.#position];
     const previous = this.#pictures[this.#position - 1];
     const editing = this.#stop !== undefined;
@@ -280,11 +309,18 @@ export class KontextEditor extends Base {
     undo.disabled = editing || !previous;
     redo.disabled = editing || this.#position + 1 >= this.#pictures.length;
     download.disabled = replace.disabled = !shown;
+    mask.disabled = editing || !shown;
+    if (this.#maskEditor && shown) {
+      if (editing) this.#maskEditor.active = false;
+      if (this.#maskEditor.active) shown.mask ??= { strokes: [] };
+      this.#maskEditor.show(editing ? undefined : shown.mask, shown.image);
+      mask.ariaPressed = String(this.#maskEditor.active);
+    }
     renderHistory(history, this.#pictures, this.#position, (i) => this.#go(i));
   }
 
   #listen(face: Face): void {
-    const { form, prompt, cancel, undo, redo, download, compare, pick, replace, file } = face;
+    const { form, prompt, cancel, undo, redo, download, compare, pick, replace, mask, file } = face;
     const choose = () => file.click();
     const take = (input: ImageInput | null | undefined) => {
       if (input) this.open(input).catch((error: unknown) => this.#showFailure(error));
@@ -312,9 +348,12 @@ export class KontextEditor extends Base {
     undo.addEventListener('click', () => this.undo());
     redo.addEventListener('click', () => this.redo());
     download.addEventListener('click', () => void this.#download());
+    mask.addEventListener('click', () => void this.#toggleMask());
     compare.addEventListener('input', () => this.style.setProperty('--split', `${compare.value}%`));
     this.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape') this.cancel();
+      if (event.key !== 'Escape') return;
+      if (this.#maskEditor?.active) void this.#toggleMask();
+      else this.cancel();
     });
     this.addEventListener('paste', (event) => take(event.clipboardData?.files[0]));
     this.addEventListener('dragover', (event) => {

@@ -34,6 +34,7 @@ export function buildFace(root: ShadowRoot) {
     redo: button('redo'),
     download: button('download'),
     replace: button('replace'),
+    mask: button('area'),
   };
 }
 

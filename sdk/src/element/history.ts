@@ -2,6 +2,7 @@
 // Thumbnails are drawn once and kept with their picture, however large it is.
 import { toCanvas } from '../image/browser.ts';
 import type { PixelImage } from '../image/pixels.ts';
+import type { Mask } from './mask-editor.ts';
 
 /** A picture of the history. */
 export interface Entry {
@@ -9,6 +10,8 @@ export interface Entry {
   /** What made it. */
   title: string;
   thumbnail?: HTMLCanvasElement;
+  /** Drawn on it: where the next edit may change it. */
+  mask?: Mask;
 }
 
 /** Device pixels of a thumbnail's longer side: 56 CSS pixels on a fine screen. */

@@ -34,6 +34,19 @@ export const german: KontextEditorStrings = {
   redo: 'Wiederholen',
   download: 'Herunterladen',
   replace: 'Anderes Bild',
+  mask: 'Bereich',
+  masking: {
+    brush: 'Pinsel (B)',
+    eraser: 'Radierer (E)',
+    rectangle: 'Rechteck (R)',
+    undoStroke: 'Strich zurücknehmen (Strg Z)',
+    clear: 'Bereich leeren (Entf)',
+    size: 'Größe',
+    feather: 'Weicher Rand',
+    canvas:
+      'Bereich, der sich ändern darf. Pfeiltasten bewegen, die Leertaste beginnt und beendet einen Strich, eckige Klammern ändern die ' +
+      'Größe, Escape verlässt ihn.',
+  },
   toolbar: 'Bild',
   history: 'Verlauf',
   compare: 'Bild vor der Änderung zeigen',

@@ -30,6 +30,10 @@ export interface KontextEditorStrings {
   download: string;
   /** Opens another picture. */
   replace: string;
+  /** Limits the next edit to an area that is drawn. */
+  mask: string;
+  /** Names of the tools that draw the area, and how the keyboard draws. */
+  masking: Record<'brush' | 'eraser' | 'rectangle' | 'undoStroke' | 'clear' | 'size' | 'feather' | 'canvas', string>;
   /** Name of the group of those buttons. */
   toolbar: string;
   /** Name of the strip of pictures. */
@@ -95,6 +99,18 @@ export const english: KontextEditorStrings = {
   redo: 'Redo',
   download: 'Download',
   replace: 'Other picture',
+  mask: 'Area',
+  masking: {
+    brush: 'Brush (B)',
+    eraser: 'Eraser (E)',
+    rectangle: 'Rectangle (R)',
+    undoStroke: 'Undo stroke (Ctrl Z)',
+    clear: 'Clear area (Delete)',
+    size: 'Size',
+    feather: 'Soft edge',
+    canvas:
+      'Area that may change. Arrow keys move, Space starts and ends a stroke, brackets change the size, Escape leaves.',
+  },
   toolbar: 'Picture',
   history: 'History',
   compare: 'Show the picture before the edit',

@@ -176,6 +176,7 @@ progress { width: 100%; margin: 0; accent-color: var(--accent); }
 :host([data-state='failed']) .status { color: var(--danger); }
 .tools { display: flex; flex-wrap: wrap; gap: 8px; }
 .tool { display: inline-flex; align-items: center; justify-content: center; gap: 6px; min-width: 44px; }
+.tool[aria-pressed='true'] { border-color: var(--accent); color: var(--accent); }
 .tool svg { flex: none; width: 1.25em; height: 1.25em; }
 :host(:dir(rtl)) .flip svg { transform: scaleX(-1); }
 .history { display: flex; gap: 8px; margin: 0; padding: 4px; list-style: none; overflow: auto hidden; }
@@ -206,7 +207,7 @@ progress { width: 100%; margin: 0; accent-color: var(--accent); }
 /* A phone on its side: the label is the placeholder's to show, the button stands beside the field. */
 @media (max-height: 400px) {
   @container (min-width: 480px) {
-    label { ${UNSEEN} }
+    form label { ${UNSEEN} }
     #prompt { flex-basis: 0; max-height: 24vh; }
     .edit, .cancel { flex: none; }
     .status { max-height: 2.8em; }

@@ -4,8 +4,8 @@
 const icon = (path: string): string =>
   `<svg viewBox="0 0 24 24" aria-hidden="true"><path d="${path}" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" stroke-linejoin="round"/></svg>`;
 
-const tool = (name: string, path: string, flip = ''): string =>
-  `<button part="button" class="${name} tool${flip}" type="button" data-title="${name}" disabled>${icon(path)}<span data-text="${name}"></span></button>`;
+const tool = (name: string, path: string, more = ''): string =>
+  `<button part="button" class="${name} tool${more}" type="button" data-title="${name}" disabled>${icon(path)}<span data-text="${name}"></span></button>`;
 
 export const MARKUP = `
 <div class="editor" part="editor">
@@ -36,6 +36,7 @@ export const MARKUP = `
     <div part="toolbar" class="tools" role="group" data-name="toolbar">
       ${tool('undo', 'M9 14 4 9l5-5M4 9h10a6 6 0 0 1 0 12h-3', ' flip')}
       ${tool('redo', 'm15 14 5-5-5-5M20 9H10a6 6 0 0 0 0 12h3', ' flip')}
+      ${tool('mask', 'M4 8V4h4M16 4h4v4M20 16v4h-4M8 20H4v-4M9 12a3 3 0 1 0 6 0 3 3 0 1 0-6 0', ' area')}
       ${tool('download', 'M12 3v12m0 0 5-5m-5 5-5-5M4 20h16')}
       ${tool('replace', 'M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15 9h.01')}
     </div>

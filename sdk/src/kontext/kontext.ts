@@ -16,6 +16,7 @@ import {
   type Conditioning,
   LOAD_OPTIONS,
   type MemoryMode,
+  type ModelDefaults,
   type Precision,
   type Quantization,
 } from './options.ts';
@@ -134,6 +135,11 @@ export class Engine implements KontextEngine {
   /** What the GPU is and offers; undefined while a lost device has not been replaced. */
   get adapter(): AdapterReport | undefined {
     return this.#context?.parts.gpu.report;
+  }
+
+  /** What the model's `kontext.json` says about itself. */
+  get defaults(): ModelDefaults {
+    return this.model.defaults;
   }
 
   edit(request: EditRequest & LatentsOnly): Promise<LatentsResult>;
