@@ -55,7 +55,7 @@ export {
 } from './kontext/options.ts';
 export type { ProgramProvider, ProgramRequest } from './kontext/programs.ts';
 export type * from './kontext/types.ts';
-export { demoModel } from './model/demo.ts';
+export { demoModel, demoPicture } from './model/demo.ts';
 export { type FileInput, folderFiles, type ModelFiles, urlFiles } from './model/files.ts';
 export type { BflFiles, ModelSource } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';

@@ -26,7 +26,7 @@ import { ProgressTracker } from './progress.ts';
 import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
 import { type CheckedRequest, checkRequest } from './request.ts';
-import { Session } from './session.ts';
+import { Session as EngineSession } from './session.ts';
 import { chooseSizes } from './sizes.ts';
 import { eventStream } from './stream.ts';
 import { TextEncoders } from './text.ts';
@@ -40,6 +40,7 @@ import type {
   LatentsResult,
   PrepareRequest,
   ResolvedOptions,
+  Session,
   StreamEvent,
 } from './types.ts';
 
@@ -165,7 +166,7 @@ export class Engine implements KontextEngine {
   }
 
   session(image: ImageInput): Session {
-    return new Session(this, image, (input) => this.platform.decodeImage(input, 'picture of the session'));
+    return new EngineSession(this, image, (input) => this.platform.decodeImage(input, 'picture of the session'));
   }
 
   prepare(request: PrepareRequest = {}): Promise<void> {

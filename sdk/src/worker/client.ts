@@ -3,7 +3,7 @@
 import { abortedError, KontextError, type KontextErrorJSON } from '../../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { decodeImage, toPortable } from '../image/browser.ts';
-import { Session } from '../kontext/session.ts';
+import { Session as EngineSession } from '../kontext/session.ts';
 import { eventStream } from '../kontext/stream.ts';
 import type {
   EditRequest,
@@ -15,6 +15,7 @@ import type {
   LatentsResult,
   PrepareRequest,
   ProgressEvent,
+  Session,
   StreamEvent,
 } from '../kontext/types.ts';
 import type { BflFiles } from '../model/open.ts';
@@ -116,7 +117,7 @@ export class WorkerEngine implements KontextEngine {
   }
 
   session(image: ImageInput): Session {
-    return new Session(this, image, (input) => decodeImage(input, 'picture of the session'));
+    return new EngineSession(this, image, (input) => decodeImage(input, 'picture of the session'));
   }
 
   async prepare(request: PrepareRequest = {}): Promise<void> {
