@@ -140,3 +140,48 @@ it('names what cannot be read', async () => {
     'download-failed',
   ]);
 });
+
+it('says of a file that no browser reads what it is and what to do, and reads BMP', async () => {
+  const said = await page.evaluate(async () => {
+    const { decodeImage } = (await importModule('/dist/browser/kontext.js')) as typeof Sdk;
+    const bytes = (text: string) => Uint8Array.from(text, (char) => char.charCodeAt(0));
+    const messageOf = (input: Uint8Array) =>
+      decodeImage(input, 'picture').then(
+        () => 'read',
+        (error: Sdk.KontextError) => `${error.code}: ${error.message}`,
+      );
+    // A BMP of two pixels, 24 bits each: a blue and a red one, rows padded to 4 bytes.
+    const bmp = new Uint8Array(62);
+    const view = new DataView(bmp.buffer);
+    bmp.set(bytes('BM'));
+    for (const [at, value] of [
+      [2, 62],
+      [10, 54],
+      [14, 40],
+      [18, 2],
+      [22, 1],
+    ] as const)
+      view.setUint32(at, value, true);
+    view.setUint16(26, 1, true);
+    view.setUint16(28, 24, true);
+    bmp.set([255, 0, 0, 0, 0, 255], 54);
+    return {
+      bmp: [...(await decodeImage(bmp)).data],
+      heic: await messageOf(bytes('\0\0\0\x18ftypheic\0\0\0\0mif1heic')),
+      tiff: await messageOf(bytes('II*\0\x08\0\0\0')),
+      svg: await messageOf(bytes('<svg xmlns="http://www.w3.org/2000/svg"/>')),
+      pdf: await messageOf(bytes('%PDF-1.7')),
+      jpeg: await messageOf(bytes('\xff\xd8\xff\xe0 nothing more')),
+      text: await messageOf(bytes('hello')),
+      empty: await messageOf(bytes('')),
+    };
+  });
+  expect(said.bmp).toEqual([0, 0, 255, 255, 255, 0, 0, 255]);
+  expect(said.heic).toMatch(/^image-invalid: .*HEIC.*JPEG.*Safari/);
+  expect(said.tiff).toMatch(/TIFF/);
+  expect(said.svg).toMatch(/SVG/);
+  expect(said.pdf).toMatch(/PDF/);
+  expect(said.jpeg).toMatch(/damaged JPEG/);
+  expect(said.text).toMatch(/cannot be read as a picture/);
+  expect(said.empty).toMatch(/is empty/);
+});

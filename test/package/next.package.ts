@@ -60,7 +60,7 @@ afterAll(() => {
 });
 
 it('renders the element on the server, without a window', async () => {
-  const html = await (await fetch(url)).text();
+  const html = await (await fetch(`${url}/server`)).text();
   expect(html).toMatch(/<kontext-editor[^>]* model="\/model\/"/);
 });
 

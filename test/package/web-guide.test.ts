@@ -17,6 +17,7 @@ it('type-checks the snippets of docs/guide/web.md and models.md', { timeout: 180
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root);
   options.paths = {
     'kontext-webgpu': [`${root}/sdk/src/node.ts`],
+    'npm:kontext-webgpu': [`${root}/sdk/src/node.ts`],
     'kontext-webgpu/browser': [`${root}/sdk/src/browser.ts`],
     'kontext-webgpu/worker': [`${root}/sdk/src/worker/client.ts`],
     'kontext-webgpu/strings/de': [`${root}/sdk/src/element/strings-de.ts`],

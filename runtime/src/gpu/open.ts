@@ -2,6 +2,7 @@
 // One place asks for features and limits, so that every other part can take the device as it is.
 
 import { KontextError } from '../errors.ts';
+import { refusedPermission } from '../permission.ts';
 import type { Lack } from './advice.ts';
 import { type Backend, KontextDevice } from './device.ts';
 import { type AdapterReport, reportAdapter, USEFUL_FEATURES, USEFUL_LIMITS } from './report.ts';
@@ -127,9 +128,13 @@ async function importDawn(): Promise<{ create(flags: string[]): GPU }> {
   try {
     return (await import(/* @vite-ignore */ name)) as { create(flags: string[]): GPU };
   } catch (cause) {
+    const refused = refusedPermission(cause);
+    const inDeno = 'Deno' in globalThis ? ' Or use the one of Deno itself: deno run --unstable-webgpu' : '';
     throw new KontextError(
       'webgpu-unavailable',
-      'WebGPU in Node needs the package "webgpu" (Dawn). Run: npm install webgpu',
+      refused
+        ? `WebGPU's package "webgpu" (Dawn) cannot be loaded. ${refused}`
+        : `WebGPU in Node needs the package "webgpu" (Dawn). Run: npm install webgpu${inDeno}`,
       {},
       { cause },
     );

@@ -42,9 +42,10 @@ export async function decodeImage(
     // premultiplyAlpha none: the bitmap keeps the file's own bytes until it is laid over white.
     bitmap = await createImageBitmap(blob, { premultiplyAlpha: 'none' });
   } catch (cause) {
+    const { unreadable } = await import('./unreadable.ts');
     throw new KontextError(
       'image-invalid',
-      `The ${role}${describe(input)} cannot be read as a picture; use PNG, JPEG or WebP.`,
+      `The ${role}${describe(input)} ${await unreadable(blob)}`,
       { type: blob.type, bytes: blob.size },
       { cause },
     );

@@ -7,6 +7,7 @@ import type { Sharp } from 'sharp';
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
 import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
+import { refusedPermission } from '../../../runtime/src/permission.ts';
 import { writeWhole } from '../files/whole.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { isBmp } from './bmp.ts';
@@ -176,9 +177,12 @@ async function loadSharp() {
   try {
     return (await import('sharp')).default;
   } catch (cause) {
+    const refused = refusedPermission(cause);
     throw new KontextError(
       'image-invalid',
-      'Reading and writing image files in Node needs sharp: run `npm install sharp`, or hand over raw RGBA pixels.',
+      refused
+        ? `Reading and writing image files needs sharp, which cannot be loaded. ${refused}`
+        : 'Reading and writing image files in Node needs sharp: run `npm install sharp`, or hand over raw RGBA pixels.',
       {},
       { cause },
     );

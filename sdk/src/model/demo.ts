@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { refusedPermission } from '../../../runtime/src/permission.ts';
 
 /** Folder of the demo model. @throws KontextError `weights-invalid` when the package was installed without it */
 export function demoModel(): string {
@@ -24,7 +25,13 @@ function demoFile(name: 'model' | 'inputs', file: string): string {
   // The source lies three folders below the package, the built files at other depths.
   for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
     const place = join(folder, 'examples', 'demo-model', name);
-    if (existsSync(join(place, file))) return place;
+    try {
+      if (existsSync(join(place, file))) return place;
+    } catch (cause) {
+      // Only Deno's existsSync throws.
+      const refused = refusedPermission(cause) ?? String(cause);
+      throw new KontextError('weights-invalid', `The demo model cannot be looked for. ${refused}`, {}, { cause });
+    }
     if (folder === dirname(folder)) break;
   }
   throw name === 'model'

@@ -3,6 +3,7 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { jsonProblem } from '../../../runtime/src/json.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
+import { refusedPermission } from '../../../runtime/src/permission.ts';
 import { type ByteSource, blobBytes, fileBytes, memoryBytes } from '../../../runtime/src/weights/bytes.ts';
 import { isMissing, type UrlBytesOptions, urlBytes } from '../../../runtime/src/weights/url.ts';
 import { addressBelow } from './place-names.ts';
@@ -48,7 +49,12 @@ export function folderFiles(folder: string): ModelFiles {
     async open(name) {
       const { stat } = await import('node:fs/promises');
       const path = `${folder}/${name}`;
-      const found = await stat(path).catch(() => undefined);
+      const found = await stat(path).catch((cause: unknown) => {
+        const refused = refusedPermission(cause);
+        if (refused)
+          throw new KontextError('weights-invalid', `Cannot open ${path}. ${refused}`, { file: path }, { cause });
+        return undefined;
+      });
       return found?.isFile() ? fileBytes(path) : undefined;
     },
     async list() {

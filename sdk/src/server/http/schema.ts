@@ -7,6 +7,8 @@ import { REQUEST_OPTIONS, type RequestOption } from '../../kontext/options.ts';
 export const MAX_IMAGES = 10;
 /** Largest `partial_images`: OpenAI's bound. */
 export const MAX_PARTIAL_IMAGES = 3;
+/** Steps of a request, and one more. */
+const MAX_NUMBERS = 1001;
 /** Characters of a prompt: OpenAI's bound. */
 const MAX_TEXT = 32_000;
 
@@ -23,16 +25,16 @@ export const NOT_UNDER_KONTEXT: Readonly<Record<string, string>> = {
 function tableFields(): Record<string, z.ZodType> {
   const fields: Record<string, z.ZodType> = {};
   for (const [name, option] of Object.entries<RequestOption>(REQUEST_OPTIONS)) {
-    if (name in NOT_UNDER_KONTEXT) continue;
+    const field = name in NOT_UNDER_KONTEXT ? undefined : fieldOf(option);
+    if (!field) continue;
     const only = option.only === undefined ? '' : 'edits: ';
-    fields[name] = fieldOf(option)
-      .describe(only + option.help)
-      .optional();
+    fields[name] = field.describe(only + option.help).optional();
   }
   return fields;
 }
 
-function fieldOf(option: RequestOption): z.ZodType {
+/** Undefined for kinds that JSON from a client must not fill: a string that is a path or a URL to the engine. */
+function fieldOf(option: RequestOption): z.ZodType | undefined {
   switch (option.kind) {
     case 'choice':
       return z.enum(option.choices as [string, ...string[]]);
@@ -46,9 +48,10 @@ function fieldOf(option: RequestOption): z.ZodType {
       return z.union([z.number().int(), z.string().regex(/^-?\d{1,20}$/)]);
     case 'text':
       return z.string().max(MAX_TEXT);
+    case 'numbers':
+      return z.array(z.number()).min(1).max(MAX_NUMBERS);
     default:
-      // A kind without a form in JSON: the SDK checks it.
-      return z.json();
+      return undefined;
   }
 }
 

@@ -64,7 +64,6 @@ const PAGE = `<!doctype html>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="/assets/page.css">
 <script type="module" src="/assets/page.js"></script>
-<kontext-editor></kontext-editor>
 <form id="key" hidden>
   <label>API key <input type="password" name="key" autocomplete="current-password" required></label>
   <button>Use it</button>
@@ -82,13 +81,15 @@ body { display: grid; grid-template-rows: minmax(0, 1fr) auto; }
 /** A key is asked for where the server wants one, and kept for the tab only. */
 const SCRIPT = `import { connect } from '/assets/remote.js';
 import '/assets/element.js';
-const editor = document.querySelector('kontext-editor');
+const editor = document.createElement('kontext-editor');
 const form = document.querySelector('#key');
 const use = (apiKey) => { editor.engine = connect('/', apiKey ? { apiKey } : {}); };
 const kept = sessionStorage.getItem('kontext-key');
 const { status } = await fetch('/v1/models', { headers: kept ? { authorization: 'Bearer ' + kept } : {} });
 form.hidden = status !== 401;
+// With an engine from the start, the editor does not look for a GPU in this browser.
 use(kept);
+document.body.prepend(editor);
 form.addEventListener('submit', (event) => {
   event.preventDefault();
   const key = new FormData(form).get('key');
