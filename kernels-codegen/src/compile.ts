@@ -2,7 +2,7 @@
 // Pure and deterministic: no device, no I/O, no globals; equal requests give equal bytes.
 
 import { KontextError } from '../../runtime/src/errors.ts';
-import type { Program } from '../../runtime/src/program/types.ts';
+import type { Program, WeightFormat } from '../../runtime/src/program/types.ts';
 import { Builder } from './graph/builder.ts';
 import { type Graph, verifyGraph } from './graph/graph.ts';
 import { type AdapterRoom, RANK_UNIT } from './graph/room.ts';
@@ -70,6 +70,8 @@ export type Component =
 export type CompileRequest = Component & {
   target: TargetProfile;
   quantization?: Quantization;
+  /** Formats of single matrices by their names in the checkpoint, for models that hold them in these; they win. */
+  stored?: Readonly<Record<string, WeightFormat>>;
   /** Labels of intermediates that become extra output ports, for comparing with a reference. */
   taps?: readonly string[];
 };
@@ -87,6 +89,7 @@ export function compile(request: CompileRequest): Program {
     label: `${describe(request)} for ${target.name}`,
     target,
     quantization: request.quantization ?? 'none',
+    ...(request.stored && { stored: request.stored }),
     facts: { ...factsOf(request), ...(adapters.length > 0 ? { adapters } : {}) },
   });
 }

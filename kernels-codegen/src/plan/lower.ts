@@ -45,6 +45,8 @@ export interface LowerOptions {
   label: string;
   target: TargetProfile;
   quantization: Quantization;
+  /** Formats of single matrices and convolutions by their names in the checkpoint: what a packed model holds. They win. */
+  stored?: Readonly<Record<string, WeightFormat>>;
   facts: Record<string, unknown>;
 }
 
@@ -398,7 +400,7 @@ const QUANTIZE_FROM = 2 ** 20;
 
 function weightRequest(t: Tensor, o: LowerOptions): WeightRequest {
   const { weight } = t.origin as { kind: 'weight'; weight: import('../graph/graph.ts').WeightOrigin };
-  const format = weightFormat(t, weight.role, o);
+  const format = weightFormat(t, weight.name, weight.role, o);
   return {
     name: weight.name,
     ...(weight.rows ? { rows: weight.rows } : {}),
@@ -410,9 +412,15 @@ function weightRequest(t: Tensor, o: LowerOptions): WeightRequest {
   };
 }
 
-function weightFormat(t: Tensor, role: 'matrix' | 'vector' | 'convolution', o: LowerOptions): WeightFormat {
+function weightFormat(
+  t: Tensor,
+  name: string,
+  role: 'matrix' | 'vector' | 'convolution',
+  o: LowerOptions,
+): WeightFormat {
   if (role === 'vector') return 'f32';
-  const { quantization } = o;
+  const { quantization, stored = {} } = o;
+  if (Object.hasOwn(stored, name)) return stored[name]!;
   const large = t.rows * t.cols >= QUANTIZE_FROM && t.cols % 32 === 0;
   if (role === 'matrix' && large && (quantization === 'q8' || quantization === 'q4')) return quantization;
   const half = quantization !== 'none' || hasTier(o.target, 'f16');

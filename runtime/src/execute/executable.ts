@@ -14,7 +14,7 @@ import { Runner } from './runner.ts';
 import { SlabPool } from './slabs.ts';
 import { runStreamed } from './streaming.ts';
 import { Trace } from './trace.ts';
-import { planWindows, type WeightWindow } from './windows.ts';
+import { DEFAULT_WINDOW_BYTES, planWindows, type WeightWindow } from './windows.ts';
 
 export interface ExecutableOptions {
   /** Must have every weight of the program. May be left out when it has none, or on the null backend (see {@link Executable.create}). */
@@ -67,8 +67,6 @@ export interface RunReport {
   /** Only when asked for. */
   trace?: Trace;
 }
-
-const DEFAULT_WINDOW_BYTES = 256 * 2 ** 20;
 
 /** What the last program learned, as the first guess of the next one on the device. */
 const devicePace = new WeakMap<KontextDevice, Pace>();

@@ -13,6 +13,9 @@ export interface WeightWindow {
   free: number[];
 }
 
+/** Bytes of weights in one window, unless told otherwise. */
+export const DEFAULT_WINDOW_BYTES = 256 * 2 ** 20;
+
 /** Each window brings at most `windowBytes` of new weights, or is a single dispatch that needs more. */
 export function planWindows(program: Program, windowBytes: number): WeightWindow[] {
   const seen = new Set<number>();

@@ -34,6 +34,7 @@ export class KontextDevice {
   private readonly pipelines = new Map<string, Promise<CompiledKernel>>();
   private readonly buffers = new Set<GPUBuffer>();
   private bytes = 0;
+  private peak = 0;
   private readonly onUncaptured = ({ error }: GPUUncapturedErrorEvent) => {
     this.uncapturedErrors.push(errorFrom(error, 'outside any call'));
   };
@@ -61,6 +62,11 @@ export class KontextDevice {
   /** Buffers made by {@link allocate} and not freed. */
   get memory(): { buffers: number; bytes: number } {
     return { buffers: this.buffers.size, bytes: this.bytes };
+  }
+
+  /** The largest sum of bytes that there has been. */
+  get peakBytes(): number {
+    return this.peak;
   }
 
   /** Throws `device-lost` or `closed` once the device is gone. */
@@ -146,6 +152,7 @@ export class KontextDevice {
       );
       this.buffers.add(buffer);
       this.bytes += size;
+      this.peak = Math.max(this.peak, this.bytes);
       return buffer;
     } catch (error) {
       made?.destroy();

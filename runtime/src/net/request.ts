@@ -32,6 +32,8 @@ export interface Answer {
   /** Where it came from after redirects, and whether that is the host asked. */
   url: URL;
   sameHost: boolean;
+  /** Of the first answer, where redirects followed it; pages are not shown those. */
+  firstHeaders: Headers;
   guard: StallGuard;
 }
 
@@ -50,6 +52,7 @@ export async function request(
   const guard = stallGuard(options.stallMs ?? STALL_MS, options.signal);
   let url = first;
   let sameHost = true;
+  let firstHeaders: Headers | undefined;
   try {
     for (let redirects = 0; ; redirects++) {
       checkAccess(url, options.access);
@@ -67,11 +70,12 @@ export async function request(
         response = await guard.watch(get(url.href, { method, headers, signal: guard.signal, redirect: 'follow' }));
         const end = new URL(response.url);
         checkRedirect(first, end, options.access);
-        return { response, url: end, sameHost: end.host === first.host, guard };
+        return { response, url: end, sameHost: end.host === first.host, firstHeaders: response.headers, guard };
       }
+      firstHeaders ??= response.headers;
       const location: string | null = response.headers.get('location');
       if (![301, 302, 303, 307, 308].includes(response.status) || location === null) {
-        return { response, url, sameHost, guard };
+        return { response, url, sameHost, firstHeaders, guard };
       }
       await response.body?.cancel();
       if (redirects === MAX_REDIRECTS) throw refusedRedirect(first, `it redirects more than ${MAX_REDIRECTS} times`);

@@ -15,6 +15,8 @@ export class HttpError extends Error {
     message: string,
     /** What the server asked to wait. */
     readonly retryAfterMs: number | undefined = undefined,
+    /** The reason as the hub of models gives it (`GatedRepo`, `RevisionNotFound`, …). */
+    readonly serverCode: string | undefined = undefined,
   ) {
     super(message);
   }
@@ -28,7 +30,9 @@ export class HttpError extends Error {
 /** The error of a response, with the wait it asks for. */
 export function httpError(response: Response): HttpError {
   const status = `HTTP ${response.status}${response.statusText ? ` ${response.statusText}` : ''}`;
-  return new HttpError(response.status, status, retryAfter(response.headers.get('retry-after'), Date.now()));
+  const { headers } = response;
+  const wait = retryAfter(headers.get('retry-after'), Date.now());
+  return new HttpError(response.status, status, wait, headers.get('x-error-code') ?? undefined);
 }
 
 /** `Retry-After` in milliseconds: seconds, or a date (RFC 9110 §10.2.3); undefined for anything else. */
@@ -75,7 +79,11 @@ function downloadFailed(url: string, cause: unknown, attempts: number): KontextE
   return new KontextError(
     'download-failed',
     `Download of ${shownUrl(url)} failed${tries}: ${causeText(cause)}.${adviceFor(http)}`,
-    { url: shownUrl(url), ...(http && { status: http.status }) },
+    {
+      url: shownUrl(url),
+      ...(http && { status: http.status }),
+      ...(http?.serverCode !== undefined && { serverCode: http.serverCode }),
+    },
     { cause },
   );
 }

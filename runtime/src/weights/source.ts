@@ -2,6 +2,7 @@
 // Nothing here holds a tensor whole; readers below are views on files far larger than memory.
 
 import { KontextError } from '../errors.ts';
+import type { WeightRequest } from '../program/types.ts';
 import type { SourceType } from './types/source-type.ts';
 
 export interface SourceTensor {
@@ -21,6 +22,13 @@ export interface SourceTensor {
   parts?: readonly SourceTensor[];
 }
 
+/** Bytes `[start, end)` of a tensor that belong at `at` of the weight's buffer; all multiples of 4. */
+export interface StoredRange {
+  start: number;
+  end: number;
+  at: number;
+}
+
 export interface WeightSource {
   /** For error messages: the file or files. */
   readonly label: string;
@@ -33,6 +41,12 @@ export interface WeightSource {
    * @throws `weights-invalid` when the tensor or range is not there; what the underlying file throws
    */
   read(name: string, start: number, end: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * The ranges of a tensor that are a request's bytes as they are, where the source holds it in that format: nothing to transcode.
+   *
+   * @throws `weights-invalid` when it holds the tensor in another format, which then cannot be turned into this one
+   */
+  stored?(request: WeightRequest): StoredRange[] | undefined;
   /** Closes files; reading afterwards fails. */
   close(): Promise<void>;
 }

@@ -4,17 +4,20 @@
 import { KontextError, throwIfAborted } from '../errors.ts';
 import type { CompiledKernel, KontextDevice } from '../gpu/device.ts';
 import { BufferUsage, wholeWords } from '../gpu/flags.ts';
+import { abortable } from '../net/wait.ts';
 import type { WeightRequest } from '../program/types.ts';
 import { Gate } from './gate.ts';
 import { type ChunkPlan, planChunks } from './plan.ts';
 import { RowReader } from './rows.ts';
-import { sourceTensor, type WeightSource } from './source.ts';
+import { type StoredRange, sourceTensor, type WeightSource } from './source.ts';
 import { PARAMS_BYTES, packParams, transcodeGrid, transcodeKernel } from './transcode.ts';
 
 /** Bytes of one upload. Larger ones gain nothing and cost host memory twice (ours and the driver's). */
 const CHUNK_BYTES = 16 * 2 ** 20;
 /** Row scales of one chunk, for matrices of usual widths. */
 const SCALE_BYTES = 64 * 2 ** 10;
+/** What uploads that are transcoded take on the GPU until `evict`, unless a single row is larger. */
+export const STAGING_BYTES = CHUNK_BYTES + SCALE_BYTES + PARAMS_BYTES;
 
 interface Entry {
   label: string;
@@ -154,15 +157,38 @@ export class WeightStore implements Weights {
   }
 
   private async load(request: WeightRequest, signal: AbortSignal | undefined): Promise<GPUBuffer> {
-    const chunks = planChunks(request, sourceTensor(this.source, request.name), this.source.label, CHUNK_BYTES);
+    const tensor = sourceTensor(this.source, request.name);
+    const ready = this.source.stored?.(request);
+    const chunks = ready ? [] : planChunks(request, tensor, this.source.label, CHUNK_BYTES);
     const usage = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
     const buffer = await this.gpu.allocate(weightLabel(request), request.bytes, usage);
     try {
-      await Promise.all(chunks.map((chunk) => this.upload(request, chunk, buffer, signal)));
+      await Promise.all([
+        ...chunks.map((chunk) => this.upload(request, chunk, buffer, signal)),
+        ...(ready ?? []).flatMap((range) => pieces(range).map((piece) => this.copy(request, piece, buffer, signal))),
+      ]);
       return buffer;
     } catch (error) {
       this.gpu.free(buffer);
       throw error;
+    }
+  }
+
+  /** Bytes that are the weight's already. */
+  private async copy(
+    request: WeightRequest,
+    { start, end, at }: StoredRange,
+    buffer: GPUBuffer,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const leave = await this.inFlight.enter(end - start);
+    try {
+      const data = await abortable(this.source.read(request.name, start, end, signal), signal);
+      throwIfAborted(signal);
+      await this.gpu.scoped(weightLabel(request), () => this.gpu.queue.writeBuffer(buffer, at, data));
+      await this.gpu.idle();
+    } finally {
+      leave();
     }
   }
 
@@ -176,7 +202,8 @@ export class WeightStore implements Weights {
     const leave = await this.inFlight.enter(bytes);
     try {
       throwIfAborted(signal);
-      const data = await this.source.read(request.name, chunk.start, chunk.end, signal);
+      // A source of an app's own may ignore its signal, or never settle.
+      const data = await abortable(this.source.read(request.name, chunk.start, chunk.end, signal), signal);
       const kernel = await this.gpu.kernel(transcodeKernel(chunk));
       const staging = await this.ensureStaging(bytes, chunk.rowScales?.byteLength ?? 0);
       throwIfAborted(signal);
@@ -245,7 +272,19 @@ export class WeightStore implements Weights {
   }
 }
 
-const weightKey = (r: WeightRequest): string => JSON.stringify([r.name, r.rows, r.cols, r.format, r.layout, r.padIn]);
+/** A range in uploads of a chunk's size. */
+function pieces({ start, end, at }: StoredRange): StoredRange[] {
+  const count = Math.ceil((end - start) / CHUNK_BYTES);
+  return Array.from({ length: count }, (_, i) => ({
+    start: start + i * CHUNK_BYTES,
+    end: Math.min(end, start + (i + 1) * CHUNK_BYTES),
+    at: at + i * CHUNK_BYTES,
+  }));
+}
+
+/** Two requests with the same key are one buffer. */
+export const weightKey = (r: WeightRequest): string =>
+  JSON.stringify([r.name, r.rows, r.cols, r.format, r.layout, r.padIn]);
 
 const weightLabel = (r: WeightRequest): string =>
   `weight ${r.name}${r.rows ? ` rows ${r.rows.join('…')}` : ''}${r.cols ? ` cols ${r.cols.join('…')}` : ''} ${r.format}`;

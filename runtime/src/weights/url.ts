@@ -17,6 +17,8 @@ export interface UrlBytesOptions extends NetOptions {
 export interface UrlSource extends ByteSource {
   /** What the server says of the release that is being read. */
   readonly version: FileVersion;
+  /** Of the first answer of the host that was asked, before it redirected. */
+  readonly firstHeaders: Headers;
 }
 
 /** Larger files need a server with ranges. */
@@ -38,12 +40,14 @@ export async function urlBytes(url: string | URL, options: UrlBytesOptions = {})
   const shown = shownUrl(name);
   const reader = new RangeReader(name, options);
   const probe = await reader.probe(options.signal);
-  if (probe.whole) return { ...memoryBytes(probe.whole, shown), version: probe.version };
+  if (probe.whole)
+    return { ...memoryBytes(probe.whole, shown), version: probe.version, firstHeaders: reader.firstHeaders };
   const { version } = probe;
   return {
     name: shown,
     size: version.size,
     version,
+    firstHeaders: reader.firstHeaders,
     async read(start, end, signal) {
       checkRange(shown, version.size, start, end);
       return reader.read(start, end, version, signal);
@@ -65,6 +69,7 @@ interface Probe {
 
 class RangeReader {
   /** Where redirects led: signed addresses hold for minutes, and asking the first host each time would be counted by it. */
+  firstHeaders = new Headers();
   private target: { url: URL; sameHost: boolean } | undefined;
 
   constructor(
@@ -187,6 +192,7 @@ class RangeReader {
     }
     const answer = await request(this.url, { ...this.options, signal }, own);
     const { url, sameHost } = answer;
+    this.firstHeaders = answer.firstHeaders;
     if (url.href !== new URL(this.url).href && answer.response.ok) this.target = { url, sameHost };
     return answer;
   }

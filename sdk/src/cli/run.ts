@@ -8,6 +8,7 @@ import { checkRequest } from '../kontext/request.ts';
 import type { EditRequest, EditResult, GenerateRequest } from '../kontext/types.ts';
 import { demoModel } from '../model/demo.ts';
 import { Kontext } from '../node.ts';
+import { byteProgress } from './byte-progress.ts';
 import { type Flags, type FlagValues, usage } from './grammar.ts';
 import type { Input } from './inputs.ts';
 import { latentsBytes } from './latents-file.ts';
@@ -22,7 +23,10 @@ export const RUN_FLAGS: Flags = {
     value: 'NAME',
     help: `${IMAGE_FORMATS.join('|')}; for folders (default: the input’s) and standard output (png)`,
   },
-  model: { value: 'PATH|URL|demo', help: 'folder of the model (default: demo, the small one that comes along)' },
+  model: {
+    value: 'PATH|URL|hf:OWNER/NAME|demo',
+    help: 'folder of the model, or its address on the hub (default: demo, the small one that comes along)',
+  },
   width: { value: 'W', help: 'of the picture, with --height; the same as --size WxH' },
   height: { value: 'H', help: 'multiples of 16' },
   ...loadFlags(),
@@ -76,7 +80,13 @@ export async function runRequests(
   };
   const started = performance.now();
   const failures: { label: string; error: KontextError }[] = [];
-  const kontext = await Kontext.load(place === 'demo' ? demoModel() : place, { ...(await loadFrom(values)), signal });
+  const downloading = report.quiet ? undefined : byteProgress(process.stderr, 'downloading');
+  const kontext = await Kontext.load(place === 'demo' ? demoModel() : place, {
+    ...(await loadFrom(values)),
+    signal,
+    onDownload: (event) =>
+      downloading?.show({ file: event.file, bytes: event.loadedBytes, totalBytes: event.totalBytes }),
+  }).finally(() => downloading?.clear());
   try {
     for (const [i, { label, request }] of jobs.entries()) {
       const prefix = jobs.length > 1 ? `${i + 1}/${jobs.length} ${label}: ` : '';

@@ -1,6 +1,7 @@
 // Pictures in a page or worker: everything a browser can show becomes pixels, and pixels become files, bitmaps, canvases.
 // The platform decodes; what is decided here is only that no colour changes on the way.
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
+import { type AccessPolicy, checkAccess } from '../../../runtime/src/net/access.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { pageUrl } from '../worker/page-url.ts';
 import { checkImageSize, checkPixels, isOpaque, type PixelDepth, type PixelImage } from './pixels.ts';
@@ -25,6 +26,7 @@ export interface BlobOptions {
  *
  * @param role what the picture is for, named in errors; default `picture`
  * @param depth `own` keeps transparency
+ * @param access which hosts may be asked for it; default all
  * @throws KontextError `image-invalid`, `download-failed`, `aborted`
  */
 export async function decodeImage(
@@ -32,11 +34,12 @@ export async function decodeImage(
   role = 'picture',
   signal?: AbortSignal,
   depth: PixelDepth = 'opaque',
+  access?: AccessPolicy,
 ): Promise<PixelImage> {
   if (isPixels(input)) return checkPixels(input, role, depth);
   if (isElement(input)) await elementReady(input, role);
   if (isDrawable(input)) return depth === 'own' ? ownPixels(input, role) : drawn(input, role);
-  const blob = await fileOf(input, role, signal);
+  const blob = await fileOf(input, role, signal, access);
   let bitmap: ImageBitmap;
   try {
     // premultiplyAlpha none: the bitmap keeps the file's own bytes until it is laid over white.
@@ -218,7 +221,7 @@ function sizeOf(source: Drawable): { width: number; height: number } {
   return { width: source.width, height: source.height };
 }
 
-async function fileOf(input: ImageInput, role: string, signal?: AbortSignal): Promise<Blob> {
+async function fileOf(input: ImageInput, role: string, signal?: AbortSignal, access?: AccessPolicy): Promise<Blob> {
   if (input instanceof Blob) return input;
   if (input instanceof Uint8Array || input instanceof ArrayBuffer) return new Blob([input as BlobPart]);
   if (input instanceof ImageData) {
@@ -231,6 +234,8 @@ async function fileOf(input: ImageInput, role: string, signal?: AbortSignal): Pr
     throw new KontextError('image-invalid', `The ${role} is no picture: give a Blob, URL, canvas, <img> or pixels.`);
   }
   try {
+    const url = pageUrl(input);
+    if (access && /^https?:$/.test(url.protocol)) checkAccess(url, access);
     const response = await fetch(input, { signal: signal ?? null });
     if (!response.ok) throw new Error(`HTTP ${response.status}`);
     return await response.blob();

@@ -5,6 +5,7 @@ import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Sharp } from 'sharp';
 import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
+import type { AccessPolicy } from '../../../runtime/src/net/access.ts';
 import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
 import { refusedPermission } from '../../../runtime/src/permission.ts';
@@ -36,6 +37,7 @@ export interface EncodeOptions {
  *
  * @param role what the picture is for, named in errors; default `picture`
  * @param depth `own` keeps transparency, and in `data16` the bits of 16-bit files
+ * @param access which hosts may be asked for it; default all
  * @throws KontextError `image-invalid`, `download-failed`, `aborted`
  */
 export async function decodeImage(
@@ -43,9 +45,10 @@ export async function decodeImage(
   role = 'picture',
   signal?: AbortSignal,
   depth: PixelDepth = 'opaque',
+  access?: AccessPolicy,
 ): Promise<PixelImage> {
   if (typeof input === 'object' && 'data' in input) return checkPixels(input, role, depth);
-  const bytes = await readBytes(input, role, signal);
+  const bytes = await readBytes(input, role, signal, access);
   const sharp = isBmp(bytes) ? undefined : await loadSharp();
   try {
     return await pixelsOf(sharp, bytes, role, depth, signal);
@@ -124,6 +127,7 @@ async function readBytes(
   input: Exclude<ImageInput, PixelImage>,
   role: string,
   signal?: AbortSignal,
+  access?: AccessPolicy,
 ): Promise<Uint8Array> {
   if (input instanceof Uint8Array) return input;
   if (input instanceof ArrayBuffer) return new Uint8Array(input);
@@ -135,7 +139,7 @@ async function readBytes(
     );
   }
   const url = toUrl(input);
-  if (url && url.protocol !== 'file:') return download(url, role, signal);
+  if (url && url.protocol !== 'file:') return download(url, role, signal, access);
   const path = url ? fileURLToPath(url) : String(input);
   try {
     return await readFile(path, { signal });
@@ -147,11 +151,11 @@ async function readBytes(
   }
 }
 
-async function download(url: URL, role: string, signal?: AbortSignal): Promise<Uint8Array> {
+async function download(url: URL, role: string, signal?: AbortSignal, access?: AccessPolicy): Promise<Uint8Array> {
   try {
     // Inline, nothing is asked of anybody.
     if (url.protocol === 'data:') return new Uint8Array(await (await fetch(url)).arrayBuffer());
-    return (await fetchBytes(url, MAX_PICTURE_BYTES, { signal, attempts: 3 })).bytes;
+    return (await fetchBytes(url, MAX_PICTURE_BYTES, { signal, access, attempts: 3 })).bytes;
   } catch (cause) {
     if (signal?.aborted) throw abortedError(signal);
     const details = cause instanceof KontextError ? cause.details : { url: shownUrl(url.href) };

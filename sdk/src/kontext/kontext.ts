@@ -3,11 +3,17 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { findAdapter, type OpenDeviceOptions } from '../../../runtime/src/gpu/open.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
+import type { AccessPolicy } from '../../../runtime/src/net/access.ts';
 import { type HostOptions, loadHost } from '../host/module.ts';
+import type { HubOptions } from '../hub/repository.ts';
+import type { DownloadProgress } from '../hub/transfer.ts';
 import type { PixelDepth, PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
+import { resolveFile, resolveSource } from '../model/resolve.ts';
 import { type OpenedPrograms, openPrograms, type Programs } from '../programs/sources.ts';
+import { budgetBytes, fitting, type Setting } from './budget.ts';
+import { chooseSetting, describe, leavesChoice, plannedRequest } from './choose-setting.ts';
 import { deviceOptions } from './device-options.ts';
 import { namesOf, refuseUnknown } from './known-options.ts';
 import { patches } from './latents.ts';
@@ -15,6 +21,7 @@ import {
   type ChoiceOption,
   type Conditioning,
   LOAD_OPTIONS,
+  type MemoryBudget,
   type MemoryMode,
   type ModelDefaults,
   type Precision,
@@ -22,6 +29,7 @@ import {
 } from './options.ts';
 import { Parts, type Work } from './parts.ts';
 import { type PipelineContext, runPipeline } from './pipeline.ts';
+import type { ModelPlan, SettingPlan } from './plan.ts';
 import { ProgressTracker } from './progress.ts';
 import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
@@ -35,6 +43,7 @@ import type {
   EditResult,
   GenerateRequest,
   ImageInput,
+  ImageSize,
   KontextEngine,
   LatentsOnly,
   LatentsResult,
@@ -49,8 +58,15 @@ export interface Platform {
   /**
    * @param role what the picture is for, named in errors
    * @param depth `own` keeps transparency and, where the platform can, 16 bits a channel; default `opaque`
+   * @param access which hosts may be asked for it; default all
    */
-  decodeImage(input: ImageInput, role: string, signal?: AbortSignal, depth?: PixelDepth): Promise<PixelImage>;
+  decodeImage(
+    input: ImageInput,
+    role: string,
+    signal?: AbortSignal,
+    depth?: PixelDepth,
+    access?: AccessPolicy,
+  ): Promise<PixelImage>;
 }
 
 /** Options of `Kontext.load`; defaults are in `LOAD_OPTIONS`. */
@@ -65,7 +81,7 @@ export interface LoadOptions {
    * Default `phased`: text encoders or transformer, never both. `resident` keeps every part loaded between edits; `streamed` loads the
    * transformer piece by piece in every step, slow but small.
    */
-  memory?: MemoryMode;
+  memory?: MemoryMode | MemoryBudget;
   /** Which GPU, and how to open it. */
   device?: OpenDeviceOptions;
   /** Where the WASM module comes from, for pages with a strict content policy. */
@@ -80,8 +96,39 @@ export interface LoadOptions {
    * a linear map fitted for the model's autoencoder, at 1/8 of the size.
    */
   previewDecoder?: FileInput;
+  /** For models on the Hugging Face hub (`hf:owner/name`): token, mirror, folder for downloads. */
+  hub?: HubOptions;
+  /**
+   * Which hosts may be asked for the model and for pictures of requests, redirects included. Servers that fetch pictures which
+   * their users name set `{ privateAddresses: 'refuse' }`. Default: all.
+   */
+  access?: AccessPolicy;
+  /** Told of downloads from the hub, over all files: bytes, rate, time left. */
+  onDownload?: (event: DownloadProgress) => void;
   /** Cancels loading: it rejects with `aborted`. */
   signal?: AbortSignal;
+}
+
+/** What to plan for: options of the load to come, and the request; defaults are the model's. */
+export interface PlanOptions
+  extends Pick<
+    LoadOptions,
+    'precision' | 'quantization' | 'memory' | 'device' | 'programs' | 'hub' | 'access' | 'onDownload' | 'signal'
+  > {
+  /** Of the picture. */
+  size?: ImageSize;
+  /** Of the references; default one of the picture's size. */
+  references?: readonly ImageSize[];
+  /** Denoising steps. */
+  steps?: number;
+  /** T5 tokens. */
+  maxSequenceLength?: number;
+}
+
+/** What a model will need, and with a budget the choice that fits it best. */
+export interface KontextPlan extends ModelPlan {
+  /** With an amount of `memory`: what `Kontext.load` would take. */
+  chosen?: SettingPlan;
 }
 
 /** {@link KontextEngine} in this process. Made by `Kontext.load`. */
@@ -95,7 +142,7 @@ export class Engine implements KontextEngine {
   private constructor(
     private readonly platform: Platform,
     private readonly model: Model,
-    private readonly options: Required<Pick<LoadOptions, keyof typeof LOAD_OPTIONS>> & LoadOptions,
+    private readonly options: Choices & LoadOptions,
     private readonly host: Awaited<ReturnType<typeof loadHost>>,
     private readonly programs: OpenedPrograms,
     private readonly device: OpenDeviceOptions,
@@ -121,9 +168,14 @@ export class Engine implements KontextEngine {
     const device = deviceOptions(options.device, programs.trusted);
     // Asked for before anything is fetched: without one, nothing of a model is of use. Not kept, because adapters expire.
     await findAdapter(device);
-    let model = await openModel(source, signal);
+    const { hub, access, onDownload } = options;
+    const place = { ...hub, signal, access, onProgress: onDownload };
+    let model = await openModel(await resolveSource(source, place), signal);
     try {
-      if (previewDecoder !== undefined) model = await withPreviewDecoder(model, previewDecoder, signal);
+      if (previewDecoder !== undefined) {
+        model = await withPreviewDecoder(model, await resolveFile(previewDecoder, place), signal);
+      }
+      checkPacked(model, options);
       const engine = new Engine(platform, model, checked, await loadHost(options.host), programs, device);
       await engine.#ready();
       return engine;
@@ -131,6 +183,40 @@ export class Engine implements KontextEngine {
       await model.close();
       throw error;
     }
+  }
+
+  /**
+   * Behind `Kontext.plan`.
+   *
+   * @internal
+   */
+  static async plan(source: ModelSource, options: PlanOptions = {}): Promise<KontextPlan> {
+    refuseUnknown(options, PLAN_KEYS, 'Kontext.plan');
+    const { precision, quantization } = checkChoices(options);
+    const { hub, access, onDownload, signal } = options;
+    const { provider, trusted } = openPrograms(options.programs);
+    const adapter = await findAdapter(deviceOptions(options.device, trusted));
+    const model = await openModel(
+      await resolveSource(source, { ...hub, signal, access, onProgress: onDownload }),
+      signal,
+    );
+    try {
+      checkPacked(model, options);
+      const request = plannedRequest(model, options);
+      const { planModel } = await import('./plan.ts');
+      const context = { model, provider, device: adapter.report, precision };
+      const plan = await planModel(context, request, quantization, leavesChoice(model, quantization));
+      const budget = budgetBytes(options.memory);
+      return budget === undefined ? plan : { ...plan, chosen: fitting(plan.choices, budget, describe(model, request)) };
+    } finally {
+      await model.close();
+    }
+  }
+
+  /** How memory is used and matrices are stored: as asked for, or as chosen for a budget; undefined while a lost device is not replaced. */
+  get setting(): Setting | undefined {
+    const options = this.#context?.parts.options;
+    return options && { memory: options.memory, quantization: options.quantization };
   }
 
   /** What the GPU is and offers; undefined while a lost device has not been replaced. */
@@ -166,7 +252,9 @@ export class Engine implements KontextEngine {
   }
 
   session(image: ImageInput): Session {
-    return new EngineSession(this, image, (input) => this.platform.decodeImage(input, 'picture of the session'));
+    return new EngineSession(this, image, (input) =>
+      this.platform.decodeImage(input, 'picture of the session', undefined, 'opaque', this.options.access),
+    );
   }
 
   prepare(request: PrepareRequest = {}): Promise<void> {
@@ -210,13 +298,15 @@ export class Engine implements KontextEngine {
 
   async #process(request: CheckedRequest, tracker: ProgressTracker, signal: AbortSignal): Promise<EditResult> {
     const started = performance.now();
+    const { access } = this.options;
     const pictures: PixelImage[] = [];
     for (const [i, input] of request.references.entries()) {
       const role = i === 0 ? 'input image' : `reference image ${i}`;
       const depth = i === 0 && request.mask?.mode === 'exact' ? 'own' : 'opaque';
-      pictures.push(await this.platform.decodeImage(input, role, signal, depth));
+      pictures.push(await this.platform.decodeImage(input, role, signal, depth, access));
     }
-    const maskPicture = request.mask && (await this.platform.decodeImage(request.mask.input, 'mask', signal));
+    const maskPicture =
+      request.mask && (await this.platform.decodeImage(request.mask.input, 'mask', signal, 'opaque', access));
     const work: Work = { signal, tracker, loadMs: 0 };
     return this.#guarded(async (context) => {
       const conditioning = this.#conditioning(context);
@@ -266,7 +356,7 @@ export class Engine implements KontextEngine {
 
   async #ready(): Promise<PipelineContext> {
     if (this.#context) return this.#context;
-    const { precision, quantization, memory } = this.options;
+    const { precision } = this.options;
     const { provider, trusted } = this.programs;
     // A bundle that does not fit is refused before there is a device.
     const specs = await provider.specs(this.model);
@@ -278,12 +368,15 @@ export class Engine implements KontextEngine {
     }
     const adapter = await findAdapter(this.device);
     await provider.target(adapter.report, precision);
+    const setting = await chooseSetting(
+      { model: this.model, provider, device: adapter.report, precision },
+      this.options,
+    );
     const gpu = await adapter.open();
     try {
       const parts = await Parts.create(gpu, this.model, provider, {
         precision,
-        quantization,
-        memory,
+        ...setting,
         foreign: !trusted,
       });
       this.#context = {
@@ -326,6 +419,15 @@ function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
   };
 }
 
+/** A packed model is in the formats it was packed in. */
+function checkPacked(model: Model, { quantization = 'none' }: Pick<LoadOptions, 'quantization'>): void {
+  if (quantization === 'none' || !model.parts.transformer.stored) return;
+  throw new KontextError(
+    'invalid-request',
+    `${model.label} is packed: its formats were chosen by kontext pack. Leave out quantization "${quantization}", or pack the model again with it.`,
+  );
+}
+
 /** Binds what the memory mode will keep: the transformer, and with `resident` everything. */
 async function prepareShapes({ model, parts }: PipelineContext, request: PrepareRequest, work: Work): Promise<void> {
   const { maxSequenceLength, steps } = checkRequest(
@@ -363,7 +465,25 @@ const LOAD_KEYS = namesOf<LoadOptions>({
   host: true,
   programs: true,
   previewDecoder: true,
+  hub: true,
+  access: true,
+  onDownload: true,
   signal: true,
+});
+const PLAN_KEYS = namesOf<PlanOptions>({
+  precision: true,
+  quantization: true,
+  memory: true,
+  device: true,
+  programs: true,
+  hub: true,
+  access: true,
+  onDownload: true,
+  signal: true,
+  size: true,
+  references: true,
+  steps: true,
+  maxSequenceLength: true,
 });
 const DEVICE_KEYS = namesOf<OpenDeviceOptions>({
   adapter: true,
@@ -385,14 +505,20 @@ const PREPARE_KEYS = namesOf<PrepareRequest>({
   onProgress: true,
 });
 
-type Choices = { [K in keyof typeof LOAD_OPTIONS]: (typeof LOAD_OPTIONS)[K]['choices'][number] };
+type Choices = { [K in Exclude<keyof typeof LOAD_OPTIONS, 'memory'>]: (typeof LOAD_OPTIONS)[K]['choices'][number] } & {
+  memory: MemoryMode | MemoryBudget;
+};
 
-function checkChoices(options: LoadOptions): Choices {
+function checkChoices(options: Pick<LoadOptions, keyof typeof LOAD_OPTIONS>): Choices {
   const chosen = Object.entries(LOAD_OPTIONS).map(([name, option]: [string, ChoiceOption]) => {
     const value = options[name as keyof Choices] ?? option.default;
-    if (option.choices.includes(value)) return [name, value];
+    if (option.choices.includes(value as string)) return [name, value];
+    if (option.amounts && budgetBytes(value) !== undefined) return [name, value];
     const known = option.choices.map((choice) => `"${choice}"`).join(', ');
-    throw new KontextError('invalid-request', `${name} is ${JSON.stringify(value)}; it must be one of ${known}.`);
+    throw new KontextError(
+      'invalid-request',
+      `${name} is ${JSON.stringify(value)}; it must be one of ${known}${option.amounts ? ", or an amount like '8GB'" : ''}.`,
+    );
   });
   return Object.fromEntries(chosen) as Choices;
 }

@@ -31,6 +31,8 @@ export interface ChoiceOption<T extends string = string> extends OptionFacts {
   default: T;
   /** All values allowed. */
   choices: readonly T[];
+  /** An amount of memory is taken too: `8GB`, or a number of bytes. */
+  amounts?: true;
 }
 
 /** An option that is on or off. */
@@ -69,7 +71,7 @@ const choice = <const T extends string>(
   standard: T,
   choices: readonly T[],
   help: string,
-  facts: Partial<OptionFacts> = {},
+  facts: Partial<OptionFacts> & { amounts?: true } = {},
 ): ChoiceOption<T> => ({ kind: 'choice', default: standard, choices, help, ...facts });
 
 const value = (
@@ -237,7 +239,9 @@ export const LOAD_OPTIONS = {
     'phased',
     ['phased', 'resident', 'streamed'],
     'phased holds text encoders or transformer, never both; resident keeps every part loaded between edits; ' +
-      'streamed loads the transformer piece by piece in every step, slow but small',
+      'streamed loads text encoder and transformer piece by piece, the transformer in every step, slow but small; an amount ' +
+      '(8GB) chooses these, and quantization unless given',
+    { amounts: true },
   ),
 } as const satisfies Record<string, ChoiceOption>;
 
@@ -249,6 +253,8 @@ export type Conditioning = (typeof LOAD_OPTIONS.conditioning.choices)[number];
 export type Quantization = (typeof LOAD_OPTIONS.quantization.choices)[number];
 /** Which parts of the model stay on the GPU, and for how long. */
 export type MemoryMode = (typeof LOAD_OPTIONS.memory.choices)[number];
+/** An amount of GPU memory: `8GB`, `7.5GiB`, `900MB`, or bytes. */
+export type MemoryBudget = number | `${number}${'MB' | 'GB' | 'MiB' | 'GiB'}`;
 
 /** What a model folder's `kontext.json` may say about itself; explicit options win over it. */
 export interface ModelDefaults {

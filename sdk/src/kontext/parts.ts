@@ -10,7 +10,7 @@ import type { Program } from '../../../runtime/src/program/types.ts';
 import { WeightStore } from '../../../runtime/src/weights/store.ts';
 import type { Model, PartName } from '../model/open.ts';
 import type { MemoryMode, Precision, Quantization } from './options.ts';
-import type { ModelSpecs, ProgramProvider } from './programs.ts';
+import type { ModelSpecs, ProgramProvider, ProgramRequest } from './programs.ts';
 import type { ProgressTracker } from './progress.ts';
 import type { MemoryUse } from './types.ts';
 
@@ -45,7 +45,6 @@ export class Parts {
   readonly #bound = new Map<Component['component'], { key: string; executable: Executable }>();
   readonly #stores: Record<PartName, WeightStore> & { preview?: WeightStore };
   readonly #slabs: SlabPool;
-  #peakBytes = 0;
 
   private constructor(
     readonly gpu: KontextDevice,
@@ -53,7 +52,7 @@ export class Parts {
     readonly target: TargetProfile,
     readonly options: PartsOptions,
     private readonly provider: ProgramProvider,
-    model: Model,
+    readonly model: Model,
   ) {
     this.#slabs = new SlabPool(gpu);
     const store = (part: PartName) => new WeightStore(gpu, model.parts[part].weights);
@@ -113,7 +112,6 @@ export class Parts {
       foreign: this.options.foreign === true,
       signal: work.signal,
       onProgress: ({ phase, done, total }) => {
-        this.#measure();
         // Kernels compile while weights load: the time since the last of either is counted once.
         const now = performance.now();
         const elapsed = now - last;
@@ -127,7 +125,6 @@ export class Parts {
         work.tracker.send({ type: 'load', component, loadedBytes: done, totalBytes: total });
       },
     });
-    this.#measure();
     work.loadMs += performance.now() - started;
     this.#bound.set(component, { key: JSON.stringify(request), executable });
     return executable;
@@ -152,7 +149,6 @@ export class Parts {
         [done, last] = [fraction, now];
       },
     });
-    this.#measure();
     return milliseconds;
   }
 
@@ -166,7 +162,6 @@ export class Parts {
   /** A buffer of its own, counted in the memory; give it back with {@link free}. */
   async allocate(label: string, bytes: number, usage: GPUBufferUsageFlags): Promise<GPUBuffer> {
     const buffer = await this.gpu.allocate(label, bytes, usage);
-    this.#measure();
     return buffer;
   }
 
@@ -190,24 +185,34 @@ export class Parts {
   get memory(): MemoryUse {
     const weightBytes = Object.values(this.#stores).reduce((sum, store) => sum + store.memory.bytes, 0);
     const { bytes } = this.gpu.memory;
-    return { weightBytes, activationBytes: bytes - weightBytes, peakBytes: Math.max(this.#peakBytes, bytes) };
+    return { weightBytes, activationBytes: bytes - weightBytes, peakBytes: this.gpu.peakBytes };
   }
 
   #streamed(component: Component['component']): boolean {
     return isStreamed(component, this.options.memory);
   }
 
-  #complete(request: ShapeRequest): Parameters<ProgramProvider['program']>[0] {
-    const part = PART_OF[request.component];
-    const quantization = part === 'transformer' || part === 't5' ? this.options.quantization : 'none';
-    return { ...request, spec: this.specs[part], target: this.target, quantization } as Parameters<
-      ProgramProvider['program']
-    >[0];
+  #complete(request: ShapeRequest): ProgramRequest {
+    const { specs, target, model, options } = this;
+    return completeRequest(request, { specs, target, model, quantization: options.quantization });
   }
+}
 
-  #measure(): void {
-    this.#peakBytes = Math.max(this.#peakBytes, this.gpu.memory.bytes);
-  }
+/** Adds the model's own numbers to a shape. */
+export function completeRequest(
+  request: ShapeRequest,
+  of: { specs: ModelSpecs; target: TargetProfile; model: Model; quantization: Quantization },
+): ProgramRequest {
+  const part = PART_OF[request.component];
+  const quantization = part === 'transformer' || part === 't5' ? of.quantization : 'none';
+  const stored = part === 'preview' ? undefined : of.model.parts[part].stored;
+  return {
+    ...request,
+    spec: of.specs[part],
+    target: of.target,
+    quantization,
+    ...(stored && { stored }),
+  } as ProgramRequest;
 }
 
 /**
@@ -219,7 +224,13 @@ export function isStreamed(component: Component['component'], memory: MemoryMode
   return (component === 'denoise' || component === 't5') && memory === 'streamed';
 }
 
-const PART_OF: Record<Component['component'], StoreName> = {
+/** Floating-point operations of one run. */
+export function programFlops(program: Program): number {
+  return program.dispatches.reduce((sum, dispatch) => sum + dispatch.flops, 0);
+}
+
+/** Whose weights a component reads. */
+export const PART_OF: Record<Component['component'], StoreName> = {
   clip: 'clip',
   t5: 't5',
   modulation: 'transformer',
@@ -236,7 +247,7 @@ const PART_OF: Record<Component['component'], StoreName> = {
 };
 
 /** Checkpoints store T5's one table under either name. */
-const EMBEDDING_NAMES: Record<'clip' | 't5', string[]> = {
+export const EMBEDDING_NAMES: Record<'clip' | 't5', string[]> = {
   clip: ['text_model.embeddings.token_embedding.weight'],
   t5: ['shared.weight', 'encoder.embed_tokens.weight'],
 };

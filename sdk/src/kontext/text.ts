@@ -29,8 +29,8 @@ export class TextEncoders {
 
   /** @throws KontextError `tokenizer-invalid` */
   constructor(host: Host, model: Model) {
-    this.#clip = ClipTokenizer.create(host, buildClipTable(model.clipTokenizer));
-    this.#t5 = T5Tokenizer.create(host, buildT5Table(model.t5Tokenizer));
+    this.#clip = ClipTokenizer.create(host, clipTable(model.clipTokenizer));
+    this.#t5 = T5Tokenizer.create(host, t5Table(model.t5Tokenizer));
     this.#clipConfig = model.parts.clip.config;
   }
 
@@ -78,6 +78,9 @@ export class TextEncoders {
     this.#t5.dispose();
   }
 }
+
+const clipTable = (files: Model['clipTokenizer']) => ('table' in files ? files.table : buildClipTable(files));
+const t5Table = (files: Model['t5Tokenizer']) => ('table' in files ? files.table : buildT5Table(files));
 
 async function encode(
   parts: Parts,

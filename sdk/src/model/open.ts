@@ -1,6 +1,7 @@
 // Opens a model: finds its parts in a diffusers folder or among BFL's files, and shows all weights under BFL's names.
 // Headers and configs are read here, weights are not: those come when a program asks for them.
 import { KontextError } from '../../../runtime/src/errors.ts';
+import type { WeightFormat } from '../../../runtime/src/program/types.ts';
 import type { ByteSource } from '../../../runtime/src/weights/bytes.ts';
 import { openSafetensors, openShardedSafetensors } from '../../../runtime/src/weights/files/safetensors.ts';
 import { bflNaming, tinyDecoderNaming } from '../../../runtime/src/weights/naming/index.ts';
@@ -19,6 +20,7 @@ import {
   urlFiles,
 } from './files.ts';
 import { lockedFiles } from './locked.ts';
+import { openPacked } from './packed.ts';
 
 /** The four networks. */
 export type PartName = 'clip' | 't5' | 'transformer' | 'vae';
@@ -27,14 +29,21 @@ export interface ModelPart {
   weights: WeightSource;
   /** Its `config.json`; absent with BFL files, whose shapes say it all. */
   config?: Record<string, unknown>;
+  /** Formats in which a packed model holds its matrices; programs are compiled for these. */
+  stored?: Readonly<Record<string, WeightFormat>>;
+}
+
+/** A vocabulary as the host module reads it, made ahead of time. */
+export interface TokenizerTable {
+  table: Uint8Array<ArrayBuffer>;
 }
 
 export interface Model {
   /** For messages: where it came from. */
   label: string;
   parts: Record<PartName, ModelPart>;
-  clipTokenizer: { vocab: string; merges: string } | { tokenizerJson: string };
-  t5Tokenizer: { tokenizerJson: string };
+  clipTokenizer: { vocab: string; merges: string } | { tokenizerJson: string } | TokenizerTable;
+  t5Tokenizer: { tokenizerJson: string } | TokenizerTable;
   schedule: Pick<ScheduleOptions, 'shift' | 'baseShift' | 'maxShift' | 'baseSeqLen' | 'maxSeqLen'>;
   defaults: ModelDefaults;
   /** A small decoder for previews, when the app gave one. */
@@ -91,6 +100,8 @@ export async function openModel(source: ModelSource, signal?: AbortSignal): Prom
   const files = await lockedFiles(place, signal);
   const index = await files.open('model_index.json', signal);
   await index?.close();
+  const packed = index ? undefined : await openPacked(files, signal);
+  if (packed) return packed;
   return openFolder(files, index === undefined, signal);
 }
 

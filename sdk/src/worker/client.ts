@@ -2,6 +2,7 @@
 // happen there, so the page's own thread stays free.
 import { abortedError, KontextError, type KontextErrorJSON } from '../../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
+import { isHubAddress } from '../hub/address.ts';
 import { decodeImage, toPortable } from '../image/browser.ts';
 import { Session as EngineSession } from '../kontext/session.ts';
 import { eventStream } from '../kontext/stream.ts';
@@ -217,6 +218,7 @@ function crossing(script: URL): Worker {
 }
 
 function portableSource(source: string | URL | BflFiles): PortableSource {
+  if (isHubAddress(source)) return source;
   return typeof source === 'string' || source instanceof URL ? pageUrl(source).href : source;
 }
 

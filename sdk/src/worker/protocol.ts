@@ -8,7 +8,7 @@ import type { BflFiles } from '../model/open.ts';
 import type { SignedPrograms } from '../programs/sources.ts';
 
 /** Options that can cross to a worker: a bundle by its URL, because an imported one has a function. */
-export type PortableOptions = Omit<LoadOptions, 'signal' | 'programs'> & {
+export type PortableOptions = Omit<LoadOptions, 'signal' | 'programs' | 'onDownload'> & {
   /** URL of a bundle's folder, alone or with the key that signed it. */
   programs?: string | URL | PortableSignedPrograms;
 };

@@ -134,7 +134,7 @@ describe('retries', () => {
   });
 
   it('an attempt without a byte for too long is given up, in headers and in the body', async () => {
-    const source = await urlBytes(`${base}/f`, { stallMs: 100 });
+    const source = await urlBytes(`${base}/f`, { stallMs: 1500 });
     answers = [
       () => {},
       (_, response) => void response.writeHead(206, { etag, 'content-range': 'bytes 0-9/5000' }).write('x'),

@@ -1,0 +1,87 @@
+// A model on the hub as files to load from: out of Hugging Face's own cache, or downloaded to disk, or kept in the browser.
+import { KontextError } from '../../../runtime/src/errors.ts';
+import { folderFiles, type ModelFiles } from '../model/files.ts';
+import { openModel } from '../model/open.ts';
+import { parseHubAddress } from './address.ts';
+import { downloadFiles, type HubLoad, hasDisk } from './download.ts';
+import { environment, openRepository, type Repository } from './repository.ts';
+
+/**
+ * @param text `hf:owner/name[@revision]`
+ * @returns files that are complete and verified: on disk, in a page in the browser's storage
+ * @throws KontextError `download-failed`, `invalid-request`, `aborted`
+ */
+export async function openHub(text: string, load: HubLoad = {}): Promise<ModelFiles> {
+  const address = parseHubAddress(text);
+  if (address.file !== undefined) {
+    throw new KontextError(
+      'invalid-request',
+      `${text} is one file. A model is a repository (hf:${address.repository}); a file can be one of its parts: { transformer: '${text}', … }.`,
+    );
+  }
+  const { signal } = load;
+  if (!hasDisk()) {
+    const { downloadToPage, pageFiles } = await import('./to-page.ts');
+    const repository = await openRepository(address, load, signal);
+    const files = await pageFiles(repository);
+    await downloadToPage(repository, files, await neededFiles(files, signal), load);
+    return files;
+  }
+  const { cachedSnapshot, downloadFolder } = await import('./cache-folder.ts');
+  const snapshot = await cachedSnapshot(address);
+  if (snapshot && (await isComplete(snapshot, signal))) return folderFiles(snapshot);
+  if (environment('HF_HUB_OFFLINE') === '1') {
+    throw new KontextError('download-failed', `${text} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it.`);
+  }
+  const repository = await openRepository(address, load, signal);
+  // Files have their names only when they are whole.
+  const folder = await downloadFolder(address.repository, repository.commit, load.folder);
+  if (await isComplete(folder, signal)) return folderFiles(folder);
+  return folderFiles(await downloadFiles(repository, await neededFiles(remoteFiles(repository), signal), load));
+}
+
+/**
+ * Downloads what a model needs of a repository, or with a `:file` that one file.
+ *
+ * @param into folder; default one below the user's cache, by repository and commit
+ * @returns the folder
+ */
+export async function downloadHub(text: string, load: HubLoad = {}, into?: string): Promise<string> {
+  const address = parseHubAddress(text);
+  const repository = await openRepository(address, load, load.signal);
+  const names = address.file === undefined ? await neededFiles(remoteFiles(repository), load.signal) : [address.file];
+  return downloadFiles(repository, names, load, into);
+}
+
+/** Opening a model reads headers and configs only, and so tells which of a repository's files it consists of. */
+async function neededFiles(files: ModelFiles, signal: AbortSignal | undefined): Promise<string[]> {
+  const names = new Set<string>();
+  const observed: ModelFiles = {
+    ...files,
+    async open(name, openSignal) {
+      const bytes = await files.open(name, openSignal);
+      if (bytes) names.add(name);
+      return bytes;
+    },
+  };
+  await (await openModel(observed, signal)).close();
+  return [...names].sort();
+}
+
+function remoteFiles(repository: Repository): ModelFiles {
+  return {
+    label: repository.label,
+    open: (name, signal) => repository.open(name, signal),
+    list: async () => [...new Set([...repository.files.keys()].map((name) => name.split('/')[0]!))],
+  };
+}
+
+async function isComplete(folder: string, signal: AbortSignal | undefined): Promise<boolean> {
+  try {
+    await (await openModel(folderFiles(folder), signal)).close();
+    return true;
+  } catch (error) {
+    if (error instanceof KontextError && error.code === 'aborted') throw error;
+    return false;
+  }
+}
