@@ -1,7 +1,11 @@
 // GFLOP/s of the attention variants on the adapter at hand, beside plain attention with scores in memory, in one run.
 // npm run bench:attention [-- tokens heads size]; without a shape, the model's kinds of attention scaled to a software adapter.
 // Fails when a result differs from the plain one's by more than f16 weights explain.
-import { type AttentionSpec, attention, chooseAttentionSchedule } from '../../kernels-codegen/src/kernels/attention.ts';
+import {
+  type AttentionSpec,
+  attention,
+  chooseAttentionSchedule,
+} from '../../kernels-codegen/src/kernels/attention/index.ts';
 import { targetFor } from '../../kernels-codegen/src/targets/profiles.ts';
 import type { TargetProfile, Tier } from '../../kernels-codegen/src/targets/types.ts';
 import { reportAdapter } from '../../runtime/src/gpu/report.ts';

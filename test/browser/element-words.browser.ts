@@ -210,3 +210,44 @@ it('shows what came last when a picture is opened during an edit', async () => {
   expect(await text('.status')).toBe('Picture opened, 32 by 16 pixels.');
   expect(await page.locator('kontext-editor .edit').isEnabled()).toBe(true);
 });
+
+it('offers adapters with their strengths, and hands over those that are chosen', async () => {
+  await page.evaluate(async () => {
+    editor.adapters = [
+      { name: 'sepia', source: '/adapters/sepia.safetensors', chosen: true, scale: 0.8 },
+      { name: 'eight steps', source: new Blob(['x']) },
+    ];
+    await editor.open(picture(64, 64, 0));
+  });
+  await page.locator('kontext-editor .adapters').waitFor();
+  const chosen = () =>
+    page.evaluate(async () => {
+      await editor.edit('x');
+      const { adapters } = requests.at(-1)! as { adapters?: { name: string; source: unknown; scale: number }[] };
+      return adapters?.map(({ name, source, scale }) => [name, source instanceof Blob ? 'a blob' : source, scale]);
+    });
+  // Addresses are those of the page, because a worker has another one.
+  const sepia = `${server.url}/adapters/sepia.safetensors`;
+  expect(await chosen()).toEqual([['sepia', sepia, 0.8]]);
+  expect(await page.locator('kontext-editor .adapters [type=range]').nth(1).isDisabled()).toBe(true);
+  await page.locator('kontext-editor .adapters [type=checkbox]').nth(1).check();
+  await page.locator('kontext-editor .adapters [type=range]').nth(0).focus();
+  await page.keyboard.press('ArrowRight');
+  await page.keyboard.press('ArrowRight');
+  expect(await chosen()).toEqual([
+    ['sepia', sepia, 0.9],
+    ['eight steps', 'a blob', 1],
+  ]);
+  expect(await page.locator('kontext-editor .adapters output').first().textContent()).toBe('0.90');
+  // Those that stay keep what was chosen; without any, requests say nothing of adapters.
+  await page.evaluate(() => {
+    editor.adapters = editor.adapters.slice(0, 1);
+  });
+  expect(await chosen()).toEqual([['sepia', sepia, 0.9]]);
+  if (process.env.KONTEXT_SCREENSHOTS) await page.screenshot({ path: `${root}/docs/pictures/editor-adapters.png` });
+  await page.evaluate(() => {
+    editor.adapters = [];
+  });
+  expect(await chosen()).toBeUndefined();
+  expect(await page.locator('kontext-editor .adapters').count()).toBe(0);
+});

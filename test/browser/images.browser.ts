@@ -3,9 +3,11 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Browser, Page } from 'playwright-core';
+import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type * as Sdk from '../../sdk/src/browser.ts';
 import { decodeImage } from '../../sdk/src/image/node.ts';
+import { PHOTO_HEIGHT, PHOTO_WIDTH, syntheticPhoto } from '../support/synthetic-photo.ts';
 import { launch, openPage } from './support/chromium.ts';
 import { serve, type TestServer } from './support/server.ts';
 
@@ -184,4 +186,46 @@ it('says of a file that no browser reads what it is and what to do, and reads BM
   expect(said.jpeg).toMatch(/damaged JPEG/);
   expect(said.text).toMatch(/cannot be read as a picture/);
   expect(said.empty).toMatch(/is empty/);
+});
+
+it('agrees with Node on damaged JPEGs: what is cut off is refused, other damage gives the same bytes', async () => {
+  const photo = sharp(syntheticPhoto(), { raw: { width: PHOTO_WIDTH, height: PHOTO_HEIGHT, channels: 3 } });
+  const whole = await photo.resize(128, 96).jpeg().toBuffer();
+  const changed = (change: (bytes: Buffer) => void) => {
+    const copy = Buffer.from(whole);
+    change(copy);
+    return copy;
+  };
+  const files = {
+    whole,
+    'bytes after the end': Buffer.concat([whole, Buffer.from('more')]),
+    'without its last two bytes': whole.subarray(0, -2),
+    'without its last half': whole.subarray(0, whole.length / 2),
+    'a byte changed': changed((bytes) =>
+      bytes.writeUInt8(bytes[Math.floor(bytes.length * 0.6)]! ^ 0x55, Math.floor(bytes.length * 0.6)),
+    ),
+    'zeros in between': changed((bytes) => bytes.fill(0, bytes.length - 200, bytes.length - 100)),
+    'an end in the middle': changed((bytes) => bytes.writeUInt16BE(0xffd9, Math.floor(bytes.length / 2))),
+  };
+  for (const [name, bytes] of Object.entries(files)) {
+    const inNode = await decodeImage(bytes, 'input').then(
+      ({ data }) => Buffer.from(data).toString('base64'),
+      (error: Sdk.KontextError) => error.code,
+    );
+    const inPage = await page.evaluate(
+      async (bytes) => {
+        const { decodeImage } = (await importModule('/dist/browser/kontext.js')) as typeof Sdk;
+        return decodeImage(new Uint8Array(bytes), 'input').then(
+          ({ data }) => [...data],
+          (error: Sdk.KontextError) => error.code,
+        );
+      },
+      [...bytes],
+    );
+    expect(typeof inPage === 'string' ? inPage : Buffer.from(inPage).toString('base64') === inNode, name).toBe(
+      typeof inPage === 'string' ? inNode : true,
+    );
+    if (name === 'whole') expect(typeof inPage).toBe('object');
+    if (name.startsWith('without')) expect(inPage).toBe('image-invalid');
+  }
 });

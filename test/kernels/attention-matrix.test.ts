@@ -6,8 +6,8 @@ import {
   type AttentionSpec,
   attention,
   chooseAttentionSchedule,
-} from '../../kernels-codegen/src/kernels/attention.ts';
-import type { MatrixAttention } from '../../kernels-codegen/src/kernels/attention-matrix.ts';
+} from '../../kernels-codegen/src/kernels/attention/index.ts';
+import type { MatrixAttention } from '../../kernels-codegen/src/kernels/attention/matrix-layout.ts';
 import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { reportAdapter } from '../../runtime/src/gpu/report.ts';
 import type { SubgroupMatrixConfig } from '../../runtime/src/program/types.ts';
@@ -46,10 +46,10 @@ describe('attention on subgroup matrices', { timeout: 300_000 }, () => {
   });
 
   // Every product of a tile is spelled out in the text, and a CPU driver takes tens of seconds for the tiles of a GPU.
-  const small = (blocks: number): AttentionSchedule => {
+  const small = (blocks: number, prefetch = blocks === 2): AttentionSchedule => {
     const config = target.subgroupMatrix?.find((x) => x.componentType === 'f16' && x.resultType === 'f32');
     if (!config) throw new Error('the adapter has no f16 matrices with f32 results');
-    return { variant: 'matrix', config, subgroups: 2, blocks, tileK: 16 };
+    return { variant: 'matrix', config, subgroups: 2, blocks, tileK: 16, prefetch };
   };
   for (const [name, shape] of Object.entries(shapes)) {
     it(name, (test) => {

@@ -2,7 +2,11 @@
 // The oracle reads the rounded inputs through the same views as the kernel, so strides and offsets are tested with the numbers.
 
 import { expect } from 'vitest';
-import { type AttentionSchedule, type AttentionSpec, attention } from '../../kernels-codegen/src/kernels/attention.ts';
+import {
+  type AttentionSchedule,
+  type AttentionSpec,
+  attention,
+} from '../../kernels-codegen/src/kernels/attention/index.ts';
 import type { TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { runKernel, type TestDevice } from '../support/gpu.ts';
 import { decode, encode, expectView, filled, gaussian, valueAt, view } from '../support/views.ts';

@@ -2,7 +2,7 @@
 // Skipped without its driver file, which Debian's chromium package contains; a process of its own, as drivers are chosen once.
 import { existsSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { chooseTiled } from '../../kernels-codegen/src/kernels/attention-tiled.ts';
+import { chooseTiled } from '../../kernels-codegen/src/kernels/attention/tiled.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
 import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { openTestDevice, type TestDevice } from '../support/gpu.ts';

@@ -1,8 +1,8 @@
 // Tiled attention against a float64 oracle: tier × shape × mask, up to score ranges that break a fixed maximum.
 // The baseline tier is held to WebGPU's default limits, so it proves what any conforming device can run.
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type AttentionSpec, attention } from '../../kernels-codegen/src/kernels/attention.ts';
-import { chooseTiled } from '../../kernels-codegen/src/kernels/attention-tiled.ts';
+import { type AttentionSpec, attention } from '../../kernels-codegen/src/kernels/attention/index.ts';
+import { chooseTiled } from '../../kernels-codegen/src/kernels/attention/tiled.ts';
 import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { openTestDevice, type TestDevice } from '../support/gpu.ts';
 import { view } from '../support/views.ts';
@@ -44,6 +44,11 @@ describe('attention', { timeout: 300_000 }, () => {
   for (const [name, shape] of Object.entries(shapes)) {
     it(`direct f32: ${name}`, () => checkAttention(gpu, { ...baseline, software: true }, { ...shape, type: 'f32' }));
   }
+  // Little work gets two queries and keys a thread, as above; more of it four.
+  it('direct f32: four queries a thread', () => {
+    const schedule = { variant: 'direct', threads: 8, queries: 4, keys: 4 } as const;
+    return checkAttention(gpu, { ...baseline, software: true }, { ...shapes.causal!, type: 'f32', schedule });
+  });
   for (const [name, shape] of Object.entries(shapes)) {
     it(`f32: ${name}`, () => tiled(gpu, baseline, { ...shape, type: 'f32' }));
   }

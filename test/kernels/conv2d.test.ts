@@ -80,7 +80,7 @@ describe('conv2d', () => {
 
   const schedules: Conv2dSchedule[] = [
     { variant: 'tiled', threadsM: 8, threadsN: 4, rows: 4, cols: 4, tileK: 12 },
-    { variant: 'tiled', threadsM: 4, threadsN: 4, rows: 1, cols: 8, tileK: 40 },
+    { variant: 'tiled', threadsM: 4, threadsN: 4, rows: 1, cols: 8, tileK: 20 },
     { variant: 'tiled', threadsM: 32, threadsN: 1, rows: 1, cols: 4, tileK: 4 },
     { variant: 'direct', threads: 8, rows: 5 },
   ];

@@ -16,7 +16,13 @@ describe('headNorm', () => {
     gpu = await openTestDevice();
   });
 
+  /** As a GPU computes it, and with a thread a head as on a CPU. */
   async function check(part: Omit<HeadNormSpec, 'eps' | 'scaleType'>, profile = target): Promise<void> {
+    await checkOn(part, profile);
+    await checkOn(part, { ...profile, software: true });
+  }
+
+  async function checkOn(part: Omit<HeadNormSpec, 'eps' | 'scaleType'>, profile: TargetProfile): Promise<void> {
     const spec: HeadNormSpec = { ...part, eps: 1e-6, scaleType: 'f32' };
     const next = gaussian(11);
     const { x, out, size, rope } = spec;

@@ -155,8 +155,8 @@ describe('matmul schedules', () => {
 
 /** Bytes of every `var<workgroup>` array in a text. */
 function declaredWorkgroupBytes(wgsl: string): number {
-  const size: Record<string, number> = { f32: 4, 'vec4<f32>': 16, 'vec4<f16>': 8 };
-  return [...wgsl.matchAll(/var<workgroup> \w+: array<(f32|vec4<f\d\d>), (\d+)>/g)].reduce(
+  const size: Record<string, number> = { f32: 4, 'vec4<f32>': 16, 'vec4<f16>': 8, 'vec2<u32>': 8 };
+  return [...wgsl.matchAll(/var<workgroup> \w+: array<(f32|vec\d<[fu]\d\d>), (\d+)>/g)].reduce(
     (sum, [, type, count]) => sum + size[type!]! * Number(count),
     0,
   );
@@ -167,6 +167,7 @@ function featuresOf(wgsl: string): string[] {
   const names: Record<string, string> = {
     f16: 'shader-f16',
     subgroups: 'subgroups',
+    subgroup_size_control: 'subgroup-size-control',
     chromium_experimental_subgroup_matrix: 'chromium-experimental-subgroup-matrix',
   };
   return [...wgsl.matchAll(/^enable (\w+);/gm)].map(([, name]) => names[name!]!).sort();

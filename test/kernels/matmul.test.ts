@@ -50,6 +50,8 @@ describe('matmul', () => {
   check('few rows, tier f32', FEW_ROWS, targetOf('f32'));
   check('few rows, tier subgroups', [...FEW_ROWS, ...FEW_HALF_ROWS], targetOf('subgroups'));
   check('software adapter, tier f32', [...FULL, ...FEW_ROWS], targetOf('f32', true));
+  // Small products get two rows a thread; large ones eight.
+  check('software adapter, eight rows', [FULL[1]!], targetOf('f32', true), { variant: 'direct', threads: 8, rows: 8 });
   check('software adapter, tier f16', [...HALF, ...FEW_HALF_ROWS], targetOf('f16', true));
   // Real tiles take a software adapter seconds to compile: one of each type.
   check('chosen tiles, tier f32', [{ m: 70, n: 132, k: 40 }], targetOf('f32'));

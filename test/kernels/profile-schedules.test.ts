@@ -3,8 +3,8 @@
 // Not here: matrix instructions (`npm run test:matrix`), few rows (matmul.test.ts), and exchanges over more lanes than
 // the adapter's subgroups have, which are listed.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AttentionSpec, chooseAttentionSchedule } from '../../kernels-codegen/src/kernels/attention.ts';
-import type { TiledAttention } from '../../kernels-codegen/src/kernels/attention-tiled.ts';
+import { type AttentionSpec, chooseAttentionSchedule } from '../../kernels-codegen/src/kernels/attention/index.ts';
+import type { TiledAttention } from '../../kernels-codegen/src/kernels/attention/tiled.ts';
 import { type Conv2dSchedule, chooseConv2dSchedule } from '../../kernels-codegen/src/kernels/conv2d/index.ts';
 import { chooseMatmulSchedule, type MatmulSchedule } from '../../kernels-codegen/src/kernels/matmul/index.ts';
 import { TARGETS } from '../../kernels-codegen/src/targets/profiles.ts';

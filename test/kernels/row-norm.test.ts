@@ -122,7 +122,11 @@ describe('rowNorm', () => {
       limit: { nmse: 1e-7, worst: 3e-4 },
     },
   ];
-  for (const c of cases) it(`${c.kind}: ${c.name}`, () => check(c));
+  for (const c of cases) {
+    it(`${c.kind}: ${c.name}`, () => check(c));
+    it(`a thread a row, ${c.kind}: ${c.name}`, () =>
+      check({ ...c, target: { ...(c.target ?? target), software: true } }));
+  }
 
   it('declares no more than it reads', () => {
     const x = view('f32', 6, 64, { rowStride: 192, offset: 64 });

@@ -25,13 +25,16 @@ export interface HeadNormSpec {
 
 /** Threads that share a head, at most: 8 threads of 16 bytes read a 128-byte line together. */
 const MAX_LANES = 8;
+/** Threads of a workgroup on adapters that run on the CPU: a vector of most CPUs. */
+const CPU_HEADS = 8;
 
 /**
  * out[r, h] = rotate(x[r, h] / √(mean(x[r, h]²) + eps) · scale, table[r]), for every row r and head h
  *
  * RMS norm per head (Dehghani et al. 2023, "Scaling Vision Transformers to 22 Billion Parameters"), then the rotary
  * embedding of neighbouring pairs (Su et al. 2021): (a, b) → (a·cos − b·sin, a·sin + b·cos). A few threads share a head
- * and exchange partial sums through workgroup memory. Statistics and rotation in f32.
+ * and exchange partial sums through workgroup memory; on adapters that run on the CPU a thread has a head to itself and
+ * reads it twice, in loops of a length that the driver cannot know (`group.z` is always 0). Statistics and rotation in f32.
  * Bindings: x (unless `inPlace`), scale, the table if any, out.
  *
  * @throws KontextError `program-invalid` for an odd head size or shapes that do not agree
@@ -45,10 +48,11 @@ export function headNorm(spec: HeadNormSpec, target: TargetProfile): KernelSourc
   const vector = [...views, ...table].every((v) => v % 4 === 0);
   const unit = vector ? 4 : 2;
   const units = size / unit;
-  const lanes = largestDivisor(units, MAX_LANES);
+  const alone = target.software === true;
+  const lanes = alone ? 1 : largestDivisor(units, MAX_LANES);
   const most = Math.min(target.limits.maxComputeInvocationsPerWorkgroup, target.limits.maxComputeWorkgroupSizeX, 256);
   const items = x.rows * heads;
-  const perGroup = Math.min(Math.floor(most / lanes), items);
+  const perGroup = alone ? CPU_HEADS : Math.min(Math.floor(most / lanes), items);
   const threads = perGroup * lanes;
   const groups = Math.ceil(items / perGroup);
   const gridX = Math.min(groups, target.limits.maxComputeWorkgroupsPerDimension);
@@ -82,25 +86,22 @@ export function headNorm(spec: HeadNormSpec, target: TargetProfile): KernelSourc
       ? `out[${index}] = vec4<${out.type}>(${safe});`
       : `let y = vec2<${out.type}>(${safe}); out[${index}] = y.x; out[${index} + 1u] = y.y;`;
   };
-  const at = (step: number): string => `(lane + ${step * lanes}u)${vector ? '' : ' * 2u'}`;
+  const at = (step: number): string => `${alone ? 'i' : `(lane + ${step * lanes}u)`}${vector ? '' : ' * 2u'}`;
   const source = spec.inPlace ? 'out' : 'x';
   const rotated = vector
     ? 'vec4<f32>(n.x * t.x - n.y * t.y, n.x * t.y + n.y * t.x, n.z * t.z - n.w * t.w, n.z * t.w + n.w * t.z)'
     : 'vec2<f32>(n.x * t.x - n.y * t.y, n.x * t.y + n.y * t.x)';
   const each = (body: (step: number) => string): string =>
-    Array.from({ length: steps }, (_, step) => body(step)).join('\n    ');
+    alone
+      ? `for (var i = 0u; i < ${units}u + group.z; i++) { ${body(0)} }`
+      : Array.from({ length: steps }, (_, step) => body(step)).join('\n    ');
 
-  const wgsl = `${types.enable}${declarations.join('\n')}
-var<workgroup> partial: array<f32, ${threads}>;
-
-@compute @workgroup_size(${threads})
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let lane = thread % ${lanes}u;
-  let item = (group.x${gridY > 1 ? ` + group.y * ${gridX}u` : ''}) * ${perGroup}u + thread / ${lanes}u;
-  let row = item / ${heads}u;
-  let head = item % ${heads}u;
-  let base = row * ${x.rowStride / per}u + head * ${size / per}u + ${x.offset / per}u;
-  var sum = 0.0;
+  const own = `base + ${at(0)}`;
+  const total = alone
+    ? `${guarded ? `if (item >= ${items}u) { return; }` : ''}
+  var total = 0.0;
+  ${each(() => `let v = ${load(source, own)}; total += dot(v, v);`)}`
+    : `var sum = 0.0;
   ${Array.from({ length: steps }, (_, step) => `var v${step} = ${value}();`).join(' ')}
   ${guarded ? `if (item < ${items}u) ` : ''}{
     ${each((step) => `v${step} = ${load(source, `base + ${at(step)}`)}; sum += dot(v${step}, v${step});`)}
@@ -109,13 +110,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   workgroupBarrier();
   ${guarded ? `if (item >= ${items}u) { return; }` : ''}
   var total = 0.0;
-  for (var i = 0u; i < ${lanes}u; i++) { total += partial[thread - lane + i]; }
+  for (var i = 0u; i < ${lanes}u; i++) { total += partial[thread - lane + i]; }`;
+
+  const wgsl = `${types.enable}${declarations.join('\n')}
+${alone ? '' : `var<workgroup> partial: array<f32, ${threads}>;`}
+
+@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+  let lane = thread % ${lanes}u;
+  let item = (group.x${gridY > 1 ? ` + group.y * ${gridX}u` : ''}) * ${perGroup}u + thread / ${lanes}u;
+  let row = item / ${heads}u;
+  let head = item % ${heads}u;
+  let base = row * ${x.rowStride / per}u + head * ${size / per}u + ${x.offset / per}u;
+  ${total}
   let norm = inverseSqrt(total * ${floatLiteral(1 / size)} + ${floatLiteral(spec.eps)});
   let to = row * ${out.rowStride / per}u + head * ${size / per}u + ${out.offset / per}u;
   ${rope ? `let turn = row * ${rope.rowStride / per}u + ${rope.offset / per}u;` : ''}
   {
     ${each((step) => {
-      const n = `let n = v${step} * norm * ${load('scale', at(step))};`;
+      const v = alone ? load(source, own) : `v${step}`;
+      const n = `let n = ${v} * norm * ${load('scale', at(step))};`;
       const t = rope ? `let t = ${load('rope', `turn + ${at(step)}`)};` : '';
       return `{ ${n} ${t} ${store(`to + ${at(step)}`, rope ? rotated : 'n')} }`;
     })}
@@ -130,7 +144,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroups: [gridX, gridY, 1],
     flops: elements * (rope ? 7 : 4),
     bytes: viewBytes(x) + viewBytes(out) + 4 * size * (rope ? x.rows + 1 : 1),
-    needs: { features: types.features, invocations: threads, workgroupBytes: 4 * threads },
+    needs: { features: types.features, invocations: threads, workgroupBytes: alone ? 0 : 4 * threads },
   };
 }
 

@@ -20,6 +20,8 @@ export interface RowNormSpec {
 
 /** Units of 4 (or 1) elements a thread keeps in registers; longer rows are read again in each pass. */
 const REGISTER_UNITS = 8;
+/** Threads of a workgroup on adapters that run on the CPU, each with a row of its own: a vector of most CPUs. */
+const CPU_ROWS = 8;
 /** Partial sums that one thread adds in the first of two reduction steps: √256, which balances the two. */
 const FAN_IN = 16;
 
@@ -28,7 +30,9 @@ const FAN_IN = 16;
  *
  * One workgroup a row; each thread strides over the columns. All statistics are f32. The variance is the mean square of
  * the differences from the mean, a second pass over registers: E[x²] − E[x]² cancels on the large-mean rows of the
- * residual stream. Bindings: x, the epilogue's operands, result.
+ * residual stream. On adapters that run on the CPU a thread takes a row and reads it in each pass, in loops of a length
+ * that the driver cannot know (`group.z` is always 0): a tenth of the text, no barrier. Bindings: x, the epilogue's
+ * operands, result.
  *
  * @throws KontextError `program-invalid` when the shapes of `x` and `out` differ
  */
@@ -43,10 +47,11 @@ export function rowNorm(spec: RowNormSpec, target: TargetProfile): KernelSource 
   const aligned = [x.cols, x.rowStride, x.offset].every((v) => v % 4 === 0);
   const width = aligned && epilogueWidth(epilogue, out) === 4 ? 4 : 1;
   const units = x.cols / width;
-  const threads = threadsFor(units, target);
+  const alone = target.software === true;
+  const threads = alone ? CPU_ROWS : threadsFor(units, target);
   const steps = Math.ceil(units / threads);
   const ragged = units % threads !== 0;
-  const kept = steps <= REGISTER_UNITS;
+  const kept = !alone && steps <= REGISTER_UNITS;
   const epilogueText = emitEpilogue(epilogue, out, 1, width);
 
   const value = width === 4 ? 'vec4<f32>' : 'f32';
@@ -58,6 +63,7 @@ export function rowNorm(spec: RowNormSpec, target: TargetProfile): KernelSource 
 
   // A pass visits the units of this thread; `body` sees the unit's number and its value `v`.
   const pass = (first: boolean, body: string): string => {
+    if (alone) return `for (var unit = 0u; unit < ${units}u + group.z; unit++) { let v = ${load}; ${body} }`;
     if (!kept) {
       return `for (var unit = thread; unit < ${units}u; unit += ${threads}u) { let v = ${load}; ${body} }`;
     }
@@ -71,24 +77,29 @@ export function rowNorm(spec: RowNormSpec, target: TargetProfile): KernelSource 
   };
   const registers = kept ? Array.from({ length: steps }, (_, step) => `var kept${step} = ${value}();`).join(' ') : '';
   const inverse = floatLiteral(1 / x.cols);
+  // Alone, a thread's sums are vectors: a quarter of the terms in each, so a quarter of the rounding.
+  const sums = alone ? value : 'f32';
+  const added = (name: string): string => (alone ? total(name) : `add_threads(${name}, thread)`);
+  const term = (text: string): string => (alone ? text : total(text));
+  const squareTerm = (text: string): string => (alone ? `${text} * ${text}` : square(text));
   const statistics =
     spec.kind === 'layer'
-      ? `${pass(true, `sum += ${total('v')};`)}
-  let mean = add_threads(sum, thread) * ${inverse};
-  var squares = 0.0;
-  ${pass(false, `let d = v - mean; squares += ${square('d')};`)}
-  let scale = inverseSqrt(add_threads(squares, thread) * ${inverse} + ${floatLiteral(spec.eps)});`
-      : `${pass(true, `sum += ${square('v')};`)}
-  let scale = inverseSqrt(add_threads(sum, thread) * ${inverse} + ${floatLiteral(spec.eps)});`;
+      ? `${pass(true, `sum += ${term('v')};`)}
+  let mean = ${added('sum')} * ${inverse};
+  var squares = ${sums}();
+  ${pass(false, `let d = v - mean; squares += ${squareTerm('d')};`)}
+  let scale = inverseSqrt(${added('squares')} * ${inverse} + ${floatLiteral(spec.eps)});`
+      : `${pass(true, `sum += ${squareTerm('v')};`)}
+  let scale = inverseSqrt(${added('sum')} * ${inverse} + ${floatLiteral(spec.eps)});`;
   const normalised = spec.kind === 'layer' ? '(v - mean) * scale' : 'v * scale';
   const column = width === 4 ? 'unit * 4u' : 'unit';
 
-  const gridX = Math.min(x.rows, target.limits.maxComputeWorkgroupsPerDimension);
-  const gridY = Math.ceil(x.rows / gridX);
+  const perGroup = alone ? CPU_ROWS : 1;
+  const items = Math.ceil(x.rows / perGroup);
+  const gridX = Math.min(items, target.limits.maxComputeWorkgroupsPerDimension);
+  const gridY = Math.ceil(items / gridX);
   const groups = Math.ceil(threads / FAN_IN);
-  const wgsl = `${types.enable}@group(0) @binding(0) var<storage, read> x: array<${stored}, ${Math.ceil(viewLength(x) / width)}>;
-${epilogueText.declarations}
-var<workgroup> partial: array<f32, ${threads}>;
+  const sharedSum = `var<workgroup> partial: array<f32, ${threads}>;
 var<workgroup> grouped: array<f32, ${groups}>;
 
 // Sum over the workgroup's threads, the same in each.
@@ -104,15 +115,18 @@ fn add_threads(value: f32, thread: u32) -> f32 {
   var s = 0.0;
   for (var i = 0u; i < ${groups}u; i++) { s += grouped[i]; }
   return s;
-}
+}`;
+  const wgsl = `${types.enable}@group(0) @binding(0) var<storage, read> x: array<${stored}, ${Math.ceil(viewLength(x) / width)}>;
+${epilogueText.declarations}
+${alone ? '' : sharedSum}
 
 @compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let row = group.x${gridY > 1 ? ` + group.y * ${gridX}u` : ''};
-  ${gridX * gridY > x.rows ? `if (row >= ${x.rows}u) { return; }` : ''}
+  let row = ${alone ? '(' : ''}group.x${gridY > 1 ? ` + group.y * ${gridX}u` : ''}${alone ? `) * ${CPU_ROWS}u + thread` : ''};
+  ${gridX * gridY * perGroup > x.rows ? `if (row >= ${x.rows}u) { return; }` : ''}
   let base = row * ${x.rowStride / width}u + ${x.offset / width}u;
   ${registers}
-  var sum = 0.0;
+  var sum = ${sums}();
   ${statistics}
   ${pass(false, `let y = ${normalised}; ${epilogueText.store('row', column, 'y')}`)}
 }
@@ -128,7 +142,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     needs: {
       features: types.features,
       invocations: threads,
-      workgroupBytes: 4 * (threads + groups),
+      workgroupBytes: alone ? 0 : 4 * (threads + groups),
     },
   };
 }

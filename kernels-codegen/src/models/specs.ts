@@ -64,11 +64,21 @@ export function fluxSpecFromConfig(config: Config): FluxSpec {
     mlpRatio: 4,
     textWidth: number(config, 'joint_attention_dim'),
     pooledWidth: number(config, 'pooled_projection_dim'),
-    axes: numbers(config, 'axes_dims_rope', [16, 56, 56]),
+    axes: rotaryAxes(numbers(config, 'axes_dims_rope', [16, 56, 56]), number(config, 'attention_head_dim')),
     theta: 10000,
     guidance: config.guidance_embeds === true,
     qkvBias: true,
   };
+}
+
+/** Rotary embedding turns pairs, so axes are even; together they are the head. */
+function rotaryAxes(axes: number[], headSize: number): number[] {
+  const sum = axes.reduce((a, b) => a + b, 0);
+  if (sum === headSize && axes.every((axis) => Number.isInteger(axis) && axis > 0 && axis % 2 === 0)) return axes;
+  throw invalid(
+    `rotary axes ${axes.join(', ')} do not fit a head of ${headSize}: each must be even, and they must add up to it. ` +
+      'A file without a config gets the shares of FLUX.1, 1/8 and twice 7/16; other models need their config.json with axes_dims_rope',
+  );
 }
 
 /** From `text_encoder_2/config.json` (`T5EncoderModel`, gated GELU). */
@@ -129,6 +139,7 @@ export type ShapeOf = (name: string) => readonly number[] | undefined;
 /**
  * From the tensors of a BFL transformer file. Rotary axes and theta are not stored there: those of FLUX.1 are assumed,
  * scaled to the head size.
+ * @throws KontextError `weights-invalid` for a head size that does not divide so
  */
 export function fluxSpecFromShapes(shapeOf: ShapeOf): FluxSpec {
   const [hidden, inChannels] = shape(shapeOf, 'img_in.weight');
@@ -144,7 +155,7 @@ export function fluxSpecFromShapes(shapeOf: ShapeOf): FluxSpec {
     mlpRatio: mlpWidth! / hidden!,
     textWidth: shape(shapeOf, 'txt_in.weight')[1]!,
     pooledWidth: shape(shapeOf, 'vector_in.in_layer.weight')[1]!,
-    axes: [headSize! / 8, (headSize! * 7) / 16, (headSize! * 7) / 16],
+    axes: rotaryAxes([headSize! / 8, (headSize! * 7) / 16, (headSize! * 7) / 16], headSize!),
     theta: 10000,
     guidance: shapeOf('guidance_in.in_layer.weight') !== undefined,
     qkvBias: shapeOf('double_blocks.0.img_attn.qkv.bias') !== undefined,

@@ -16,7 +16,7 @@ import type {
 import { PROGRAM_SCHEMA } from '../../../runtime/src/program/types.ts';
 import type { Graph, Node, Tensor } from '../graph/graph.ts';
 import { reads } from '../graph/graph.ts';
-import { attention } from '../kernels/attention.ts';
+import { attention } from '../kernels/attention/index.ts';
 import { blendTile } from '../kernels/blend-tile.ts';
 import { conv2d } from '../kernels/conv2d/index.ts';
 import { gather } from '../kernels/gather.ts';

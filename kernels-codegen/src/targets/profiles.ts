@@ -88,6 +88,25 @@ export const TARGETS: readonly TargetProfile[] = [
     limits: limits(2048, { ...DESKTOP, maxBufferSize: 2048 * MiB }),
     subgroupSize: { min: 32, max: 64 },
   },
+  // With matrices, where the browser or Node offers them: `@subgroup_size` picks one of the range. Shapes are what drivers list.
+  {
+    name: 'intel-xe-matrix',
+    tier: 'subgroup-matrix',
+    limits: limits(2048, { ...DESKTOP, maxBufferSize: 4096 * MiB }),
+    subgroupSize: { min: 16, max: 16 },
+    fixedSubgroupSize: true,
+    subgroupMatrix: [matrix(8, 16, 16, 'f16', 'f32')],
+  },
+  ...['amd-rdna3', 'amd-rdna4'].map(
+    (name): TargetProfile => ({
+      name,
+      tier: 'subgroup-matrix',
+      limits: limits(2048, { ...DESKTOP, maxBufferSize: 2048 * MiB }),
+      subgroupSize: { min: 32, max: 32 },
+      fixedSubgroupSize: true,
+      subgroupMatrix: [matrix(16, 16, 16, 'f16', 'f32'), matrix(16, 16, 16, 'f16', 'f16')],
+    }),
+  ),
   // Phones: the lowest of each family in use. Subgroups are left out, because their sizes change from one generation to the
   // next; a probe of the phone at hand gives more. Mali's 512 invocations fall to 256 in Dawn's steps.
   {
@@ -156,8 +175,23 @@ export function targetFor(
   if (highest === 'f16' || !has('subgroups') || !subgroupSize) return { ...profile, tier: 'f16' };
   const usable = device.subgroupMatrixConfigs.filter((c) => c.componentType === 'f16' && c.resultType === 'f32');
   const matrices = highest === 'subgroup-matrix' && has('chromium-experimental-subgroup-matrix') && usable.length > 0;
-  if (!matrices || subgroupSize.min !== subgroupSize.max) return { ...profile, tier: 'subgroups', subgroupSize };
-  return { ...profile, tier: 'subgroup-matrix', subgroupSize, subgroupMatrix: [...device.subgroupMatrixConfigs] };
+  const subgroupMatrix = [...device.subgroupMatrixConfigs];
+  if (matrices && subgroupSize.min === subgroupSize.max) {
+    return { ...profile, tier: 'subgroup-matrix', subgroupSize, subgroupMatrix };
+  }
+  const size = matrixSubgroupSize(device);
+  if (!matrices || !size || !has('subgroup-size-control')) return { ...profile, tier: 'subgroups', subgroupSize };
+  const fixed = { subgroupSize: { min: size, max: size }, fixedSubgroupSize: true as const };
+  return { ...profile, tier: 'subgroup-matrix', ...fixed, subgroupMatrix };
+}
+
+/**
+ * The subgroup size to ask for where a device has a range: matrices are spread over one size only. AMD's matrix
+ * instructions are those of 32 lanes, Intel's of 16 (Xe2) or 8 (Xe); others have had no range so far.
+ */
+function matrixSubgroupSize({ vendor, subgroupSize }: DeviceFacts): number | undefined {
+  const wanted = vendor === 'intel' ? [16, 8] : [32];
+  return wanted.find((size) => subgroupSize && subgroupSize.min <= size && size <= subgroupSize.max);
 }
 
 function nameOf(device: DeviceFacts): string {

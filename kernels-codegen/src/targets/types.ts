@@ -25,10 +25,15 @@ export interface TargetProfile {
   name: string;
   tier: Tier;
   limits: TargetLimits;
-  /** The adapter runs on the CPU: compiling a shader costs more than running it, workgroup memory saves nothing. */
+  /**
+   * The adapter runs on the CPU: compiling a shader costs more than running it, workgroup memory saves nothing. Its kernels
+   * are `direct` ones whatever the tier.
+   */
   software?: true;
   /** Range of `subgroup_size`; present when the tier uses subgroups. */
   subgroupSize?: { min: number; max: number };
+  /** The device has a range of sizes: kernels ask for `subgroupSize.max` with `@subgroup_size`, and min is the same. */
+  fixedSubgroupSize?: true;
   /** Matrix shapes of the device; present when the tier is `subgroup-matrix`. */
   subgroupMatrix?: SubgroupMatrixConfig[];
   /** Schedules measured best on this device: family name, then a shape key, then the schedule record. */

@@ -46,7 +46,11 @@ export function checkProgram(program: Program, device: DeviceFacts): void {
   }
   if (subgroupSize) {
     const { min, max } = device.subgroupSize ?? { min: 0, max: 0 };
-    if (min < subgroupSize.min || max > subgroupSize.max) {
+    // A kernel that asks for its size needs it among the device's; others must cope with whichever they get.
+    const fits = features.includes('subgroup-size-control')
+      ? min <= subgroupSize.min && max >= subgroupSize.max
+      : min >= subgroupSize.min && max <= subgroupSize.max;
+    if (!fits) {
       throw new KontextError(
         'program-mismatch',
         `"${program.label}" is made for subgroups of ${subgroupSize.min} to ${subgroupSize.max}; this device has ${min} to ${max}.`,

@@ -5,8 +5,10 @@ import { decodeImage, toBlob, toCanvas } from '../image/browser.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import type { EditResult, ImageInput, KontextEngine, ProgressEvent, TurnOptions } from '../kontext/types.ts';
 import { Kontext, type WorkerOptions } from '../worker/client.ts';
+import type { AdapterList, EditorAdapter } from './adapter-list.ts';
 import { buildFace, type Face, fillFace, fitPrompt } from './face.ts';
 import { type Entry, renderHistory } from './history.ts';
+import { listenForPictures } from './incoming.ts';
 import type { MaskEditor } from './mask-editor.ts';
 import { english, type KontextEditorStrings } from './strings.ts';
 import { wordingOf } from './wording.ts';
@@ -41,7 +43,7 @@ const KEEP_MS = 1000;
  * The element `<kontext-editor>`, defined by importing this module.
  *
  * Attributes: `model`, the URL of the model's folder; `steps`, `seed`, `guidance`, as in a request; `preview`, every so many
- * steps. Parts: `editor stage picture pick panel form prompt button progress status detail toolbar history compare mask mask-tools`. Custom
+ * steps. Parts: `editor stage picture pick panel form prompt button progress status detail toolbar history compare mask mask-tools adapters`. Custom
  * properties: `--kontext-accent -background -surface -text -muted -on-accent -danger -radius -font -max-height`.
  */
 export class KontextEditor extends Base {
@@ -59,6 +61,8 @@ export class KontextEditor extends Base {
   #position = 0;
   #stop: AbortController | undefined;
   #maskEditor: MaskEditor | undefined;
+  #adapters: readonly EditorAdapter[] = [];
+  #adapterList: AdapterList | undefined;
   /** Counts calls of {@link open}: the last one wins. */
   #opened = 0;
 
@@ -71,6 +75,17 @@ export class KontextEditor extends Base {
     this.#strings = { ...english, ...strings };
     if (this.#face) fillFace(this.#face, this.#strings);
     this.#maskEditor?.say(this.#strings);
+    this.#adapterList?.say(this.#strings);
+  }
+
+  /** Adapters to choose from, each with a slider for its strength. Default none, and then no list. */
+  get adapters(): readonly EditorAdapter[] {
+    return this.#adapters;
+  }
+  /** Replaces the list; what was chosen of those that stay is kept. */
+  set adapters(adapters: readonly EditorAdapter[]) {
+    this.#adapters = adapters;
+    void this.#offerAdapters();
   }
 
   /** Called by the browser. @internal */
@@ -81,6 +96,7 @@ export class KontextEditor extends Base {
     this.#upgrade();
     fillFace(this.#face, this.#strings);
     this.#listen(this.#face);
+    void this.#offerAdapters();
     void this.#askForAdapter();
   }
 
@@ -132,6 +148,7 @@ export class KontextEditor extends Base {
       const result = await engine.edit({
         ...this.#requestOptions(),
         ...mask,
+        ...(this.#adapterList && this.#adapters.length > 0 && { adapters: this.#adapterList.chosen }),
         ...options,
         image: picture,
         prompt,
@@ -224,12 +241,21 @@ export class KontextEditor extends Base {
     if (!active) this.#face!.mask.focus();
   }
 
+  async #offerAdapters(): Promise<void> {
+    if (!this.#face || (this.#adapters.length === 0 && !this.#adapterList)) return;
+    const { AdapterList } = await import('./adapter-list.ts');
+    this.#adapterList ??= new AdapterList(this.#face, this.#strings);
+    this.#adapterList.offer(this.#adapters);
+  }
+
   /** Properties that a framework set before the class was there would hide its accessors. */
   #upgrade(): void {
-    if (!Object.hasOwn(this, 'strings')) return;
-    const { strings } = this;
-    delete (this as Partial<KontextEditor>).strings;
-    this.strings = strings;
+    for (const name of ['strings', 'adapters'] as const) {
+      if (!Object.hasOwn(this, name)) continue;
+      const value = this[name];
+      delete (this as Partial<KontextEditor>)[name];
+      Object.assign(this, { [name]: value });
+    }
   }
 
   /** Says at once, and not after an attempt, when this browser cannot compute. */
@@ -316,21 +342,13 @@ export class KontextEditor extends Base {
       this.#maskEditor.show(editing ? undefined : shown.mask, shown.image);
       mask.ariaPressed = String(this.#maskEditor.active);
     }
-    renderHistory(history, this.#pictures, this.#position, (i) => this.#go(i));
+    renderHistory(history, this.#pictures, this.#position, after, (i) => this.#go(i));
   }
 
   #listen(face: Face): void {
-    const { form, prompt, cancel, undo, redo, download, compare, pick, replace, mask, file } = face;
-    const choose = () => file.click();
-    const take = (input: ImageInput | null | undefined) => {
-      if (input) this.open(input).catch((error: unknown) => this.#showFailure(error));
-    };
-    pick.addEventListener('click', choose);
-    replace.addEventListener('click', choose);
-    file.addEventListener('change', () => {
-      take(file.files?.[0]);
-      // The same file again is a change, too.
-      file.value = '';
+    const { form, prompt, cancel, undo, redo, download, compare, mask } = face;
+    listenForPictures(this, face, (input) => {
+      this.open(input).catch((error: unknown) => this.#showFailure(error));
     });
     form.addEventListener('submit', (event) => {
       event.preventDefault();
@@ -355,17 +373,6 @@ export class KontextEditor extends Base {
       if (this.#maskEditor?.active) void this.#toggleMask();
       else this.cancel();
     });
-    this.addEventListener('paste', (event) => take(event.clipboardData?.files[0]));
-    this.addEventListener('dragover', (event) => {
-      event.preventDefault();
-      this.dataset.drop = '';
-    });
-    this.addEventListener('dragleave', () => delete this.dataset.drop);
-    this.addEventListener('drop', (event) => {
-      event.preventDefault();
-      delete this.dataset.drop;
-      take(event.dataTransfer?.files[0] ?? (event.dataTransfer?.getData('text/uri-list') || undefined));
-    });
   }
 
   async #download(): Promise<void> {
@@ -388,6 +395,7 @@ if (globalThis.customElements && !customElements.get('kontext-editor')) {
 }
 
 export { decodeImage, toBlob, toCanvas } from '../image/browser.ts';
+export type { EditorAdapter } from './adapter-list.ts';
 export { english, type KontextEditorStrings, type LoadedPart } from './strings.ts';
 
 declare global {

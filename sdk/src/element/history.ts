@@ -17,11 +17,15 @@ export interface Entry {
 /** Device pixels of a thumbnail's longer side: 56 CSS pixels on a fine screen. */
 const THUMBNAIL = 112;
 
-/** @param go called with the index of a picture that was clicked */
+/**
+ * @param shown the canvas that the picture at `position` is drawn on already
+ * @param go called with the index of a picture that was clicked
+ */
 export function renderHistory(
   list: HTMLOListElement,
   entries: readonly Entry[],
   position: number,
+  shown: HTMLCanvasElement,
   go: (index: number) => void,
 ): void {
   const root = list.getRootNode() as ShadowRoot;
@@ -33,7 +37,8 @@ export function renderHistory(
       button.title = entry.title;
       button.ariaLabel = `${i}: ${entry.title}`;
       if (i === position) button.setAttribute('aria-current', 'step');
-      entry.thumbnail ??= thumbnailOf(entry.image);
+      // Each is shown when it comes, so its pixels need not be brought to a canvas again.
+      entry.thumbnail ??= thumbnailOf(i === position ? shown : toCanvas(entry.image));
       button.append(entry.thumbnail);
       button.addEventListener('click', () => go(i));
       const item = document.createElement('li');
@@ -58,13 +63,13 @@ function bringIntoSight(list: HTMLElement, item: HTMLElement): void {
   });
 }
 
-function thumbnailOf(image: PixelImage): HTMLCanvasElement {
+function thumbnailOf(image: HTMLCanvasElement | OffscreenCanvas): HTMLCanvasElement {
   const scale = Math.min(1, THUMBNAIL / Math.max(image.width, image.height));
   const canvas = document.createElement('canvas');
   canvas.width = Math.max(1, Math.round(image.width * scale));
   canvas.height = Math.max(1, Math.round(image.height * scale));
   const context = canvas.getContext('2d')!;
   context.imageSmoothingQuality = 'high';
-  context.drawImage(toCanvas(image), 0, 0, canvas.width, canvas.height);
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
   return canvas;
 }

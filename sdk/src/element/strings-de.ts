@@ -47,6 +47,8 @@ export const german: KontextEditorStrings = {
       'Bereich, der sich ändern darf. Pfeiltasten bewegen, die Leertaste beginnt und beendet einen Strich, eckige Klammern ändern die ' +
       'Größe, Escape verlässt ihn.',
   },
+  adapters: 'Stile',
+  strength: (name) => `Stärke von ${name}`,
   toolbar: 'Bild',
   history: 'Verlauf',
   compare: 'Bild vor der Änderung zeigen',

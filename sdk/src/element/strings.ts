@@ -34,6 +34,10 @@ export interface KontextEditorStrings {
   mask: string;
   /** Names of the tools that draw the area, and how the keyboard draws. */
   masking: Record<'brush' | 'eraser' | 'rectangle' | 'undoStroke' | 'clear' | 'size' | 'feather' | 'canvas', string>;
+  /** Heading of the list of adapters. */
+  adapters: string;
+  /** Name of an adapter's slider. */
+  strength(name: string): string;
   /** Name of the group of those buttons. */
   toolbar: string;
   /** Name of the strip of pictures. */
@@ -111,6 +115,8 @@ export const english: KontextEditorStrings = {
     canvas:
       'Area that may change. Arrow keys move, Space starts and ends a stroke, brackets change the size, Escape leaves.',
   },
+  adapters: 'Styles',
+  strength: (name) => `Strength of ${name}`,
   toolbar: 'Picture',
   history: 'History',
   compare: 'Show the picture before the edit',

@@ -1,12 +1,10 @@
 // Opens a model: finds its parts in a diffusers folder or among BFL's files, and shows all weights under BFL's names.
 // Headers and configs are read here, weights are not: those come when a program asks for them.
 import { KontextError } from '../../../runtime/src/errors.ts';
-import type { WeightFormat } from '../../../runtime/src/program/types.ts';
 import type { ByteSource } from '../../../runtime/src/weights/bytes.ts';
 import { openSafetensors, openShardedSafetensors } from '../../../runtime/src/weights/files/safetensors.ts';
 import { bflNaming, tinyDecoderNaming } from '../../../runtime/src/weights/naming/index.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
-import type { ScheduleOptions } from '../host/schedule.ts';
 import type { ModelDefaults } from '../kontext/options.ts';
 import { checkDefaults, scheduleOf } from './configs.ts';
 import {
@@ -20,36 +18,10 @@ import {
   urlFiles,
 } from './files.ts';
 import { lockedFiles } from './locked.ts';
+import type { Model, ModelPart, PartName } from './model.ts';
 import { openPacked } from './packed.ts';
 
-/** The four networks. */
-export type PartName = 'clip' | 't5' | 'transformer' | 'vae';
-
-export interface ModelPart {
-  weights: WeightSource;
-  /** Its `config.json`; absent with BFL files, whose shapes say it all. */
-  config?: Record<string, unknown>;
-  /** Formats in which a packed model holds its matrices; programs are compiled for these. */
-  stored?: Readonly<Record<string, WeightFormat>>;
-}
-
-/** A vocabulary as the host module reads it, made ahead of time. */
-export interface TokenizerTable {
-  table: Uint8Array<ArrayBuffer>;
-}
-
-export interface Model {
-  /** For messages: where it came from. */
-  label: string;
-  parts: Record<PartName, ModelPart>;
-  clipTokenizer: { vocab: string; merges: string } | { tokenizerJson: string } | TokenizerTable;
-  t5Tokenizer: { tokenizerJson: string } | TokenizerTable;
-  schedule: Pick<ScheduleOptions, 'shift' | 'baseShift' | 'maxShift' | 'baseSeqLen' | 'maxSeqLen'>;
-  defaults: ModelDefaults;
-  /** A small decoder for previews, when the app gave one. */
-  previewDecoder?: WeightSource;
-  close(): Promise<void>;
-}
+export type { Model, ModelPart, PartName, TokenizerTable } from './model.ts';
 
 /**
  * BFL's release: one file for each network, and the tokenizers, each a path, URL, Blob or bytes.

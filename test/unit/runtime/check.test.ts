@@ -95,6 +95,24 @@ describe('checkProgram', () => {
     })();
   });
 
+  it("takes a size that a kernel asks for out of the device's range", () => {
+    const program = affineTwice(64);
+    const amd: DeviceFacts = {
+      ...device,
+      features: ['subgroups', 'subgroup-size-control'],
+      subgroupSize: { min: 32, max: 64 },
+    };
+    const asking = (size: number): Partial<Requirements> => ({
+      features: ['subgroups', 'subgroup-size-control'],
+      subgroupSize: { min: size, max: size },
+    });
+    const on = (facts: DeviceFacts, size: number) => () =>
+      checkProgram({ ...program, requires: { ...program.requires, ...asking(size) } }, facts);
+    on(amd, 32)();
+    expect(thrown(on(amd, 16)).code).toBe('program-mismatch');
+    expect(thrown(on(device, 32)).code).toBe('feature-missing');
+  });
+
   it('names the exact missing item', () => {
     expect(thrown(check({ features: ['subgroups', 'timestamp-query'] }))).toMatchObject({
       code: 'feature-missing',
@@ -107,6 +125,7 @@ describe('checkProgram', () => {
     expect(thrown(check({ limits: { minStorageBufferOffsetAlignment: 16 } })).code).toBe('limit-too-small');
     expect(thrown(check({ limits: { maxSomethingNew: 1 } })).message).toContain('maxSomethingNew');
     expect(thrown(check({ subgroupSize: { min: 64, max: 64 } })).code).toBe('program-mismatch');
+    expect(thrown(check({ subgroupSize: { min: 16, max: 16 } })).code).toBe('program-mismatch');
     expect(thrown(check({ subgroupMatrix: { ...matrix, resultType: 'f16' } })).message).toContain('16×16×16');
   });
 });

@@ -34,7 +34,7 @@ export function conv2d(
       return directConv2d(spec, target, schedule);
     case 'matrix': {
       const config = matrixConfig(equivalentMatmul(spec, target), target)!;
-      return matrixConv2d(spec, target, schedule, config, target.subgroupSize!.max);
+      return matrixConv2d(spec, target, schedule, config);
     }
     default:
       throw schedule satisfies never;

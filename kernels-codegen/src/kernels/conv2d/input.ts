@@ -3,6 +3,7 @@
 
 import { acc, emit, silu } from '../../expr/expr.ts';
 import { viewLength } from '../kernel.ts';
+import { unpackHalves } from '../words.ts';
 import type { Conv2dSpec } from './spec.ts';
 
 export interface Conv2dInput {
@@ -15,12 +16,21 @@ export interface Conv2dInput {
 
 /**
  * @param prologueBinding binding number of the scale and shift; the input itself is binding 0
+ * @param words read f16 as 32-bit words and unpack them: a CPU's driver gathers 16-bit values one at a time
  */
-export function emitConv2dInput(spec: Conv2dSpec, element: 'f32' | 'f16', prologueBinding: number): Conv2dInput {
+export function emitConv2dInput(
+  spec: Conv2dSpec,
+  element: 'f32' | 'f16',
+  prologueBinding: number,
+  words = false,
+): Conv2dInput {
   const { x, prologue, upsample, stride } = spec;
   const type = `vec4<${element}>`;
-  const text = [`@group(0) @binding(0) var<storage, read> image: array<vec4<${x.type}>, ${viewLength(x) / 4}>;`];
-  let value = 'image[at]';
+  const packed = words && x.type === 'f16';
+  const stored = packed ? 'vec2<u32>' : `vec4<${x.type}>`;
+  const text = [`@group(0) @binding(0) var<storage, read> image: array<${stored}, ${viewLength(x) / 4}>;`];
+  const pixel = packed ? unpackHalves('image[at]') : 'image[at]';
+  let value = pixel;
   let normalise = '';
   if (prologue) {
     const { view } = prologue;
@@ -28,7 +38,7 @@ export function emitConv2dInput(spec: Conv2dSpec, element: 'f32' | 'f16', prolog
     text.push(
       `@group(0) @binding(${prologueBinding}) var<storage, read> affine: array<vec4<f32>, ${viewLength(view) / 4}>;`,
     );
-    normalise = `let v = vec4<f32>(image[at]) * ${row(0)} + ${row(1)};\n  `;
+    normalise = `let v = vec4<f32>(${pixel}) * ${row(0)} + ${row(1)};\n  `;
     value = emit(silu(acc), 4, 'v', () => '');
   }
   const [height, width] = [spec.inHeight * upsample, spec.inWidth * upsample];

@@ -3,14 +3,14 @@
 
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
-import type { MatrixSchedule } from '../matmul/matrix.ts';
+import { type DirectSchedule, directSchedule } from '../matmul/direct.ts';
 import { checkMatmulSchedule, chooseMatmulSchedule } from '../matmul/schedule.ts';
-import type { DirectConv2dSchedule } from './direct.ts';
+import type { MatrixSchedule } from '../matrix/schedule.ts';
 import { equivalentMatmul } from './matrix.ts';
 import { type Conv2dSpec, conv2dElement, describeConv2d } from './spec.ts';
 import { type TiledConv2dSchedule, tiledConv2dWorkgroupBytes } from './tiled.ts';
 
-export type Conv2dSchedule = TiledConv2dSchedule | DirectConv2dSchedule | MatrixSchedule;
+export type Conv2dSchedule = TiledConv2dSchedule | DirectSchedule | MatrixSchedule;
 
 /** Key of a spec in `TargetProfile.tuned.conv2d`. */
 export const conv2dShapeKey = (spec: Conv2dSpec, target: TargetProfile): string =>
@@ -20,11 +20,11 @@ export const conv2dShapeKey = (spec: Conv2dSpec, target: TargetProfile): string 
 export function chooseConv2dSchedule(spec: Conv2dSpec, target: TargetProfile): Conv2dSchedule {
   const tuned = target.tuned?.conv2d?.[conv2dShapeKey(spec, target)];
   if (tuned) return tuned as unknown as Conv2dSchedule;
+  if (target.software) return directSchedule(spec.out.rows, spec.cout, spec.weight.cols);
   if (hasTier(target, 'subgroup-matrix')) {
     const same = chooseMatmulSchedule(equivalentMatmul(spec, target), target);
     if (same.variant === 'matrix') return same;
   }
-  if (target.software) return direct(spec);
   const fitting = CONV2D_TILES.filter((s) => !misfit(spec, target, s));
   if (!fitting.length) checkConv2dSchedule(spec, target, CONV2D_TILES.at(-1)!);
   return fitting.reduce((best, s) => (estimate(spec, s) < estimate(spec, best) ? s : best));
@@ -64,12 +64,6 @@ export const CONV2D_TILES: readonly TiledConv2dSchedule[] = [
   tile(16, 1, 4, 4, 16),
 ];
 
-/** As in the matmul: four rows are as fast as eight and half the text. */
-function direct(spec: Conv2dSpec): DirectConv2dSchedule {
-  const threads = Math.min(64, 2 ** Math.ceil(Math.log2(Math.max(8, spec.cout))));
-  return { variant: 'direct', threads, rows: Math.min(4, spec.outHeight * spec.outWidth) };
-}
-
 /**
  * Relative time: padded arithmetic along all three dimensions, plus traffic through the tiles (16 multiply-adds for
  * one element moved is about where GPUs balance; steps that straddle taps address every vector alone), times the idle
@@ -87,7 +81,7 @@ function estimate(spec: Conv2dSpec, s: TiledConv2dSchedule): number {
 function misfit(
   spec: Conv2dSpec,
   target: TargetProfile,
-  s: TiledConv2dSchedule | DirectConv2dSchedule,
+  s: TiledConv2dSchedule | DirectSchedule,
 ): { code: 'limit-too-small' | 'program-invalid'; message: string } | undefined {
   const { limits } = target;
   const threads = s.variant === 'tiled' ? s.threadsM * s.threadsN : s.threads;

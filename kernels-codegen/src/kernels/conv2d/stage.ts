@@ -1,29 +1,30 @@
 // Stages one step of the matrix of taps in workgroup memory: [pixel][tap vector], four channels a vector.
 // Shared by the variants that tile; what a pixel's window is and where it leaves the image is settled here.
 
+import type { Copy } from '../staging.ts';
 import type { Conv2dInput } from './input.ts';
 import type { Conv2dSpec } from './spec.ts';
 
 export interface ImageStage {
   /** Statements before the loop over k: where the windows of this thread's pixels begin. `thread`, `rowBase` in scope. */
   before: string;
-  /** Statements that fill the tile with taps `k … k + tileK − 1`; `k` in scope. */
-  fill: string;
+  /** Statements before the copy in each step, where all its vectors are of one tap; `k` in scope. */
+  tap: string;
+  /** Fills the tile with taps `k … k + tileK − 1`. */
+  copy: Copy;
 }
 
 export interface ImageStageOptions {
   spec: Conv2dSpec;
   input: Conv2dInput;
   element: 'f32' | 'f16';
-  /** Name of the workgroup array of `vec4<element>`. */
-  tile: string;
   tileM: number;
   tileK: number;
-  /** Vectors from one pixel to the next in the tile. */
-  stride: number;
   threads: number;
   /** The last workgroups reach beyond the last pixel, which then stands in for those outside. */
   raggedM: boolean;
+  /** Statement that stores vector `q` of the tile's pixel `row`, a `vec4<element>`. */
+  store(row: string, q: string, value: string): string;
 }
 
 /**
@@ -32,7 +33,7 @@ export interface ImageStageOptions {
  * every vector finds its own, and taps beyond the last are zero.
  */
 export function stageImage(o: ImageStageOptions): ImageStage {
-  const { spec, input, tile, threads, tileK } = o;
+  const { spec, input, threads, tileK } = o;
   const { cin, kernel } = spec;
   const m = spec.outHeight * spec.outWidth;
   const taps = spec.weight.cols;
@@ -41,24 +42,28 @@ export function stageImage(o: ImageStageOptions): ImageStage {
   const uniformTap = cin % tileK === 0;
   const ragged = taps % tileK !== 0;
   const windows: string[] = [];
-  const loads: string[] = [];
   for (let first = 0, j = 0; first < vectors; first += threads, j++) {
     const i = first ? `(thread + ${first}u)` : 'thread';
     const row = `rowBase + ${i} / ${kVectors}u`;
     windows.push(input.window(String(j), o.raggedM ? `min(${row}, ${m - 1}u)` : row));
-    const q = `${i} % ${kVectors}u * 4u`;
-    const place = o.stride === kVectors ? i : `${i} / ${kVectors}u * ${o.stride}u + ${i} % ${kVectors}u`;
-    const load = uniformTap
-      ? `${tile}[${place}] = ${input.load(`y${j} + ky`, `x${j} + kx`, `c + ${q}`)};`
-      : `let tap = ${ragged ? `min(k + ${q}, ${taps - 4}u)` : `k + ${q}`};
-let ky = i32(tap / ${kernel * cin}u);
-let kx = i32(tap / ${cin}u % ${kernel}u);
-let v = ${input.load(`y${j} + ky`, `x${j} + kx`, `tap % ${cin}u`)};
-${tile}[${place}] = ${ragged ? `select(vec4<${o.element}>(), v, k + ${q} < ${taps}u)` : 'v'};`;
-    loads.push(first + threads <= vectors ? `{\n${load}\n}` : `if (${i} < ${vectors}u) {\n${load}\n}`);
   }
+  const item: Copy['item'] = (i, tag, j) => {
+    const q = `${i} % ${kVectors}u * 4u`;
+    const store = ([v]: readonly string[]): string => o.store(`${i} / ${kVectors}u`, `${i} % ${kVectors}u`, v!);
+    if (uniformTap) return { values: [input.load(`y${j} + ky`, `x${j} + kx`, `c + ${q}`)], store };
+    const value = input.load(
+      `y${j} + i32(tap${tag} / ${kernel * cin}u)`,
+      `x${j} + i32(tap${tag} / ${cin}u % ${kernel}u)`,
+      `tap${tag} % ${cin}u`,
+    );
+    return {
+      before: `let tap${tag} = ${ragged ? `min(k + ${q}, ${taps - 4}u)` : `k + ${q}`};`,
+      values: [ragged ? `select(vec4<${o.element}>(), ${value}, k + ${q} < ${taps}u)` : value],
+      store,
+    };
+  };
   const tap = uniformTap
     ? `let c = k % ${cin}u;\nlet ky = i32(k / ${kernel * cin}u);\nlet kx = i32(k / ${cin}u % ${kernel}u);\n`
     : '';
-  return { before: windows.join('\n'), fill: tap + loads.join('\n') };
+  return { before: windows.join('\n'), tap, copy: { count: vectors, item } };
 }

@@ -5,6 +5,7 @@ import { hasTier, type TargetProfile } from '../../targets/types.ts';
 import { emitWeightLoader } from '../../wgsl/weights.ts';
 import type { KernelSource } from '../kernel.ts';
 import { emitOutput } from '../matmul/output.ts';
+import { type Copy, stage, storeTransposed } from '../staging.ts';
 import { emitConv2dInput } from './input.ts';
 import { type Conv2dSpec, conv2dBytes, conv2dElement, conv2dFlops, conv2dUsesF16, describeConv2d } from './spec.ts';
 import { stageImage } from './stage.ts';
@@ -74,21 +75,28 @@ export function tiledConv2d(spec: Conv2dSpec, target: TargetProfile, s: TiledCon
     spec,
     input,
     element,
-    tile: 'tileA',
     tileM,
     tileK: s.tileK,
-    stride: kVectors,
     threads,
     raggedM,
+    store: (row, q, value) => `tileA[${row} * ${kVectors}u + ${q}] = ${value};`,
   });
   const channel = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);
-  const stageWeight = `for (var i = thread; i < ${(tileN / 4) * kVectors}u; i += ${threads}u) {
-let q = k + i % ${kVectors}u * 4u;
-let c = i / ${kVectors}u * 4u;
-${each(4, (j) => `let w${j} = ${weight.load(channel(`c + ${j}u`), raggedK ? `min(q, ${k - 4}u)` : 'q')};`).join('\n')}
-let to = i % ${kVectors}u * ${4 * strideB}u + i / ${kVectors}u;
-${LANES.map((lane, kk) => `tileB[to + ${kk * strideB}u] = ${type}(w0.${lane}, w1.${lane}, w2.${lane}, w3.${lane});`).join('\n')}
-}`;
+  const q = (i: string): string => `k + ${i} % ${kVectors}u * 4u`;
+  const weights: Copy = {
+    count: (tileN / 4) * kVectors,
+    item: (i) => ({
+      values: each(4, (j) =>
+        weight.load(channel(`${i} / ${kVectors}u * 4u + ${j}u`), raggedK ? `min(${q(i)}, ${k - 4}u)` : q(i)),
+      ),
+      store: (w) =>
+        storeTransposed('tileB', `${i} % ${kVectors}u * ${4 * strideB}u + ${i} / ${kVectors}u`, strideB, type, w),
+    }),
+  };
+  // Each step of the image's copy has windows of its own, so it is never a loop.
+  const staging = open
+    ? `${stage([image.copy], threads)}\n${stage([weights], threads, open)}`
+    : stage([image.copy, weights], threads);
   const wide = (text: string): string => (element === 'f32' ? text : `vec4<f32>(${text})`);
   const arithmetic = [
     ...LANES.flatMap((_, kk) =>
@@ -119,8 +127,8 @@ let colBase = group.x * ${tileN}u;
 ${image.before}
 ${blocks.map(({ i, j }) => `var c${i}_${j} = vec4<f32>();`).join('\n')}
 for (var k = 0u; k < ${k}u${open}; k += ${s.tileK}u) {
-${image.fill}
-${stageWeight}
+${image.tap}
+${staging}
 workgroupBarrier();
 for (var q = 0u; q < ${kVectors}u${open}; q++) {
 ${arithmetic.join('\n')}

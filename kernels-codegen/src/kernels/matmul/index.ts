@@ -34,7 +34,7 @@ export function matmul(
       return skinnyMatmul(spec, target, schedule);
     case 'matrix':
       // The check above guarantees both.
-      return matrixMatmul(spec, target, schedule, matrixConfig(spec, target)!, target.subgroupSize!.max);
+      return matrixMatmul(spec, target, schedule, matrixConfig(spec, target)!);
     case 'direct':
       return directMatmul(spec, target, schedule);
     default:

@@ -4,6 +4,7 @@
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
 import { emitWeightLoader, type WeightLoader } from '../../wgsl/weights.ts';
 import { viewLength } from '../kernel.ts';
+import { unpackHalves } from '../words.ts';
 import { type MatmulSpec, type StoredMatrix, segmentsOf } from './spec.ts';
 
 export interface MatmulInputs {
@@ -24,17 +25,19 @@ export interface SegmentInput {
 /**
  * @param element type of the loaded values
  * @param step the caller asks for `k` up to the next multiple of this beyond a segment's width
+ * @param words read f16 as 32-bit words and unpack them: a CPU's driver gathers 16-bit values one at a time
  */
 export function emitInputs(
   spec: MatmulSpec,
   target: TargetProfile,
   element: 'f32' | 'f16',
   step: number,
+  words = false,
 ): MatmulInputs {
   const type = `vec4<${element}>`;
   const text: string[] = [];
   const loaderOf = (weight: StoredMatrix, binding: number, name: string): WeightLoader =>
-    emitWeightLoader({ ...weight, binding, name, shaderF16: hasTier(target, 'f16'), element });
+    emitWeightLoader({ ...weight, binding, name, shaderF16: hasTier(target, 'f16') && !words, element });
   const count = spec.segments.length;
   const main = loaderOf(spec.weight, count, 'b');
   const beside = spec.beside && loaderOf(spec.beside.weight, count + 2, 'c');
@@ -43,14 +46,15 @@ export function emitInputs(
     const [binding, weight] = s < count ? [s, main] : [count + 1, beside!];
     const guarded = a.cols % step !== 0;
     const wide = [a.cols, a.rowStride, a.offset].every((x) => x % 4 === 0);
-    const stored = wide ? `vec4<${a.type}>` : a.type;
+    const packed = words && wide && a.type === 'f16';
+    const stored = packed ? 'vec2<u32>' : wide ? `vec4<${a.type}>` : a.type;
     const length = wide ? Math.ceil(viewLength(a) / 4) : viewLength(a);
     text.push(`@group(0) @binding(${binding}) var<storage, read> a${s}: array<${stored}, ${length}>;`);
     const at = (k: string): string =>
       wide
         ? `a${s}[${a.offset / 4}u + row * ${a.rowStride / 4}u + ${k} / 4u]`
         : `a${s}[${a.offset}u + row * ${a.rowStride}u + ${k}]`;
-    text.push(loader(`a${s}_load`, type, wide, guarded, a.cols, at));
+    text.push(loader(`a${s}_load`, type, wide, guarded, a.cols, packed ? (k) => unpackHalves(at(k)) : at));
 
     const aligned = first % 4 === 0 && a.cols % 4 === 0;
     const bWide = aligned && weight.width === 4;

@@ -4,8 +4,9 @@
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
-import type { DirectSchedule } from './direct.ts';
-import { type MatrixSchedule, matrixConfig, matrixTile, matrixWorkgroupBytes } from './matrix.ts';
+import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes } from '../matrix/schedule.ts';
+import { type DirectSchedule, directSchedule } from './direct.ts';
+import { matrixConfig } from './matrix.ts';
 import { SKINNY_ROWS, type SkinnySchedule, skinnyWorkgroupBytes } from './skinny.ts';
 import { describeMatmul, type MatmulSpec, tileElement } from './spec.ts';
 import { type TiledSchedule, tiledWorkgroupBytes } from './tiled.ts';
@@ -62,9 +63,10 @@ function skinny(spec: MatmulSpec, target: TargetProfile): SkinnySchedule {
 }
 
 function candidatesFor(spec: MatmulSpec, target: TargetProfile): readonly MatmulSchedule[] {
+  // Also where a CPU's driver has matrix instructions: they take it half a minute to compile and run no faster.
+  if (target.software) return [directSchedule(spec.m, spec.n, spec.weight.cols)];
+  if (spec.m <= SKINNY_ROWS) return [skinny(spec, target)];
   const config = matrixConfig(spec, target);
-  if (target.software && !config) return [direct(spec)];
-  if (spec.m <= SKINNY_ROWS) return [target.software ? direct(spec) : skinny(spec, target)];
   return config ? [...matrices(config, target.subgroupSize!.max), ...MATMUL_TILES] : MATMUL_TILES;
 }
 
@@ -83,17 +85,16 @@ function matrices(config: SubgroupMatrixConfig, subgroupSize: number): MatrixSch
         if ((rows * cols) / subgroupSize > 128 || rows % config.m || cols % config.n) continue;
         const [tilesM, tilesN] = [rows / config.m, cols / config.n];
         const common = { variant: 'matrix', subgroupsM, subgroupsN, tilesM, tilesN, tileK: 32 } as const;
-        found.push({ ...common, storeTiles: tilesN }, { ...common, storeTiles: 1 });
+        // The most matrices at a time that fit where the tiles lay: each pass is the epilogue's text once more.
+        const bytes = matrixWorkgroupBytes({ ...common, storeTiles: 0 }, config);
+        const storeTiles = [8, 4, 2].find(
+          (t) => tilesN % t === 0 && matrixWorkgroupBytes({ ...common, storeTiles: t }, config) <= bytes,
+        );
+        found.push({ ...common, storeTiles: storeTiles ?? 1 });
       }
     }
   }
   return found;
-}
-
-/** Four rows: on lavapipe as fast as eight and half the text; sixteen spill. */
-function direct(spec: MatmulSpec): DirectSchedule {
-  const threads = Math.min(64, 2 ** Math.ceil(Math.log2(Math.max(8, spec.n))));
-  return { variant: 'direct', threads, rows: Math.min(4, spec.m) };
 }
 
 /**

@@ -3,6 +3,7 @@
 
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
 import type { KernelSource } from '../kernel.ts';
+import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
 import { emitInputs } from './inputs.ts';
 import { emitOutput } from './output.ts';
 import { describeMatmul, type MatmulSpec, matmulBytes, matmulFlops, usesF16 } from './spec.ts';
@@ -84,7 +85,7 @@ let sum = sums[row * ${perRow}u];
 ${output.store('sum', { raggedM: false, raggedN: clamp })}
 }`;
 
-  const enables = [usesF16(spec, target) ? 'enable f16;' : '', s.subgroups ? 'enable subgroups;' : ''];
+  const enables = [usesF16(spec, target) ? 'enable f16;' : '', s.subgroups ? subgroupEnables(target).trim() : ''];
   const subgroupInputs = s.subgroups
     ? `, @builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) subgroups: u32`
     : '';
@@ -93,7 +94,7 @@ ${inputs.declarations}
 ${output.declarations}
 var<workgroup> sums: array<vec4<f32>, ${m * perRow}>;
 
-@compute @workgroup_size(${s.threads})
+@compute ${s.subgroups ? subgroupSizeAttribute(target) : ''}@workgroup_size(${s.threads})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32${subgroupInputs}) {
 let col = ${layers > 1 ? `(group.y * ${groupsX}u + group.x)` : 'group.x'} * 4u;
 ${rows.map((r) => `var c${r} = vec4<f32>();`).join('\n')}
@@ -101,7 +102,7 @@ ${accumulate.join('\n')}
 ${reduce}
 }
 `;
-  const features = [...(usesF16(spec, target) ? ['shader-f16'] : []), ...(s.subgroups ? ['subgroups'] : [])];
+  const features = [...(usesF16(spec, target) ? ['shader-f16'] : []), ...(s.subgroups ? subgroupFeatures(target) : [])];
   return {
     label: `matmul skinny${s.subgroups ? ' subgroups' : ''} ${s.threads} (${describeMatmul(spec)})`,
     wgsl,

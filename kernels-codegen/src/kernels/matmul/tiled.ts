@@ -3,7 +3,8 @@
 
 import type { TargetProfile } from '../../targets/types.ts';
 import type { KernelSource } from '../kernel.ts';
-import { emitInputs } from './inputs.ts';
+import { stage, storeTransposed } from '../staging.ts';
+import { emitInputs, type SegmentInput } from './inputs.ts';
 import { emitOutput } from './output.ts';
 import { describeMatmul, type MatmulSpec, matmulBytes, matmulFlops, tileElement, usesF16 } from './spec.ts';
 
@@ -59,22 +60,39 @@ export function tiledMatmul(spec: MatmulSpec, target: TargetProfile, s: TiledSch
   const raggedM = layers * groupsY * tileM !== m;
   const raggedN = n % tileN !== 0;
 
+  const each = <T>(count: number, f: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => f(i));
   const rowOf = (r: string): string => (raggedM ? `min(rowBase + ${r}, ${m - 1}u)` : `rowBase + ${r}`);
   const colOf = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);
 
-  const stage = (segment: (typeof inputs.segments)[number]): string =>
-    `${spread(tileM * kVectors, threads, 'i', [
-      `tileA[i] = ${segment.loadA(rowOf(`i / ${kVectors}u`), `k + (i % ${kVectors}u) * 4u`)};`,
-    ])}
-${spread((tileN / 4) * kVectors, threads, 'i', [
-  `let q = k + (i % ${kVectors}u) * 4u;`,
-  `let c = (i / ${kVectors}u) * 4u;`,
-  ...[0, 1, 2, 3].map((j) => `let w${j} = ${segment.loadB(colOf(`c + ${j}u`), 'q')};`),
-  `let to = (i % ${kVectors}u) * ${4 * strideB}u + i / ${kVectors}u;`,
-  ...['x', 'y', 'z', 'w'].map(
-    (lane, kk) => `tileB[to + ${kk * strideB}u] = vec4<${element}>(w0.${lane}, w1.${lane}, w2.${lane}, w3.${lane});`,
-  ),
-])}`;
+  const quarter = (i: string): string => `k + (${i} % ${kVectors}u) * 4u`;
+  const staged = (segment: SegmentInput): string =>
+    stage(
+      [
+        {
+          count: tileM * kVectors,
+          item: (i) => ({
+            values: [segment.loadA(rowOf(`${i} / ${kVectors}u`), quarter(i))],
+            store: ([v]) => `tileA[${i}] = ${v};`,
+          }),
+        },
+        {
+          count: (tileN / 4) * kVectors,
+          item: (i) => ({
+            values: each(4, (j) => segment.loadB(colOf(`${i} / ${kVectors}u * 4u + ${j}u`), quarter(i))),
+            store: (w) =>
+              storeTransposed(
+                'tileB',
+                `(${i} % ${kVectors}u) * ${4 * strideB}u + ${i} / ${kVectors}u`,
+                strideB,
+                `vec4<${element}>`,
+                w,
+              ),
+          }),
+        },
+      ],
+      threads,
+      open,
+    );
 
   // One loop over the tiles of all segments: the arithmetic stays in the text once.
   let firstTile = 0;
@@ -82,7 +100,7 @@ ${spread((tileN / 4) * kVectors, threads, 'i', [
     const start = firstTile;
     firstTile += Math.ceil(segment.cols / s.tileK);
     const k = start ? `(t - ${start}u) * ${s.tileK}u` : `t * ${s.tileK}u`;
-    return { end: firstTile, body: `let k = ${k};\n${stage(segment)}` };
+    return { end: firstTile, body: `let k = ${k};\n${staged(segment)}` };
   });
   const staging = branches
     .map(({ end, body }, i) => {
@@ -92,7 +110,6 @@ ${spread((tileN / 4) * kVectors, threads, 'i', [
     .join(' ');
 
   const widen = (text: string): string => (element === 'f32' ? text : `vec4<f32>(${text})`);
-  const each = <T>(count: number, f: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => f(i));
   const lanes = ['x', 'y', 'z', 'w'];
   const arithmetic = [
     ...each(4, (kk) =>
@@ -157,11 +174,4 @@ ${storing.join('\n')}
       workgroupBytes: tiledWorkgroupBytes(s, element),
     },
   };
-}
-
-/** Runs `lines` for `i` in `0 … count − 1`, spread over the workgroup's threads. */
-function spread(count: number, threads: number, name: string, lines: string[]): string {
-  const body = lines.join('\n');
-  if (count === threads) return `{\nlet ${name} = thread;\n${body}\n}`;
-  return `for (var ${name} = thread; ${name} < ${count}u; ${name} += ${threads}u) {\n${body}\n}`;
 }

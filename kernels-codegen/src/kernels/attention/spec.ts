@@ -1,8 +1,8 @@
 // What attention computes, apart from how: shapes, masks, cost and their checks.
 // A file of its own so that the variants can read it without knowing the family that chooses among them.
 
-import { KontextError } from '../../../runtime/src/errors.ts';
-import { bytesOf, type MatrixView } from './kernel.ts';
+import { KontextError } from '../../../../runtime/src/errors.ts';
+import { bytesOf, type MatrixView } from '../kernel.ts';
 
 export interface AttentionSpec {
   heads: number;

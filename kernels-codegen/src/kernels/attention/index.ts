@@ -1,14 +1,15 @@
 // Attention: softmax(scale · QKᵀ + bias) · V for every head, with no score matrix in memory.
 // Here is the choice of variant and tile for a target; the specification and the variants are beside it.
 
-import type { TargetProfile } from '../targets/types.ts';
-import { chooseDirect, type DirectAttention, directAttention } from './attention-direct.ts';
-import { chooseMatrix, type MatrixAttention, matrixAttention } from './attention-matrix.ts';
-import { type AttentionSpec, validateAttention } from './attention-spec.ts';
-import { chooseTiled, type TiledAttention, tiledAttention } from './attention-tiled.ts';
-import type { KernelSource } from './kernel.ts';
+import type { TargetProfile } from '../../targets/types.ts';
+import type { KernelSource } from '../kernel.ts';
+import { chooseDirect, type DirectAttention, directAttention } from './direct.ts';
+import { matrixAttention } from './matrix.ts';
+import { chooseMatrix, type MatrixAttention } from './matrix-layout.ts';
+import { type AttentionSpec, validateAttention } from './spec.ts';
+import { chooseTiled, type TiledAttention, tiledAttention } from './tiled.ts';
 
-export type { AttentionSpec } from './attention-spec.ts';
+export type { AttentionSpec } from './spec.ts';
 
 export type AttentionSchedule = DirectAttention | TiledAttention | MatrixAttention;
 
@@ -39,5 +40,5 @@ export function attention(
 
 /** Variant and tile sizes for a shape on a target. */
 export function chooseAttentionSchedule(spec: AttentionSpec, target: TargetProfile): AttentionSchedule {
-  return target.software ? chooseDirect() : (chooseMatrix(spec, target) ?? chooseTiled(spec, target));
+  return target.software ? chooseDirect(spec, target) : (chooseMatrix(spec, target) ?? chooseTiled(spec, target));
 }

@@ -1,10 +1,11 @@
 // What every attention variant emits alike: bindings with loads and stores of any view, and the finished score.
 // Kept apart so that alignment, ragged edges, bias and masks mean the same in each variant.
 
-import type { BindingAccess } from '../../../runtime/src/program/types.ts';
-import { floatLiteral } from '../expr/expr.ts';
-import { type AttentionSpec, keysOf } from './attention-spec.ts';
-import { type MatrixView, viewLength } from './kernel.ts';
+import type { BindingAccess } from '../../../../runtime/src/program/types.ts';
+import { floatLiteral } from '../../expr/expr.ts';
+import { type MatrixView, viewLength } from '../kernel.ts';
+import { unpackHalves } from '../words.ts';
+import { type AttentionSpec, keysOf } from './spec.ts';
 
 /** Scores are kept in units of log₂ e: GPUs have exp2, and exp is that with a multiplication. */
 const LOG2_E = Math.LOG2E;
@@ -22,11 +23,15 @@ export interface EmittedViews {
   bindings: BindingAccess[];
 }
 
-/** @param reach vectors of a head and rows that the kernel asks for: a guard is emitted only where that leaves the view */
+/**
+ * @param reach vectors of a head and rows that the kernel asks for: a guard is emitted only where that leaves the view
+ * @param words read f16 as 32-bit words and unpack them: a CPU's driver gathers 16-bit values one at a time
+ */
 export function declareViews(
   spec: AttentionSpec,
   staged: 'f32' | 'f16',
   reach: { tileQ: number; tileK: number; d4: number; v4: number },
+  words = false,
 ): EmittedViews {
   const { q, k, v, out, bias, size } = spec;
   const keys = keysOf(spec);
@@ -38,9 +43,11 @@ export function declareViews(
     );
     bindings.push(access);
   };
+  const packed = (m: MatrixView): boolean => words && m.type === 'f16' && isVector(m, size);
   const declareView = (name: string, access: 'read' | 'read_write', m: MatrixView): void => {
     const vector = isVector(m, size);
-    declare(name, access, vector ? `vec4<${m.type}>` : m.type, Math.ceil(viewLength(m) / (vector ? 4 : 1)));
+    const element = packed(m) && access === 'read' ? 'vec2<u32>' : vector ? `vec4<${m.type}>` : m.type;
+    declare(name, access, element, Math.ceil(viewLength(m) / (vector ? 4 : 1)));
   };
   const load = (name: string, m: MatrixView, rows: number, tile: number, d4: number): string => {
     const outside = [
@@ -48,8 +55,9 @@ export function declareViews(
       d4 * 4 >= size + 4 ? `d >= ${Math.ceil(size / 4)}u` : '',
     ].filter(Boolean);
     const guard = outside.length ? `if (${outside.join(' || ')}) { return vec4<${staged}>(); }\n  ` : '';
+    const vector = `${name}[${address(m, size, 4)}]`;
     const text = isVector(m, size)
-      ? `return vec4<${staged}>(${name}[${address(m, size, 4)}]);`
+      ? `return ${packed(m) ? unpackHalves(vector) : `vec4<${staged}>(${vector})`};`
       : `let at = ${address(m, size, 1)};
   var value = vec4<${staged}>();
   ${[...'xyzw'].map((c, e) => `${inside(size, e)}{ value.${c} = ${staged}(${name}[at + ${e}u]); }`).join(' ')}

@@ -1,12 +1,14 @@
 // The attention kernel for devices without matrix instructions: tiles in workgroup memory, products in registers.
 // One text serves tiny, ragged and wide heads, with or without f16 and subgroup operations: only tile sizes differ.
 
-import { KontextError } from '../../../runtime/src/errors.ts';
-import { hasTier, type TargetProfile } from '../targets/types.ts';
-import { declareViews, endOfKeys, MASKED, scoreText } from './attention-parts.ts';
-import { type AttentionSpec, attentionBytes, attentionFlops, keysOf } from './attention-spec.ts';
-import type { KernelSource } from './kernel.ts';
-import { elementTypes } from './precision.ts';
+import { KontextError } from '../../../../runtime/src/errors.ts';
+import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import type { KernelSource } from '../kernel.ts';
+import { elementTypes } from '../precision.ts';
+import { type Copy, stage } from '../staging.ts';
+import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
+import { declareViews, endOfKeys, MASKED, scoreText } from './parts.ts';
+import { type AttentionSpec, attentionBytes, attentionFlops, keysOf } from './spec.ts';
 
 /** A workgroup is a `threadsQ × threadsK` grid. */
 export interface TiledAttention {
@@ -60,15 +62,27 @@ export function tiledAttention(spec: AttentionSpec, target: TargetProfile, sched
   const kAt = keepQueries ? 0 : chunk4 * qStride;
   const views = declareViews(spec, staged, { tileQ, tileK, d4: chunks * chunk4, v4: threadsK * columns });
 
-  const stageRows = (rows: number, name: string, array: string, at: number, stride: number, first: string): string =>
-    `for (var i = thread; i < ${rows * chunk4}u${open}; i += ${threads}u) {
-        let row = i / ${chunk4}u; let d = i % ${chunk4}u;
-        ${array}[${at}u + d * ${stride}u + row] = load_${name}(${first} + row, chunk + d, head);
-      }`;
-  const stageAllQueries = `for (var i = thread; i < ${tileQ * chunk4 * chunks}u${open}; i += ${threads}u) {
-    let row = i / ${chunk4 * chunks}u; let d = i % ${chunk4 * chunks}u;
-    queries[d * ${qStride}u + row] = load_q(first_query + row, d, head);
-  }`;
+  const rowsOf = (rows: number, name: string, array: string, at: number, stride: number, first: string): Copy => ({
+    count: rows * chunk4,
+    item: (i) => ({
+      values: [`load_${name}(${first} + ${i} / ${chunk4}u, chunk + ${i} % ${chunk4}u, head)`],
+      store: ([v]) => `${array}[${at}u + ${i} % ${chunk4}u * ${stride}u + ${i} / ${chunk4}u] = ${v};`,
+    }),
+  });
+  const stageAllQueries: Copy = {
+    count: tileQ * chunk4 * chunks,
+    item: (i) => ({
+      values: [`load_q(first_query + ${i} / ${chunk4 * chunks}u, ${i} % ${chunk4 * chunks}u, head)`],
+      store: ([v]) => `queries[${i} % ${chunk4 * chunks}u * ${qStride}u + ${i} / ${chunk4 * chunks}u] = ${v};`,
+    }),
+  };
+  const stageValues: Copy = {
+    count: chunkK * threadsK * columns,
+    item: (i) => ({
+      values: [`load_v(first_key + part + ${i} / ${threadsK * columns}u, ${i} % ${threadsK * columns}u, head)`],
+      store: ([v]) => `stage[${i}] = ${v};`,
+    }),
+  };
   const qArray = keepQueries ? `queries[(chunk + d) * ${qStride}u` : `stage[d * ${qStride}u`;
   const scoreStep = `for (var d = 0u; d < ${chunk4}u${open}; d++) {
         ${each(rk, (j) => `let k${j} = vec4<f32>(stage[${kAt}u + d * ${kStride}u + tx + ${j * threadsK}u]);`).join(' ')}
@@ -107,7 +121,7 @@ export function tiledAttention(spec: AttentionSpec, target: TargetProfile, sched
 
   const pStride = tileQ / 4 + 1;
   const out4 = threadsK * columns > d4;
-  const wgsl = `${types.enable}${subgroups ? 'enable subgroups;\n' : ''}${views.declarations}
+  const wgsl = `${types.enable}${subgroups ? subgroupEnables(target) : ''}${views.declarations}
 ${keepQueries ? `var<workgroup> queries: array<vec4<${staged}>, ${chunks * chunk4 * qStride}>;` : ''}
 var<workgroup> stage: array<vec4<${staged}>, ${l.stageLength}>;
 var<workgroup> probabilities: array<vec4<${staged}>, ${tileK * pStride}>;
@@ -115,7 +129,7 @@ ${l.sharedLength ? `var<workgroup> shared_rows: array<vec4<f32>, ${l.sharedLengt
 
 ${views.functions}
 
-@compute @workgroup_size(${threads})
+@compute ${subgroups ? subgroupSizeAttribute(target) : ''}@workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3<u32>, ${
     subgroups
       ? '@builtin(subgroup_id) subgroup: u32, @builtin(subgroup_size) lanes: u32, @builtin(subgroup_invocation_id) lane: u32) {\n  // Numbered by subgroup, so that neighbours by this number are lanes of one subgroup.\n  let thread = subgroup * lanes + lane;'
@@ -128,14 +142,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, ${
   let query = first_query + ty * ${rq}u;
   ${each(quads, (i) => `var m${i} = vec4<f32>(${MASKED}); var l${i} = vec4<f32>();`).join(' ')}
   ${each(rq, (r) => each(columns, (c) => `var o${r}_${c} = vec4<f32>();`).join(' ')).join('\n  ')}
-  ${keepQueries ? stageAllQueries : ''}
+  ${keepQueries ? stage([stageAllQueries], threads, open) : ''}
 
   for (var first_key = 0u; first_key < ${endOfKeys(spec, tileQ)}${open}; first_key += ${tileK}u) {
     ${each(rk, (j) => each(rq, (r) => `var s${j}_${r} = 0.0;`).join(' ')).join('\n    ')}
     for (var chunk = 0u; chunk < ${chunks * chunk4}u${open}; chunk += ${chunk4}u) {
       workgroupBarrier();
-      ${keepQueries ? '' : stageRows(tileQ, 'q', 'stage', 0, qStride, 'first_query')}
-      ${stageRows(tileK, 'k', 'stage', kAt, kStride, 'first_key')}
+      ${stage([...(keepQueries ? [] : [rowsOf(tileQ, 'q', 'stage', 0, qStride, 'first_query')]), rowsOf(tileK, 'k', 'stage', kAt, kStride, 'first_key')], threads, open)}
       workgroupBarrier();
       ${scoreStep}
     }
@@ -149,9 +162,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, ${
     ${each(rq, (r) => each(columns, (c) => `o${r}_${c} *= shrink${component(r)};`).join(' ')).join(' ')}
     for (var part = 0u; part < ${tileK}u${open}; part += ${chunkK}u) {
       workgroupBarrier();
-      for (var i = thread; i < ${chunkK * threadsK * columns}u${open}; i += ${threads}u) {
-        stage[i] = load_v(first_key + part + i / ${threadsK * columns}u, i % ${threadsK * columns}u, head);
-      }
+      ${stage([stageValues], threads, open)}
       workgroupBarrier();
       for (var j = 0u; j < ${chunkK}u${open}; j++) {
         ${each(quads, (i) => `let p${i} = vec4<f32>(probabilities[(part + j) * ${pStride}u + ty * ${quads}u + ${i}u]);`).join(' ')}
@@ -169,7 +180,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, ${
   }).join('\n  ')}
 }
 `;
-  const features = [...types.features, ...(subgroups ? ['subgroups'] : [])];
+  const features = [...types.features, ...(subgroups ? subgroupFeatures(target) : [])];
   return {
     label: `attention ${staged}${subgroups ? ' subgroups' : ''} ${heads}×${size} ${tileQ}×${tileK}${causal ? ' causal' : ''}${spec.bias ? ' bias' : ''}`,
     wgsl,

@@ -1,0 +1,107 @@
+// The attention kernel for adapters that run on the CPU (lavapipe, SwiftShader): no barrier, little text.
+// There a shader's compilation costs more than its run, and memory shared by a workgroup is memory like any other.
+
+import type { TargetProfile } from '../../targets/types.ts';
+import type { KernelSource } from '../kernel.ts';
+import { elementTypes } from '../precision.ts';
+import { declareViews, endOfKeys, MASKED, scoreText } from './parts.ts';
+import { type AttentionSpec, attentionBytes, attentionFlops, keysOf } from './spec.ts';
+
+/** A thread takes `queries` queries of one head, `threads` apart, and visits `keys` keys at a time. */
+export interface DirectAttention {
+  variant: 'direct';
+  threads: number;
+  queries: number;
+  keys: number;
+}
+
+/**
+ * out[i, h] = Σⱼ softmaxⱼ(scale · q[i, h] · k[j, h] + bias) · v[j, h]
+ *
+ * Keys and values follow from the workgroup alone, so a CPU's driver loads them once for all lanes and broadcasts them: a
+ * thread's queries share that. Queries are read again for every few keys, and the output is summed in workgroup memory
+ * where each thread touches its own part only: private arrays cost as much to reach, and drivers unroll the loops over
+ * them. All arithmetic is f32.
+ * Loops end at bounds the driver cannot know, by adding `group.z`, always 0: it would unroll them throughout, and
+ * compile for seconds.
+ */
+export function directAttention(spec: AttentionSpec, target: TargetProfile, schedule: DirectAttention): KernelSource {
+  const { heads, size, q, causal } = spec;
+  const { threads, queries, keys: step } = schedule;
+  const d4 = Math.ceil(size / 4);
+  const tileQ = threads * queries;
+  const types = elementTypes('attention', [q.type, spec.k.type, spec.v.type, spec.out.type], target);
+  const views = declareViews(spec, 'f32', { tileQ: 1, tileK: step, d4, v4: d4 }, true);
+  const each = <T>(count: number, f: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => f(i));
+  const pairs = (f: (i: number, j: number) => string): string =>
+    each(queries, (i) => each(step, (j) => f(i, j)).join(' ')).join('\n    ');
+  const raggedQueries = q.rows % tileQ !== 0;
+  const raggedKeys = keysOf(spec) % step !== 0;
+  const score = (i: number, j: number): string =>
+    scoreText(spec, { name: `s${i}_${j}`, key: `(first_key + ${j}u)`, query: `query${i}`, raggedKeys });
+  const sum = (i: number): string => `sums[(d * ${queries}u + ${i}u) * ${threads}u + thread]`;
+
+  const wgsl = `${types.enable}${views.declarations}
+var<workgroup> sums: array<vec4<f32>, ${d4 * tileQ}>;
+${views.functions}
+
+@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+  let head = group.y;
+  let first_query = group.x * ${tileQ}u;
+  ${each(queries, (i) => `let query${i} = first_query + ${i * threads}u + thread;`).join(' ')}
+  ${each(queries, (i) => `let row${i} = ${raggedQueries ? `min(query${i}, ${q.rows - 1}u)` : `query${i}`};`).join(' ')}
+  ${each(queries, (i) => `var m${i} = ${MASKED}; var l${i} = 0.0;`).join(' ')}
+  for (var d = 0u; d < ${d4}u + group.z; d++) { ${each(queries, (i) => `${sum(i)} = vec4<f32>();`).join(' ')} }
+  for (var first_key = 0u; first_key < ${endOfKeys(spec, tileQ)} + group.z; first_key += ${step}u) {
+    ${pairs((i, j) => `var s${i}_${j} = 0.0;`)}
+    for (var d = 0u; d < ${d4}u + group.z; d++) {
+      ${each(step, (j) => `let k${j} = load_k(first_key + ${j}u, d, head);`).join(' ')}
+      ${each(queries, (i) => `{ let a = load_q(row${i}, d, head); ${each(step, (j) => `s${i}_${j} += dot(a, k${j});`).join(' ')} }`).join('\n      ')}
+    }
+    ${pairs(score)}
+    ${each(
+      queries,
+      (i) => `let n${i} = max(m${i}, ${each(step, (j) => `s${i}_${j}`).reduce((a, b) => `max(${a}, ${b})`)});
+    let shrink${i} = exp2(m${i} - n${i});
+    m${i} = n${i};
+    ${each(step, (j) => `s${i}_${j} = exp2(s${i}_${j} - n${i});`).join(' ')}
+    l${i} = l${i} * shrink${i} + ${each(step, (j) => `s${i}_${j}`).join(' + ')};`,
+    ).join('\n    ')}
+    for (var d = 0u; d < ${d4}u + group.z; d++) {
+      ${each(step, (j) => `let v${j} = load_v(first_key + ${j}u, d, head);`).join(' ')}
+      ${each(queries, (i) => `${sum(i)} = ${sum(i)} * shrink${i} + ${each(step, (j) => `s${i}_${j} * v${j}`).join(' + ')};`).join('\n      ')}
+    }
+  }
+  ${each(queries, (i) => `let inverse${i} = 1.0 / l${i};`).join(' ')}
+  for (var d = 0u; d < ${d4}u + group.z; d++) {
+    ${each(queries, (i) => `${raggedQueries ? `if (query${i} < ${q.rows}u) ` : ''}{ store_out(query${i}, d, head, ${sum(i)} * inverse${i}); }`).join('\n    ')}
+  }
+}
+`;
+  return {
+    label: `attention direct ${heads}×${size} ${tileQ}×${step}${causal ? ' causal' : ''}${spec.bias ? ' bias' : ''}`,
+    wgsl,
+    bindings: views.bindings,
+    workgroups: [Math.ceil(q.rows / tileQ), heads, 1],
+    flops: attentionFlops(spec),
+    bytes: attentionBytes(spec),
+    needs: { features: types.features, invocations: threads, workgroupBytes: 16 * d4 * tileQ },
+  };
+}
+
+/**
+ * Eight lanes are a vector of most CPUs; as many queries a thread as memory holds, up to four. On lavapipe, 512 tokens of
+ * 2 × 128 in f16: four queries and keys run at 10 GFLOP/s a CPU and compile for 1.3 s, two of each at 4 and 0.6 s, which is
+ * better for little work; eight keys compile for minutes.
+ */
+export function chooseDirect(spec: AttentionSpec, target: TargetProfile): DirectAttention {
+  const threads = 8;
+  const keys = attentionFlops(spec) < LITTLE_WORK ? 2 : 4;
+  const bytes = 16 * Math.ceil(spec.size / 4) * threads;
+  const room = Math.floor(target.limits.maxComputeWorkgroupStorageSize / bytes);
+  return { variant: 'direct', threads, queries: [keys, 2].find((n) => n <= room) ?? 1, keys };
+}
+
+/** Operations that take a CPU about 20 ms, well below the time that a larger text takes longer to compile. */
+const LITTLE_WORK = 2 ** 27;

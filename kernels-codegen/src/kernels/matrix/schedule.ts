@@ -1,0 +1,41 @@
+// How a product is split over matrix instructions: sizes, and the workgroup memory they take.
+// Shared by the families whose arithmetic is one product, whatever their operands are staged from.
+
+import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
+
+/** `subgroupsM × subgroupsN` subgroups compute `tilesM × tilesN` matrices each; sizes count matrices of the device. */
+export interface MatrixSchedule {
+  variant: 'matrix';
+  subgroupsM: number;
+  subgroupsN: number;
+  tilesM: number;
+  tilesN: number;
+  /** Columns staged at a time, a multiple of 8 and of the matrix's own k. */
+  tileK: number;
+  /** Matrices side by side that pass to the epilogue at a time; divides `tilesN`. */
+  storeTiles: number;
+}
+
+/** Edges of the block one workgroup computes. */
+export const matrixTile = (s: MatrixSchedule, c: SubgroupMatrixConfig): { tileM: number; tileN: number } => ({
+  tileM: s.subgroupsM * s.tilesM * c.m,
+  tileN: s.subgroupsN * s.tilesN * c.n,
+});
+
+/** Elements of the workgroup memory: four values of a tile each, or, once the sums are done, two (f16) or four f32 results. */
+export function matrixElements(s: MatrixSchedule, c: SubgroupMatrixConfig): number {
+  const { tileM, tileN } = matrixTile(s, c);
+  const results = s.subgroupsM * s.subgroupsN * c.m * s.storeTiles * c.n;
+  return Math.max((tileM + tileN) * rowVectors(s, c.componentType), results / (c.componentType === 'f16' ? 2 : 4));
+}
+
+/** Bytes of workgroup memory: both operands' tiles, and in the same place the results on their way to the epilogue. */
+export const matrixWorkgroupBytes = (s: MatrixSchedule, c: SubgroupMatrixConfig): number =>
+  matrixElements(s, c) * (c.componentType === 'f16' ? 8 : 16);
+
+/**
+ * Vectors in a row of a staged tile: 16 bytes more than its values, so that rows do not all start in the same memory bank.
+ * Less would break the rule of VK_KHR_cooperative_matrix that rows start on multiples of 16 bytes.
+ */
+export const rowVectors = (s: MatrixSchedule, element: 'f32' | 'f16'): number =>
+  s.tileK / 4 + (element === 'f16' ? 2 : 1);

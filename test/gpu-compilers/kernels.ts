@@ -1,0 +1,50 @@
+// Runs inside the sid system: creates the pipelines of the real model's programs on the device at hand, between marks.
+// usage: kernels.ts [programs=denoise,vae-decode,t5] [quantization=none|q8|q4] [only=TEXT] [checked=1]
+// The compilers print to the same stream; report.ts reads what lies between the marks. `checked` keeps bounds checks, as a page has.
+
+import { writeSync } from 'node:fs';
+import { type CompileRequest, type Component, compile } from '../../kernels-codegen/src/compile.ts';
+import { FLUX1_KONTEXT_DEV } from '../../kernels-codegen/src/models/specs.ts';
+import { targetFor } from '../../kernels-codegen/src/targets/profiles.ts';
+import { openDevice } from '../../runtime/src/gpu/open.ts';
+import type { Mark, MarkEnd } from './marks.ts';
+
+const options: Record<string, string | undefined> = Object.fromEntries(process.argv.slice(2).map((a) => a.split('=')));
+const grid = { height: 64, width: 64 };
+const { transformer, t5, vae } = FLUX1_KONTEXT_DEV;
+const components: Record<string, Component> = {
+  denoise: { component: 'denoise', spec: transformer, textTokens: 512, image: grid, references: [grid] },
+  t5: { component: 't5', spec: t5, tokens: 512 },
+  'vae-decode': { component: 'vae-decode', spec: vae, height: 1024, width: 1024 },
+};
+
+const gpu = await openDevice({ unchecked: !options.checked });
+// The stand-in for Apple's driver is reported as a software renderer; its kernels are to be a GPU's all the same.
+const { software: _, ...target } = targetFor(gpu.report);
+for (const name of (options.programs ?? 'denoise,vae-decode,t5').split(',')) {
+  const component = components[name];
+  if (!component) throw new Error(`unknown program "${name}"; known: ${Object.keys(components).join(', ')}`);
+  const quantization = (options.quantization ?? 'none') as 'none' | 'q8' | 'q4';
+  const program = compile({ ...component, target, quantization } as CompileRequest);
+  for (const [k, { label, wgsl }] of program.kernels.entries()) {
+    if (options.only && !label.includes(options.only)) continue;
+    const uses = program.dispatches.filter((d) => d.kernel === k);
+    const flops = uses.reduce((sum, d) => sum + d.flops, 0);
+    const threads = Number(/@workgroup_size\((\d+)/.exec(wgsl)?.[1]);
+    const mark: Mark = { program: name, label, uses: uses.length, flops, threads };
+    writeSync(2, `\n@@KERNEL ${JSON.stringify(mark)}\n`);
+    const start = process.cpuUsage();
+    let error: string | undefined;
+    try {
+      const module = gpu.device.createShaderModule({ code: wgsl });
+      await gpu.device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: 'main' } });
+    } catch (e) {
+      error = (e as Error).message.replace(/\s+/g, ' ').slice(0, 300);
+    }
+    // The compiler's work, not the clock's: the machine may be busy with something else.
+    const { user, system } = process.cpuUsage(start);
+    const end: MarkEnd = { ms: Math.round((user + system) / 1000), ...(error ? { error } : {}) };
+    writeSync(2, `\n@@END ${JSON.stringify(end)}\n`);
+  }
+}
+process.exit(0);

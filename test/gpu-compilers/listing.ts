@@ -1,0 +1,49 @@
+// What the readers of AMD's, Apple's and Qualcomm's listings share: the main loop, its mix, and the busiest unit.
+
+export interface Compiled {
+  stats: Record<string, number | string>;
+  /** Instructions of one turn of the main loop of one wave. */
+  mix: Record<string, number>;
+  /** Multiply-adds of one turn of one wave. */
+  madds: number;
+  bounds: Record<string, number>;
+  busy: number;
+  limit: string;
+}
+
+export interface Line {
+  op: string;
+  text: string;
+  label?: string;
+  target?: string;
+}
+
+/** The outermost loop that holds at least half of the products; its branches are all counted once. */
+export function loopOf(lines: Line[], work: (l: Line) => number): Line[] {
+  const at = new Map<string, number>();
+  for (const [i, l] of lines.entries()) if (l.label) at.set(l.label, i);
+  const total = lines.reduce((a, l) => a + work(l), 0);
+  let best: [number, number] | undefined;
+  lines.forEach((l, i) => {
+    const head = l.target === undefined ? undefined : at.get(l.target);
+    if (head === undefined || head > i) return;
+    const inside = lines.slice(head, i + 1).reduce((a, x) => a + work(x), 0);
+    if (inside * 2 >= total && inside > 0 && (!best || i - head > best[1] - best[0])) best = [head, i];
+  });
+  return best ? lines.slice(best[0], best[1] + 1) : lines;
+}
+
+export const count = (mix: Record<string, number>, key: string, by = 1): void => {
+  mix[key] = (mix[key] ?? 0) + by;
+};
+
+/** The busiest unit, and the share of `peakPerCycle` multiply-adds that it leaves. */
+export function conclude(
+  mix: Record<string, number>,
+  madds: number,
+  bounds: Record<string, number>,
+  peakPerCycle: number,
+): Pick<Compiled, 'mix' | 'madds' | 'bounds' | 'busy' | 'limit'> {
+  const [limit, cycles] = Object.entries(bounds).sort((a, b) => b[1] - a[1])[0] ?? ['', 1];
+  return { mix, madds, bounds, busy: madds / Math.max(1, cycles) / peakPerCycle, limit };
+}
