@@ -14,7 +14,8 @@
  * - `program-mismatch`: there is no prebuilt program for this model, shape or device;
  * - `invalid-request`: an argument is out of range;
  * - `aborted`: the caller's `AbortSignal` fired; `cause` is its reason;
- * - `closed`: the object was closed or disposed.
+ * - `closed`: the object was closed or disposed;
+ * - `internal`: none of these was foreseen, which is a defect to report; `cause` is what was thrown.
  */
 export type KontextErrorCode =
   | 'webgpu-unavailable'
@@ -31,7 +32,8 @@ export type KontextErrorCode =
   | 'program-invalid'
   | 'invalid-request'
   | 'aborted'
-  | 'closed';
+  | 'closed'
+  | 'internal';
 
 /** Plain form of a {@link KontextError}, safe to post between threads or to log as JSON. */
 export interface KontextErrorJSON {
@@ -76,6 +78,30 @@ export class KontextError extends Error {
   static fromJSON(json: KontextErrorJSON): KontextError {
     return new KontextError(json.code, json.message, json.details);
   }
+}
+
+/**
+ * Whatever was thrown as the one kind of error: itself when it is one, `aborted` for an `AbortError`, else `code` with the first line of
+ * its message.
+ *
+ * @param what the sentence before that line, without a full stop
+ */
+export function asKontextError(error: unknown, code: KontextErrorCode = 'internal', what?: string): KontextError {
+  if (error instanceof KontextError) return error;
+  const { name, message } = (error ?? {}) as Partial<Error>;
+  if (name === 'AbortError') return new KontextError('aborted', 'The operation was cancelled.', {}, { cause: error });
+  const line = String(message ?? error)
+    .split('\n')[0]!
+    .replace(/\.$/, '');
+  const text = what ?? 'Something went wrong that was not foreseen; please report it';
+  return new KontextError(code, `${text}: ${line}.`, {}, { cause: error });
+}
+
+/** A value from outside in few words, for a message: its contents are not ours to repeat, and not all have a text. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object';
+  return typeof value === 'function' ? 'a function' : String(value);
 }
 
 /** Throws `aborted` when the signal has fired; call between units of work. */

@@ -67,7 +67,7 @@ for (let at = 0; at < ids.length; at += 500) {
   }
 }
 console.log(
-  `${jobs} jobs in ${seconds.toFixed(0)} s: ${(jobs / seconds).toFixed(0)} a second of ${((workers * 1000) / jobMs).toFixed(0)} possible; lost ${lost}; begun again after a kill ${again}, ended twice 0 by construction (one outcome a job), runs ${runs}; ${killed} processes killed, ${restarted} restarts of Redis`,
+  `${jobs} jobs in ${seconds.toFixed(0)} s: ${(jobs / seconds).toFixed(1)} a second of ${((workers * 1000) / jobMs).toFixed(0)} possible; lost ${lost}; begun again after a kill ${again}, runs ${runs}; ${killed} processes killed, ${restarted} restarts of Redis`,
 );
 await chaos;
 for (const child of fleet) child.kill('SIGKILL');

@@ -85,7 +85,7 @@ function rotaryAxes(axes: number[], headSize: number): number[] {
 export function t5SpecFromConfig(config: Config): T5Spec {
   if (config.feed_forward_proj !== 'gated-gelu') {
     throw invalid(
-      `feed_forward_proj "${config.feed_forward_proj}" is not supported; FLUX uses T5 v1.1 with "gated-gelu"`,
+      `feed_forward_proj ${JSON.stringify(config.feed_forward_proj)} is not supported; FLUX uses T5 v1.1 with "gated-gelu"`,
     );
   }
   return {
@@ -105,7 +105,7 @@ export function t5SpecFromConfig(config: Config): T5Spec {
 export function clipSpecFromConfig(config: Config): ClipSpec {
   const activation = config.hidden_act ?? 'quick_gelu';
   if (activation !== 'quick_gelu')
-    throw invalid(`hidden_act "${activation}" is not supported; CLIP-L uses "quick_gelu"`);
+    throw invalid(`hidden_act ${JSON.stringify(activation)} is not supported; CLIP-L uses "quick_gelu"`);
   return {
     vocabulary: number(config, 'vocab_size'),
     width: number(config, 'hidden_size'),

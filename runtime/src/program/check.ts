@@ -1,7 +1,7 @@
 // Is this program sound, and can this device run it? Both are asked before anything is allocated.
 // Programs come from files and caches too, so their JSON is untrusted.
 
-import { KontextError } from '../errors.ts';
+import { KontextError, shown } from '../errors.ts';
 import type { AdapterReport } from '../gpu/report.ts';
 import { jsonProblem } from '../json.ts';
 import { columnsUnit, storedLayout, WEIGHT_FORMATS } from './formats.ts';
@@ -277,11 +277,4 @@ export function integer(value: unknown, path: string, least: number): void {
 
 export function oneOf(value: unknown, allowed: readonly string[], path: string): void {
   if (!allowed.includes(value as string)) fail(path, `is ${shown(value)}, not one of ${allowed.join(', ')}`);
-}
-
-/** A value from a file in few words: its contents are not ours to repeat. */
-function shown(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
-  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object';
-  return String(value);
 }

@@ -28,7 +28,8 @@ export function memoryBytes(bytes: Uint8Array, name = 'memory'): ByteSource {
     async read(start, end, signal) {
       throwIfAborted(signal);
       checkRange(name, bytes.length, start, end);
-      return bytes.slice(start, end) as Uint8Array<ArrayBuffer>;
+      // A Buffer's own `slice` would be a view of memory that it shares with others.
+      return new Uint8Array(bytes.subarray(start, end));
     },
     close: async () => {},
   };

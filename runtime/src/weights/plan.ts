@@ -54,11 +54,14 @@ export function planChunks(
 
   const outCols = taps * padIn;
   const total = (endRow - firstRow) * outCols;
-  if (total !== request.shape[0] * request.shape[1] || total === 0) {
-    throw refuse(`does not give the shape [${request.shape.join(', ')}] that the program needs`);
-  }
   const unit = columnsUnit(format);
   if (request.shape[1] % unit !== 0) throw refuse(`has rows that are no multiple of ${unit}, as ${format} needs`);
+  const [rows, cols] = request.shape;
+  // A vector is a row or a column as the program likes; of others a transposed or reshaped one would fit by its count alone.
+  const same = tensor.shape.length < 2 ? total === rows * cols : endRow - firstRow === rows && outCols === cols;
+  if (!same || total === 0) {
+    throw refuse(`does not give the shape [${request.shape.join(', ')}] that the program needs`);
+  }
   const { sections } = storedLayout(format, ...request.shape);
   const contiguous = outCols === allCols && !convolution;
 

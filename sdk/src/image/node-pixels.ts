@@ -2,7 +2,7 @@
 // Decoding runs in libvips' threads; the event loop is free meanwhile.
 import type { Sharp, SharpOptions } from 'sharp';
 import { abortedError } from '../../../runtime/src/errors.ts';
-import { MAX_INPUT_SIDE } from '../kontext/options.ts';
+import { MAX_INPUT_PIXELS } from '../kontext/options.ts';
 import { decodeBmp } from './bmp.ts';
 import { type ColourConversion, conversionToSrgb } from './icc.ts';
 import { checkImageSize, type PixelDepth, type PixelImage } from './pixels.ts';
@@ -10,7 +10,7 @@ import { breather } from './slices.ts';
 
 type SharpModule = (input: Uint8Array, options?: SharpOptions) => Sharp;
 
-const OPTIONS: SharpOptions = { autoOrient: true, failOn: 'truncated', limitInputPixels: MAX_INPUT_SIDE ** 2 };
+const OPTIONS: SharpOptions = { autoOrient: true, failOn: 'truncated', limitInputPixels: MAX_INPUT_PIXELS };
 
 const RASTER_FORMATS: readonly string[] = ['png', 'jpeg', 'webp', 'gif', 'tiff', 'heif', 'avif'];
 

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Sharp } from 'sharp';
-import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
+import { abortedError, asKontextError, KontextError, shown } from '../../../runtime/src/errors.ts';
 import type { AccessPolicy } from '../../../runtime/src/net/access.ts';
 import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
@@ -13,7 +13,15 @@ import { writeWhole } from '../files/whole.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { isBmp } from './bmp.ts';
 import { pixelsOf } from './node-pixels.ts';
-import { checkPixels, flattened, isOpaque, type PixelDepth, type PixelImage, toRgb } from './pixels.ts';
+import {
+  checkPixelBytes,
+  checkPixels,
+  flattened,
+  isOpaque,
+  type PixelDepth,
+  type PixelImage,
+  toRgb,
+} from './pixels.ts';
 import { writePngText } from './png-text.ts';
 
 /** File formats {@link encodeImage} writes. */
@@ -33,7 +41,7 @@ export interface EncodeOptions {
  * EXIF orientation is applied. Transparency is laid over white. 16-bit, grey, palette and CMYK files become 8-bit RGB; an
  * embedded colour profile is converted to sRGB, files without one are taken as sRGB (CMYK without one by libvips' default).
  * Of an animation the first frame is taken. SVG and PDF are refused: they can pull in other files. Takes up to 8 bytes a pixel while it
- * runs and 4 afterwards: 2 GB for the largest picture allowed, 16,384 pixels square.
+ * runs and 4 afterwards: half a gigabyte for the largest picture allowed, 64 megapixels.
  *
  * @param role what the picture is for, named in errors; default `picture`
  * @param depth `own` keeps transparency, and in `data16` the bits of 16-bit files
@@ -47,7 +55,21 @@ export async function decodeImage(
   depth: PixelDepth = 'opaque',
   access?: AccessPolicy,
 ): Promise<PixelImage> {
-  if (typeof input === 'object' && 'data' in input) return checkPixels(input, role, depth);
+  try {
+    return await decode(input, role, signal, depth, access);
+  } catch (error) {
+    throw signal?.aborted ? abortedError(signal) : asKontextError(error, 'image-invalid', `The ${role} cannot be read`);
+  }
+}
+
+async function decode(
+  input: ImageInput,
+  role: string,
+  signal: AbortSignal | undefined,
+  depth: PixelDepth,
+  access: AccessPolicy | undefined,
+): Promise<PixelImage> {
+  if (typeof input === 'object' && input !== null && 'data' in input) return checkPixels(input, role, depth);
   const bytes = await readBytes(input, role, signal, access);
   const sharp = isBmp(bytes) ? undefined : await loadSharp();
   try {
@@ -73,10 +95,21 @@ export async function encodeImage(
   format: ImageFormat,
   options: EncodeOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
+  const encode = typeof format === 'string' && Object.hasOwn(encoders, format) ? encoders[format] : undefined;
+  if (!encode) {
+    throw new KontextError('invalid-request', `There is no format ${shown(format)}; there are png, jpeg and webp.`);
+  }
+  const { quality = 92, metadata } = options ?? {};
+  if (!(Number.isInteger(quality) && quality >= 1 && quality <= 100)) {
+    throw new KontextError('invalid-request', `quality is ${shown(quality)}; it must be a whole number from 1 to 100.`);
+  }
+  if (metadata !== undefined && typeof metadata !== 'string') {
+    throw new KontextError('invalid-request', 'metadata must be a text.');
+  }
+  checkPixelBytes(image, 'picture');
   const sharp = await loadSharp();
-  const raw = rawOf(sharp, image, format);
-  const file = new Uint8Array(await encoders[format](raw, options.quality ?? 92).toBuffer());
-  return format === 'png' && options.metadata !== undefined ? writePngText(file, options.metadata) : file;
+  const file = new Uint8Array(await encode(rawOf(sharp, image, format), quality).toBuffer());
+  return format === 'png' && metadata !== undefined ? writePngText(file, metadata) : file;
 }
 
 type SharpFactory = Awaited<ReturnType<typeof loadSharp>>;
@@ -109,9 +142,9 @@ export async function assertCanEncode(): Promise<void> {
 
 /** The format a file name asks for. */
 export function formatOf(path: string): ImageFormat {
-  const format = FORMATS[extname(path).toLowerCase()];
+  const format = typeof path === 'string' ? FORMATS[extname(path).toLowerCase()] : undefined;
   if (format) return format;
-  throw new KontextError('invalid-request', `${path} must end in ${Object.keys(FORMATS).join(', ')}.`, { path });
+  throw new KontextError('invalid-request', `${shown(path)} must end in ${Object.keys(FORMATS).join(', ')}.`);
 }
 
 const FORMATS: Record<string, ImageFormat> = { '.png': 'png', '.jpg': 'jpeg', '.jpeg': 'jpeg', '.webp': 'webp' };

@@ -1,7 +1,7 @@
 // Pictures as the pipeline sees them: 8-bit RGBA, row by row, and the few operations it needs on them.
 // The type has the fields of the page's ImageData, so one can be handed to the other without a copy.
 import { KontextError } from '../../../runtime/src/errors.ts';
-import { MAX_INPUT_SIDE } from '../kontext/options.ts';
+import { MAX_INPUT_PIXELS, MAX_INPUT_SIDE } from '../kontext/options.ts';
 
 /**
  * An sRGB picture: `data` holds `width · height` pixels of R, G, B, A bytes, top row first, alpha not multiplied in. A is 255, save in
@@ -34,17 +34,29 @@ export function checkPixels(
   depth: PixelDepth = 'opaque',
 ): PixelImage {
   const { width, height, data, data16 } = image;
-  checkImageSize(width, height, role);
-  if (data.length !== width * height * 4) {
-    throw new KontextError(
-      'image-invalid',
-      `The ${role} has ${data.length} bytes; ${width}×${height} RGBA pixels are ${width * height * 4}.`,
-      { width, height, bytes: data.length },
-    );
-  }
+  checkPixelBytes(image, role);
   if (depth === 'opaque') return { width, height, data: flattenOnWhite(data) };
   const copy = { width, height, data: new Uint8ClampedArray(data) };
-  return data16?.length === data.length ? { ...copy, data16: new Uint16Array(data16) } : copy;
+  return data16 ? { ...copy, data16: new Uint16Array(data16) } : copy;
+}
+
+/** @throws KontextError `image-invalid` unless it has a size that is allowed and four bytes for each of its pixels */
+export function checkPixelBytes(
+  image: { width: number; height: number; data: Uint8Array | Uint8ClampedArray; data16?: Uint16Array },
+  role: string,
+): void {
+  const { width, height, data, data16 } = image ?? {};
+  checkImageSize(width, height, role);
+  if (data16 !== undefined && !(data16 instanceof Uint16Array && data16.length === width * height * 4)) {
+    throw new KontextError('image-invalid', `The ${role} has a data16 that is not its pixels at 16 bits a channel.`);
+  }
+  const bytes = data instanceof Uint8Array || data instanceof Uint8ClampedArray ? data.length : undefined;
+  if (bytes === width * height * 4) return;
+  throw new KontextError(
+    'image-invalid',
+    `The ${role} has ${bytes ?? 'no'} bytes; ${width}×${height} RGBA pixels are ${width * height * 4}.`,
+    { width, height, bytes },
+  );
 }
 
 /** A picture laid over white; itself when it is opaque already. */
@@ -59,14 +71,17 @@ export function isOpaque({ data }: PixelImage): boolean {
   return true;
 }
 
-/** @throws KontextError `image-invalid` unless both sides are whole numbers from 1 to {@link MAX_INPUT_SIDE} */
+/** @throws KontextError `image-invalid` unless both sides are whole numbers from 1 to {@link MAX_INPUT_SIDE}, with at most {@link MAX_INPUT_PIXELS} in all */
 export function checkImageSize(width: number, height: number, role: string): void {
   const valid = (side: number) => Number.isInteger(side) && side >= 1 && side <= MAX_INPUT_SIDE;
-  if (valid(width) && valid(height)) return;
+  if (typeof width !== 'number' || typeof height !== 'number') {
+    throw new KontextError('image-invalid', `The ${role} has no width and height in pixels.`);
+  }
+  if (valid(width) && valid(height) && width * height <= MAX_INPUT_PIXELS) return;
   throw new KontextError(
     'image-invalid',
-    `The ${role} is ${width}×${height} pixels; each side must be 1 to ${MAX_INPUT_SIDE}. Scale or crop it first.`,
-    { width, height, max: MAX_INPUT_SIDE },
+    `The ${role} is ${width}×${height} pixels; each side must be 1 to ${MAX_INPUT_SIDE}, ${MAX_INPUT_PIXELS / 2 ** 20} million in all. Scale or crop it first.`,
+    { width, height, max: MAX_INPUT_SIDE, maxPixels: MAX_INPUT_PIXELS },
   );
 }
 

@@ -33,6 +33,7 @@ export function writePngText(png: Uint8Array, text: string, keyword = PNG_KEYWOR
  *
  * @param png a whole PNG file
  * @param keyword of the iTXt chunk
+ * @throws KontextError `image-invalid` when it is none, or damaged
  */
 export function readPngText(png: Uint8Array, keyword = PNG_KEYWORD): string | undefined {
   for (const { type, start, end } of chunks(png)) {
@@ -45,10 +46,11 @@ export function readPngText(png: Uint8Array, keyword = PNG_KEYWORD): string | un
 
 /** Chunks with their first byte and the byte after their checksum. */
 function* chunks(png: Uint8Array): Generator<{ type: string; start: number; end: number }> {
-  if (SIGNATURE.some((byte, i) => png[i] !== byte)) throw notPng();
+  if (!(png instanceof Uint8Array) || SIGNATURE.some((byte, i) => png[i] !== byte)) throw notPng();
   const view = new DataView(png.buffer, png.byteOffset, png.byteLength);
   for (let start = SIGNATURE.length; start + 12 <= png.length; ) {
     const end = start + 12 + view.getUint32(start);
+    if (end > png.length) throw new KontextError('image-invalid', 'This PNG file ends in the middle of a chunk.');
     yield { type: String.fromCharCode(...png.subarray(start + 4, start + 8)), start, end };
     start = end;
   }

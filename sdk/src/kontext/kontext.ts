@@ -1,6 +1,6 @@
 // The engine: a loaded model that edits and generates, one request at a time, in this process.
 // It owns the device and gets over its loss; what differs between Node and a page comes in as a Platform.
-import { KontextError } from '../../../runtime/src/errors.ts';
+import { asKontextError, KontextError, shown } from '../../../runtime/src/errors.ts';
 import { findAdapter, type OpenDeviceOptions } from '../../../runtime/src/gpu/open.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import type { AccessPolicy } from '../../../runtime/src/net/access.ts';
@@ -35,6 +35,7 @@ import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
 import { type CheckedRequest, checkRequest } from './request.ts';
 import { Session as EngineSession } from './session.ts';
+import { checkSignal } from './signal.ts';
 import { chooseSizes } from './sizes.ts';
 import { eventStream } from './stream.ts';
 import { TextEncoders } from './text.ts';
@@ -136,6 +137,7 @@ export class Engine implements KontextEngine {
   readonly #queue = new Queue();
   readonly #text: TextEncoders;
   readonly #references: ReferenceEncoder;
+  #closing: Promise<void> | undefined;
   /** Absent after a loss, until the next request opens a device again. */
   #context: PipelineContext | undefined;
 
@@ -158,12 +160,19 @@ export class Engine implements KontextEngine {
    *   `invalid-request`; with a bundle also `program-mismatch`, `program-invalid`, `limit-too-small`
    * @internal
    */
-  static async open(platform: Platform, source: ModelSource, options: LoadOptions = {}): Promise<Engine> {
-    refuseUnknown(options, LOAD_KEYS, 'Kontext.load');
+  static open(platform: Platform, source: ModelSource, options: LoadOptions = {}): Promise<Engine> {
+    return told(() => Engine.#open(platform, source, options));
+  }
+
+  static async #open(platform: Platform, source: ModelSource, given: LoadOptions): Promise<Engine> {
+    // The signal ends with the load: what the engine keeps must not listen to it.
+    const { signal, ...options } = given ?? {};
+    refuseUnknown(given, LOAD_KEYS, 'Kontext.load');
+    checkSignal(signal);
     refuseUnknown(options.device ?? {}, DEVICE_KEYS, 'device');
     refuseUnknown(options.host ?? {}, HOST_KEYS, 'host');
     const checked = { ...options, ...checkChoices(options) };
-    const { signal, previewDecoder } = options;
+    const { previewDecoder } = options;
     const programs = openPrograms(options.programs);
     const device = deviceOptions(options.device, programs.trusted);
     // Asked for before anything is fetched: without one, nothing of a model is of use. Not kept, because adapters expire.
@@ -176,7 +185,7 @@ export class Engine implements KontextEngine {
         model = await withPreviewDecoder(model, await resolveFile(previewDecoder, place), signal);
       }
       checkPacked(model, options);
-      const engine = new Engine(platform, model, checked, await loadHost(options.host), programs, device);
+      const engine = new Engine(platform, model, checked, await loadHost(options.host ?? undefined), programs, device);
       await engine.#ready();
       return engine;
     } catch (error) {
@@ -257,9 +266,10 @@ export class Engine implements KontextEngine {
     );
   }
 
-  prepare(request: PrepareRequest = {}): Promise<void> {
-    const { signal, onProgress } = request;
+  async prepare(request: PrepareRequest = {}): Promise<void> {
     refuseUnknown(request, PREPARE_KEYS, 'prepare()');
+    const { signal, onProgress } = request;
+    checkSignal(signal);
     const tracker = new ProgressTracker(onProgress);
     return this.#queue.run(
       async (joined) => {
@@ -272,8 +282,12 @@ export class Engine implements KontextEngine {
     );
   }
 
-  async close(): Promise<void> {
-    if (this.#queue.closed.aborted) return;
+  close(): Promise<void> {
+    this.#closing ??= told(() => this.#close());
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     await this.#queue.close();
     this.#text.dispose();
     this.#context?.parts.gpu.destroy();
@@ -286,7 +300,11 @@ export class Engine implements KontextEngine {
     return this.close();
   }
 
-  async #submit(request: EditRequest | GenerateRequest): Promise<EditResult> {
+  #submit(request: EditRequest | GenerateRequest): Promise<EditResult> {
+    return told(() => this.#queued(request));
+  }
+
+  async #queued(request: EditRequest | GenerateRequest): Promise<EditResult> {
     const checked = checkRequest(request, this.model.defaults);
     const tracker = new ProgressTracker(request.onProgress);
     return this.#queue.run(
@@ -405,6 +423,23 @@ export class Engine implements KontextEngine {
   }
 }
 
+/** Runs `work`; whatever it throws leaves as the one kind of error. */
+async function told<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw asKontextError(error);
+  }
+}
+
+/** @throws KontextError `invalid-request` unless it is absent or a list of sizes that a reference can have */
+function checkPreparedSizes(sizes: PrepareRequest['references']): PrepareRequest['references'] {
+  if (sizes === undefined) return undefined;
+  if (!Array.isArray(sizes)) throw new KontextError('invalid-request', 'references must be a list of sizes.');
+  for (const size of sizes) checkRequest({ prompt: 'prepare', size });
+  return sizes;
+}
+
 /** What differs from how the model is published; with it all, the same picture can be made again. */
 function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
   const { sampler, eta, schedule, sigmas, referencePositions, stitch, references } = request;
@@ -442,7 +477,7 @@ async function prepareShapes({ model, parts }: PipelineContext, request: Prepare
   const size = wanted ? { width: request.width!, height: request.height! } : ('auto' as const);
   checkRequest({ prompt: 'prepare', size });
   const { target } = chooseSizes({ size, maxArea: undefined, autoResize: true }, [], model.defaults);
-  const references = request.references ?? [target];
+  const references = checkPreparedSizes(request.references) ?? [target];
   const image = patches(target);
   await parts.bind(
     { component: 'denoise', textTokens: maxSequenceLength, image, references: references.map(patches) },
@@ -517,7 +552,7 @@ function checkChoices(options: Pick<LoadOptions, keyof typeof LOAD_OPTIONS>): Ch
     const known = option.choices.map((choice) => `"${choice}"`).join(', ');
     throw new KontextError(
       'invalid-request',
-      `${name} is ${JSON.stringify(value)}; it must be one of ${known}${option.amounts ? ", or an amount like '8GB'" : ''}.`,
+      `${name} is ${shown(value)}; it must be one of ${known}${option.amounts ? ", or an amount like '8GB'" : ''}.`,
     );
   });
   return Object.fromEntries(chosen) as Choices;

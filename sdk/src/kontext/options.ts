@@ -91,6 +91,8 @@ const flip = (standard: boolean, help: string, facts: Partial<OptionFacts> = {})
 export const MAX_OUTPUT_SIDE = 4096;
 /** A decoded input may be larger, because it is reduced first; beyond this it is refused. */
 export const MAX_INPUT_SIDE = 16384;
+/** Of an input picture, so that a small file cannot unpack to gigabytes: 256 MiB as RGBA. */
+export const MAX_INPUT_PIXELS = 2 ** 26;
 
 /**
  * Options of one request, apart from prompt, picture and what only programs can give; a model's `kontext.json` may replace the defaults of `steps`

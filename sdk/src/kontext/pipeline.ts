@@ -24,6 +24,7 @@ import type { Parts, ShapeRequest, Work } from './parts.ts';
 import { makePreviewer, type PreviewMap } from './preview.ts';
 import type { ReferenceEncoder } from './references.ts';
 import type { CheckedRequest } from './request.ts';
+import { allFinite, checkDenoised, checkFinite } from './stages/finite.ts';
 import { referencePlaces } from './stages/references.ts';
 import { type Scene, sceneOf } from './stages/scene.ts';
 import { requestSigmas } from './stages/schedule.ts';
@@ -86,6 +87,7 @@ export async function runPipeline(
   const encoded: Float32Array[] = [];
   for (const { picture, size } of scene.context) encoded.push(await references.encode(parts, picture, size, work));
   const known = scene.base && (await references.encode(parts, scene.base.picture, scene.base.size, work));
+  for (const values of encoded) checkFinite(values, 'the autoencoder’s encoder');
   if (scene.mask && known) job.keep = { mask: scene.mask, known };
   const previewer = request.previewEvery && (await makePreviewer(parts, sizes.target, context, work));
   await parts.unbind('vae-encode');
@@ -99,6 +101,10 @@ export async function runPipeline(
   if (!cached && !resident) await parts.release('transformer');
   const texts: EncodedPrompt[] = [];
   for (const prompt of prompts) texts.push(await text.encode(parts, prompt, request.maxSequenceLength, work));
+  for (const { text: states, pooled } of texts) {
+    checkFinite(states, 'the text encoder T5');
+    checkFinite(pooled, 'the text encoder CLIP');
+  }
   if (!resident) for (const part of ['clip', 't5'] as const) await parts.release(part);
   const encodeTextMs = timer();
 
@@ -121,7 +127,11 @@ export async function runPipeline(
       try {
         const noise = source.initial();
         const start = known ? noised(known, noise, job.sigmas[0]!) : noise;
-        latents.push(await denoise(parts, job, denoiser, { image, start, noise, freshNoise: source.draw }, work));
+        const made = await denoise(parts, job, denoiser, { image, start, noise, freshNoise: source.draw }, work);
+        await checkDenoised(made, image, (afterStep) =>
+          denoise(parts, { ...job, afterStep }, denoiser, { image, start, noise, freshNoise: source.draw }, work),
+        );
+        latents.push(made);
       } finally {
         source.dispose();
       }
@@ -170,6 +180,9 @@ function jobOf({ host, model }: PipelineContext, request: PipelineRequest, scene
 
 function checkLatents({ latents, images }: PipelineRequest, size: ImageSize): void {
   const values = images * tokenCount(size) * TOKEN_CHANNELS;
+  if (latents && !allFinite(latents)) {
+    throw new KontextError('invalid-request', 'latents holds a value that is not finite.', { option: 'latents' });
+  }
   if (!latents || latents.length === values) return;
   throw new KontextError(
     'invalid-request',

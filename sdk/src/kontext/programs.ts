@@ -11,6 +11,8 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import type { Model, ModelPart } from '../model/open.ts';
+import { checkSpecBounds } from '../model/spec-bounds.ts';
+import { checkTensors } from '../programs/model.ts';
 import { LATENT_CHANNELS, TOKEN_CHANNELS } from './latents.ts';
 import type { Precision } from './options.ts';
 
@@ -70,6 +72,7 @@ export function justInTime(): ProgramProvider {
 
 /** The four networks must fit together; a folder mixed from two models fails here, not in the middle of an edit. */
 function checkSpecs(model: Model, specs: ModelSpecs): ModelSpecs {
+  checkSpecBounds(specs, model.label, 'weights-invalid');
   const { clip, t5, transformer, vae, preview } = specs;
   const headSize = transformer.hidden / transformer.heads;
   const rules: [fits: boolean, problem: string][] = [
@@ -101,5 +104,6 @@ function checkSpecs(model: Model, specs: ModelSpecs): ModelSpecs {
   ];
   const broken = rules.find(([fits]) => !fits);
   if (broken) throw new KontextError('weights-invalid', `${model.label}: ${broken[1]}.`, { model: model.label });
+  checkTensors(model, specs);
   return specs;
 }

@@ -1,5 +1,6 @@
 // How far a request is and how long it will still take, from what its finished slices of work took.
 // Rates are measured apart: operations of a convolution say little about those of a matmul, and neither about bytes or kernels.
+import { tell } from './tell.ts';
 import type { ProgressEvent } from './types.ts';
 
 /** An event without the fields the tracker fills in. */
@@ -55,7 +56,7 @@ export class ProgressTracker {
     const ended = event.type === 'done';
     const remainingMs = ended ? 0 : this.#falling(this.#remainingMs(), event.type === 'step');
     this.#progress = ended ? 1 : Math.max(this.#progress, this.#share(remainingMs));
-    this.listener({
+    tell('onProgress', this.listener, {
       ...event,
       progress: this.#progress,
       ...(remainingMs === undefined ? {} : { remainingMs }),

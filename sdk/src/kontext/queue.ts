@@ -1,5 +1,5 @@
 // One request at a time: the GPU's memory is planned for one, and two would only slow each other down.
-import { abortedError, KontextError } from '../../../runtime/src/errors.ts';
+import { abortedError, asKontextError, KontextError } from '../../../runtime/src/errors.ts';
 
 /** Runs tasks one after the other in the order they came. */
 export class Queue {
@@ -34,7 +34,8 @@ export class Queue {
         if (joined.aborted) throw abortedError(joined);
         return await task(joined);
       } catch (error) {
-        throw this.closed.aborted ? closedError() : error;
+        if (this.closed.aborted) throw closedError();
+        throw joined.aborted ? abortedError(joined) : asKontextError(error);
       } finally {
         this.#waiting--;
         release();

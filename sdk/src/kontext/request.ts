@@ -14,6 +14,7 @@ import {
   type SamplerName,
   type ScheduleName,
 } from './options.ts';
+import { checkSignal } from './signal.ts';
 import type { Stitch } from './stages/stitch.ts';
 import { firstStep } from './stages/strength.ts';
 import type { EditRequest, GenerateRequest, ImageInput, ImageSize, LatentsOnly, RequestOptions } from './types.ts';
@@ -114,9 +115,7 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
     throw invalid('latents must be a Float32Array of packed tokens.');
   }
   const { signal, onProgress } = request;
-  if (signal !== undefined && typeof signal?.addEventListener !== 'function') {
-    throw invalid(`signal is ${show(signal)}; it must be an AbortSignal.`);
-  }
+  checkSignal(signal);
   if (onProgress !== undefined && typeof onProgress !== 'function') throw invalid('onProgress must be a function.');
   return checked;
 }

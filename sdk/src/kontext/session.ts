@@ -2,6 +2,7 @@
 // Every turn keeps its seed and options, so a history can be run again to the same pictures.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { PixelImage } from '../image/pixels.ts';
+import { checkSignal } from './signal.ts';
 import type { Session as Contract, EditRequest, EditResult, ImageInput, Turn, TurnOptions } from './types.ts';
 
 /** What a session needs of an engine. */
@@ -66,6 +67,9 @@ export class Session implements Contract {
 
   edit(prompt: string, options: TurnOptions = {}): Promise<EditResult> {
     return this.#inOrder(async () => {
+      if (typeof options !== 'object' || options === null) {
+        throw new KontextError('invalid-request', 'The options of a turn must be an object.');
+      }
       if ('output' in options || (options.images ?? 1) !== 1) {
         throw new KontextError('invalid-request', 'A turn makes one picture: leave out output and images.');
       }
@@ -98,7 +102,9 @@ export class Session implements Contract {
     return new Session(this.#engine, this.#first, this.#decode, [...this.#turns], this.#position);
   }
 
-  async replay({ signal }: { signal?: AbortSignal } = {}): Promise<Session> {
+  async replay(options: { signal?: AbortSignal } = {}): Promise<Session> {
+    const { signal } = options ?? {};
+    checkSignal(signal);
     const again = new Session(this.#engine, this.#first, this.#decode);
     for (const turn of this.history) await again.edit(turn.prompt, { ...turn.options, ...(signal && { signal }) });
     return again;

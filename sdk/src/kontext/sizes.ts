@@ -29,16 +29,19 @@ export function chooseSizes(
   }: { preferredSizes?: ModelDefaults['preferredSizes'] | typeof PREFERRED_KONTEXT_SIZES },
 ): ChosenSizes {
   const target = chooseTarget(request, inputs[0], preferredSizes);
-  for (const side of [target.width, target.height]) {
-    if (side <= MAX_OUTPUT_SIDE) continue;
-    throw new KontextError(
-      'invalid-request',
-      `The picture would be ${target.width}×${target.height}; sides go up to ${MAX_OUTPUT_SIDE}. Give a size or a maxArea.`,
-      { ...target, max: MAX_OUTPUT_SIDE },
-    );
-  }
+  checkSides(target, 'The picture would be', 'Give a size or a maxArea.');
   const references = inputs.map((input) => (request.autoResize ? nearest(input, preferredSizes) : floored(input)));
+  for (const size of references) checkSides(size, 'A reference is', 'Leave autoResize on, or scale it down.');
   return { target, references };
+}
+
+function checkSides({ width, height }: ImageSize, what: string, advice: string): void {
+  if (Math.max(width, height) <= MAX_OUTPUT_SIDE) return;
+  throw new KontextError(
+    'invalid-request',
+    `${what} ${width}×${height}; sides go up to ${MAX_OUTPUT_SIDE}. ${advice}`,
+    { width, height, max: MAX_OUTPUT_SIDE },
+  );
 }
 
 type Preferred = readonly (readonly [number, number])[];

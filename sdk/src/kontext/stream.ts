@@ -1,5 +1,8 @@
 // A request as a sequence of events: what `for await` loops over.
 // Works on anything that takes a request with `onProgress`, so the worker client shares it.
+import { KontextError } from '../../../runtime/src/errors.ts';
+import { checkSignal } from './signal.ts';
+import { tell } from './tell.ts';
 import type { EditRequest, EditResult, GenerateRequest, StreamEvent } from './types.ts';
 
 /**
@@ -11,7 +14,11 @@ export async function* eventStream<R extends EditRequest | GenerateRequest>(
   submit: (request: R) => Promise<EditResult>,
 ): AsyncGenerator<StreamEvent, void, void> {
   const stop = new AbortController();
+  if (typeof request !== 'object' || request === null) {
+    throw new KontextError('invalid-request', 'The request must be an object with a prompt.');
+  }
   const { signal, onProgress } = request;
+  checkSignal(signal);
   const forward = () => stop.abort(signal?.reason);
   if (signal?.aborted) forward();
   signal?.addEventListener('abort', forward, { once: true });
@@ -21,7 +28,7 @@ export async function* eventStream<R extends EditRequest | GenerateRequest>(
     ...request,
     signal: stop.signal,
     onProgress: (event) => {
-      onProgress?.(event);
+      tell('onProgress', onProgress, event);
       waiting.push(event);
       wake();
     },

@@ -1,11 +1,13 @@
 // The files of a model by their names inside its folder: on disk, on a server, or wherever an app keeps them.
 // Everything above asks for names and byte ranges, so a new place to keep models is one function.
-import { KontextError } from '../../../runtime/src/errors.ts';
+import { asKontextError, KontextError, shown, throwIfAborted } from '../../../runtime/src/errors.ts';
 import { jsonProblem } from '../../../runtime/src/json.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
-import { refusedPermission } from '../../../runtime/src/permission.ts';
+import { abortable } from '../../../runtime/src/net/wait.ts';
 import { type ByteSource, blobBytes, fileBytes, memoryBytes } from '../../../runtime/src/weights/bytes.ts';
+import { guardSource } from '../../../runtime/src/weights/guard.ts';
 import { isMissing, type UrlBytesOptions, urlBytes } from '../../../runtime/src/weights/url.ts';
+import { pathBelow } from './folder-paths.ts';
 import { addressBelow } from './place-names.ts';
 
 /** A place where a model's files are. Implement it to load from anywhere else. */
@@ -28,7 +30,7 @@ export type FileInput = string | URL | Blob | Uint8Array | ByteSource;
  * @param options headers of an app's own, hosts that may be asked, attempts
  */
 export function urlFiles(base: string | URL, options: Omit<UrlBytesOptions, 'signal'> = {}): ModelFiles {
-  const url = new URL(base);
+  const url = addressOf(base);
   return {
     label: shownUrl(url.href),
     async open(name, signal) {
@@ -42,20 +44,16 @@ export function urlFiles(base: string | URL, options: Omit<UrlBytesOptions, 'sig
   };
 }
 
-/** Files of a folder on disk (Node, Deno). */
+/** Files of a folder on disk (Node, Deno). A link may lead out of it only within the hub cache that the folder belongs to. */
 export function folderFiles(folder: string): ModelFiles {
+  if (typeof folder !== 'string' || folder.includes('\0')) {
+    throw new KontextError('invalid-request', `${shown(folder)} is no path of a folder.`);
+  }
   return {
     label: folder,
     async open(name) {
-      const { stat } = await import('node:fs/promises');
-      const path = `${folder}/${name}`;
-      const found = await stat(path).catch((cause: unknown) => {
-        const refused = refusedPermission(cause);
-        if (refused)
-          throw new KontextError('weights-invalid', `Cannot open ${path}. ${refused}`, { file: path }, { cause });
-        return undefined;
-      });
-      return found?.isFile() ? fileBytes(path) : undefined;
+      const path = await pathBelow(folder, name);
+      return path === undefined ? undefined : guardSource(await fileBytes(path));
     },
     async list() {
       const { readdir } = await import('node:fs/promises');
@@ -64,19 +62,72 @@ export function folderFiles(folder: string): ModelFiles {
   };
 }
 
-/** @throws KontextError `weights-invalid` or `download-failed` when it cannot be opened */
-export async function openFile(input: FileInput, signal?: AbortSignal): Promise<ByteSource> {
-  if (input instanceof Uint8Array) return memoryBytes(input);
-  if (input instanceof Blob) return blobBytes(input);
-  if (typeof input === 'object' && !(input instanceof URL)) return input;
-  const path = localPath(input);
-  return path === undefined ? urlBytes(input, signal ? { signal } : {}) : fileBytes(path);
+/** An app's own place held to its contract: its files are checked sources, its errors ours. @throws KontextError `invalid-request` when it is none */
+export function guardFiles(files: ModelFiles): ModelFiles {
+  if (typeof files?.open !== 'function' || (files.list !== undefined && typeof files.list !== 'function')) {
+    throw new KontextError(
+      'invalid-request',
+      'A model is the path or URL of its folder, its files one by one, or a place with a function open(name), and perhaps list().',
+    );
+  }
+  const label = typeof files.label === 'string' ? files.label : 'own files';
+  const told = (error: unknown): never => {
+    throw asKontextError(error, 'weights-invalid', `The files of ${label} cannot be opened`);
+  };
+  return {
+    label,
+    async open(name, signal) {
+      throwIfAborted(signal);
+      const opening = Promise.resolve().then(() => files.open(name, signal));
+      const source = await abortable(opening, signal).catch(told);
+      return source === undefined || source === null ? undefined : guardSource(source);
+    },
+    ...(files.list && {
+      async list() {
+        const names: unknown = await Promise.resolve(files.list!()).catch(told);
+        if (Array.isArray(names) && names.every((name) => typeof name === 'string')) return names;
+        throw new KontextError('invalid-request', `list() of ${label} must give names.`);
+      },
+    }),
+  };
 }
 
-/** The path of a string or file URL; undefined for what must be fetched. In a page everything is fetched. */
+/** @throws KontextError `weights-invalid` or `download-failed` when it cannot be opened */
+export async function openFile(input: FileInput, signal?: AbortSignal): Promise<ByteSource> {
+  if (input instanceof Uint8Array) return guardSource(memoryBytes(input));
+  if (input instanceof Blob) return guardSource(blobBytes(input));
+  if (typeof input === 'object' && !(input instanceof URL)) return guardSource(input);
+  if (typeof input !== 'string' && !(input instanceof URL)) {
+    throw new KontextError(
+      'invalid-request',
+      'A file must be a path, a URL, a Blob, bytes, or a source with size, read and close.',
+    );
+  }
+  const path = localPath(input);
+  return path === undefined ? urlBytes(input, signal ? { signal } : {}) : guardSource(await fileBytes(path));
+}
+
+/** @throws KontextError `invalid-request` */
+function addressOf(text: string | URL): URL {
+  if (typeof text === 'string' || text instanceof URL) {
+    try {
+      return new URL(text);
+    } catch {
+      // Told below.
+    }
+  }
+  throw new KontextError('invalid-request', `${shown(text)} is no URL.`);
+}
+
+/**
+ * The path of a string or file URL; undefined for what must be fetched. In a page everything is fetched.
+ *
+ * @throws KontextError `invalid-request` for a file URL that is broken
+ */
 export function localPath(place: string | URL): string | undefined {
   const text = String(place);
   if (/^file:/i.test(text)) {
+    if (/%(?![0-9a-f]{2})|%00/i.test(text)) throw new KontextError('invalid-request', `${shown(text)} is no file URL.`);
     // Windows paths have a drive after the slash.
     return decodeURIComponent(new URL(text).pathname).replace(/^\/([a-z]:)/i, '$1');
   }
@@ -84,9 +135,19 @@ export function localPath(place: string | URL): string | undefined {
   return /^[a-z][a-z0-9+.-]+:/i.test(text) || isPage ? undefined : text;
 }
 
-/** A whole file as text, closed afterwards; for configs and tokenizers, a few MB at most. */
+/** Of a config or a tokenizer; T5's is 2.4 MB. */
+const MAX_TEXT_BYTES = 64 * 2 ** 20;
+
+/** A whole file as text, closed afterwards; for configs and tokenizers. @throws KontextError `weights-invalid` beyond 64 MiB */
 export async function readText(bytes: ByteSource, signal?: AbortSignal): Promise<string> {
   try {
+    if (bytes.size > MAX_TEXT_BYTES) {
+      throw new KontextError(
+        'weights-invalid',
+        `${bytes.name} has ${bytes.size} bytes; a config or tokenizer has at most ${MAX_TEXT_BYTES}.`,
+        { file: bytes.name },
+      );
+    }
     return new TextDecoder().decode(await bytes.read(0, bytes.size, signal));
   } finally {
     await bytes.close();

@@ -10,6 +10,7 @@ import { checkDefaults, scheduleOf } from './configs.ts';
 import {
   type FileInput,
   folderFiles,
+  guardFiles,
   localPath,
   type ModelFiles,
   openFile,
@@ -67,8 +68,8 @@ export type ModelSource = string | URL | BflFiles | ModelFiles;
  * @throws KontextError `weights-invalid` or `tokenizer-invalid` naming the missing or broken file; `download-failed`
  */
 export async function openModel(source: ModelSource, signal?: AbortSignal): Promise<Model> {
-  if (typeof source === 'object' && 'transformer' in source) return openFiles(source, signal);
-  const place = typeof source === 'string' || source instanceof URL ? placeOf(source) : source;
+  if (typeof source === 'object' && source !== null && 'transformer' in source) return openFiles(source, signal);
+  const place = typeof source === 'string' || source instanceof URL ? placeOf(source) : guardFiles(source);
   const files = await lockedFiles(place, signal);
   const index = await files.open('model_index.json', signal);
   await index?.close();

@@ -22,7 +22,8 @@ export function addressBelow(base: URL, name: string): URL {
   return url;
 }
 
-function isPlainSegment(segment: string): boolean {
+/** Whether a part between slashes is a plain name: not empty, no dots alone, nothing that an address or a drive gives a meaning. */
+export function isPlainSegment(segment: string): boolean {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
   return segment !== '' && !/^\.+$/.test(segment) && !/[\\?#%:\u0000-\u001f\u007f]/.test(segment);
 }

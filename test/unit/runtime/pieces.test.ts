@@ -122,7 +122,7 @@ describe('chunk plans', () => {
       for (const chunkBytes of [1, 500, 1000, 1e6]) {
         const shape: [number, number] = format === 'f32' || format === 'f16' ? [100, 48] : [50, 96];
         const { bytes, sections } = storedLayout(format, ...shape);
-        const chunks = planChunks(request({ format, shape, bytes }), tensor, 'f', chunkBytes);
+        const chunks = planChunks(request({ format, shape, bytes }), { ...tensor, shape }, 'f', chunkBytes);
         expect(chunks[0]!.start).toBe(0);
         expect(chunks.at(-1)!.end).toBe(9600);
         let elements = 0;

@@ -49,7 +49,9 @@ describe('header', () => {
     ['header longer than the file', file.slice(0, 40), /header would be/],
     ['huge header', new Uint8Array([255, 255, 255, 255, 255, 255, 255, 255, 0]), /header would be/],
     ['no JSON', withHeader('{"a": '), /not JSON/],
-    ['a list', withHeader('[]'), /no object/],
+    ['a list', withHeader('[]'), /does not start with \{/],
+    ['a space before it', withHeader(` ${JSON.stringify(good)}`), /does not start with \{/],
+    ['a name twice', withHeader(`{"b":1,${JSON.stringify(good).slice(1, -1)},"b":2}`), /"b" twice/],
     ['no type', withHeader(JSON.stringify({ ...good, a: tensor(7, [2, 3], [0, 24]) })), /"a".*no type/],
     ['negative size', withHeader(JSON.stringify({ ...good, a: tensor('F32', [-2, -3], [0, 24]) })), /"a".*shape/],
     [

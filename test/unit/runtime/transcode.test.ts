@@ -105,7 +105,10 @@ describe('matrix', () => {
   it('handles odd counts, one column, scalars and 4-d tensors read as a matrix', async () => {
     for (const shape of [[7], [1], [3, 5], [13, 1, 1, 1], [5, 3, 1, 1], []]) {
       const n = shape.reduce((p, v) => p * v, 1);
-      const bytes = await load(tensorOf('BF16', shape, exactValue), requestFor('f16', [1, n]));
+      const bytes = await load(
+        tensorOf('BF16', shape, exactValue),
+        requestFor('f16', shape.length < 2 ? [1, n] : [shape[0]!, n / shape[0]!]),
+      );
       expect(decode(bytes, 'f16', n)).toEqual(Array.from({ length: n }, (_, i) => exactValue(i)));
     }
   });
@@ -202,6 +205,7 @@ describe('store', () => {
     for (const [request, text] of [
       [requestFor('f32', [1, 1], { name: 'missing' }), /test\.safetensors has no tensor "missing"/],
       [requestFor('f32', [8, 31]), /"w" \(F32 \[8, 32\]\).*shape \[8, 31\]/],
+      [requestFor('f32', [32, 8]), /shape \[32, 8\]/],
       [requestFor('f32', [2, 32], { rows: [7, 9] }), /rows 7 to 9/],
       [requestFor('f32', [1, 4], { name: 'ids' }), /"ids" \(I64/],
       [requestFor('q8', [16, 16]), /multiple of 32/],

@@ -1,6 +1,7 @@
 // Sizes against what the reference implementations chose for real pictures, and a model's own preferred sizes.
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { MAX_OUTPUT_SIDE } from '../../../sdk/src/kontext/options.ts';
 import { chooseSizes } from '../../../sdk/src/kontext/sizes.ts';
 
 interface Row {
@@ -28,10 +29,16 @@ describe('chooseSizes', () => {
 
   it('floors references as diffusers does when told not to resize', () => {
     for (const { image_width: width, image_height: height, diffusers_no_auto_resize: expected } of table.images) {
-      if (width < 16 || height < 16) continue;
+      if (width < 16 || height < 16 || Math.max(width, height) > MAX_OUTPUT_SIDE) continue;
       const { references } = chooseSizes({ ...auto, autoResize: false }, [{ width, height }], {});
       expect(references).toEqual([{ width: expected.context_width, height: expected.context_height }]);
     }
+  });
+
+  it('bounds references as it bounds pictures', () => {
+    const tall = { width: 64, height: MAX_OUTPUT_SIDE + 16 };
+    expect(() => chooseSizes({ ...auto, autoResize: false }, [tall], {})).toThrow(/A reference is 64×4112/);
+    expect(() => chooseSizes(auto, [tall], {})).not.toThrow();
   });
 
   it('takes the model’s own sizes', () => {

@@ -3,12 +3,16 @@
 // Format: https://github.com/huggingface/safetensors (8 bytes of header length, JSON header, data).
 
 import { KontextError } from '../../errors.ts';
+import { duplicateKey, jsonProblem } from '../../json.ts';
 import type { ByteSource } from '../bytes.ts';
 import { elementCount, type SourceTensor, sourceTensor, type WeightSource } from '../source.ts';
 import { FLOAT_TYPES } from '../types/floats.ts';
 
-/** The reference implementation's own limit. */
-const MAX_HEADER_BYTES = 100_000_000;
+/** A tenth of the reference implementation's limit; FLUX.1's whole transformer has 90 kB. */
+const MAX_HEADER_BYTES = 10_000_000;
+/** FLUX.1's transformer has 1,442 under its longest naming. */
+const MAX_TENSORS = 100_000;
+const MAX_AXES = 16;
 
 /** Bytes an element of the types takes that are no weights but occur beside them. A type in no list is taken at its word. */
 const OTHER_BYTES: Readonly<Record<string, number>> = {
@@ -114,15 +118,9 @@ async function readHeader(bytes: ByteSource, signal: AbortSignal | undefined): P
     throw invalid(bytes, `its header would be ${length} bytes long, the file has ${bytes.size}`);
   }
   const dataStart = 8 + Number(length);
-  const text = new TextDecoder().decode(await bytes.read(8, dataStart, signal));
-  let header: unknown;
-  try {
-    header = JSON.parse(text);
-  } catch (cause) {
-    throw invalid(bytes, `its header is not JSON (${(cause as Error).message})`);
-  }
-  if (typeof header !== 'object' || header === null || Array.isArray(header))
-    throw invalid(bytes, 'its header is no object');
+  const header = parseHeader(bytes, await bytes.read(8, dataStart, signal));
+  const count = Object.keys(header).length;
+  if (count > MAX_TENSORS) throw invalid(bytes, `it names ${count} tensors, more than ${MAX_TENSORS}`);
   const tensors = new Map<string, PlacedTensor>();
   for (const [name, entry] of Object.entries(header)) {
     if (name === '__metadata__') continue;
@@ -138,9 +136,29 @@ function textEntries(value: unknown): Record<string, string> {
   return Object.fromEntries(Object.entries(value).filter(([, text]) => typeof text === 'string'));
 }
 
+/** As strict as the reference implementation: UTF-8 that starts with a brace, and no name twice. */
+function parseHeader(bytes: ByteSource, data: Uint8Array): Record<string, unknown> {
+  if (data[0] !== 0x7b) throw invalid(bytes, 'its header does not start with {');
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(data);
+  } catch {
+    throw invalid(bytes, 'its header is not UTF-8');
+  }
+  let header: unknown;
+  try {
+    header = JSON.parse(text);
+  } catch (error) {
+    throw invalid(bytes, `its header is not JSON: ${jsonProblem(error)}`);
+  }
+  const twice = duplicateKey(text);
+  if (twice !== undefined) throw invalid(bytes, `its header has "${twice.slice(0, 200)}" twice`);
+  return header as Record<string, unknown>;
+}
+
 function placeTensor(bytes: ByteSource, name: string, entry: unknown, dataStart: number): PlacedTensor {
   const { dtype, shape, data_offsets: offsets } = (entry ?? {}) as Record<string, unknown>;
-  if (typeof dtype !== 'string') throw invalid(bytes, `tensor "${name}" has no type`, name);
+  if (typeof dtype !== 'string' || dtype.length > 32) throw invalid(bytes, `tensor "${name}" has no type`, name);
   if (!isIndexArray(shape)) throw invalid(bytes, `tensor "${name}" has no valid shape`, name);
   if (!isIndexArray(offsets) || offsets.length !== 2)
     throw invalid(bytes, `tensor "${name}" has no valid data_offsets`, name);
@@ -176,7 +194,7 @@ function checkLayout(bytes: ByteSource, tensors: Map<string, PlacedTensor>, data
 }
 
 const isIndexArray = (value: unknown): value is number[] =>
-  Array.isArray(value) && value.every((n) => Number.isSafeInteger(n) && n >= 0);
+  Array.isArray(value) && value.length <= MAX_AXES && value.every((n) => Number.isSafeInteger(n) && n >= 0);
 
 function invalid(bytes: ByteSource, problem: string, tensor?: string): KontextError {
   return new KontextError('weights-invalid', `${bytes.name} is not a usable safetensors file: ${problem}.`, {
