@@ -16,8 +16,25 @@ import {
   vaeFactor,
 } from './models/autoencoder.ts';
 import { buildClip, type ClipSpec } from './models/clip.ts';
-import { buildDenoise, buildModulation, type FluxSpec, type PatchGrid, tokensOf } from './models/flux.ts';
-import { buildCfgVelocity, buildEuler, buildKeepKnown, buildSampler } from './models/sampler.ts';
+import {
+  buildDenoise,
+  buildDenoiseAttended,
+  buildDenoiseFirst,
+  buildDenoiseRest,
+  buildDenoiseSkip,
+  buildModulation,
+  type FluxSpec,
+  type PatchGrid,
+  tokensOf,
+} from './models/flux.ts';
+import {
+  buildCfgVelocity,
+  buildEuler,
+  buildKeepKnown,
+  buildSampler,
+  buildTaylorPredict,
+  buildTaylorUpdate,
+} from './models/sampler.ts';
 import { buildT5, type T5Spec } from './models/t5.ts';
 import { buildTileBlend, buildTileFinish, type TileShape } from './models/tiles.ts';
 import { buildTinyDecode, type TinyDecoderSpec } from './models/tiny-decoder.ts';
@@ -39,7 +56,7 @@ export type Component =
   | { component: 't5'; spec: T5Spec; tokens: number; validTokens?: number; room?: AdapterRoom }
   /** in `timesteps` [steps, 256], `pooled` [1, pooledWidth], `guidance` [1, 256] if the model has it; out `modulation` */
   | { component: 'modulation'; spec: FluxSpec; steps: number; room?: AdapterRoom }
-  /** in `latents`, `references` if any, `text`, `modulation` [1, …], `rope`; out `velocity` */
+  /** in `latents`, `control` if the model takes more channels, `references` if any, `text`, `modulation` [1, …], `rope`; out `velocity` */
   | {
       component: 'denoise';
       spec: FluxSpec;
@@ -48,6 +65,19 @@ export type Component =
       references: PatchGrid[];
       room?: AdapterRoom;
     }
+  /** Parts of `denoise` and variants of it, for steps that reuse earlier ones; ports are at their builders. */
+  | {
+      component: DenoisePart;
+      spec: FluxSpec;
+      textTokens: number;
+      image: PatchGrid;
+      references: PatchGrid[];
+      room?: AdapterRoom;
+    }
+  /** inout `f0`, `f1`, `f2`; in `value`, `step` [1, 4] */
+  | { component: 'taylor-update'; rows: number; cols: number }
+  /** in `f0`, `f1`, `f2`, `step` [1, 4]; out `value` */
+  | { component: 'taylor-predict'; rows: number; cols: number }
   /** inout `latents`; in `velocity`, `step` [1, 4] = (dt, 0, 0, 0) */
   | { component: 'euler'; tokens: number; channels: number }
   /** inout `velocity`; in `negative`, `scale` [1, 4] = (cfgScale, 0, 0, 0) */
@@ -66,6 +96,9 @@ export type Component =
   | ({ component: 'tile-blend' } & TileShape)
   /** in `sum`; out `image` rgba8 words, or `latents` [height/2 · width/2, 4·channels] */
   | { component: 'tile-finish'; height: number; width: number; channels: number; output: 'image' | 'packed' };
+
+/** The first block, the others, and the last layer alone; the whole with its attentions told, or given. */
+export type DenoisePart = 'denoise-first' | 'denoise-rest' | 'denoise-skip' | 'denoise-tell' | 'denoise-given';
 
 export type CompileRequest = Component & {
   target: TargetProfile;
@@ -103,14 +136,22 @@ export function buildGraph(request: Component, g = builderFor(request)): Graph {
       return buildT5(g, request.spec, positive('tokens', request.tokens), request.validTokens);
     case 'modulation':
       return buildModulation(g, request.spec, positive('steps', request.steps));
-    case 'denoise': {
+    case 'denoise':
+    case 'denoise-first':
+    case 'denoise-rest':
+    case 'denoise-skip':
+    case 'denoise-tell':
+    case 'denoise-given':
       for (const grid of [request.image, ...request.references]) {
         positive('patch rows', grid.height);
         positive('patch columns', grid.width);
       }
       positive('text tokens', request.textTokens);
-      return buildDenoise(g, request.spec, request);
-    }
+      return DENOISE[request.component](g, request.spec, request);
+    case 'taylor-update':
+      return buildTaylorUpdate(g, positive('rows', request.rows), request.cols);
+    case 'taylor-predict':
+      return buildTaylorPredict(g, positive('rows', request.rows), request.cols);
     case 'euler':
       return buildEuler(g, positive('tokens', request.tokens), request.channels);
     case 'cfg':
@@ -140,6 +181,15 @@ export function buildGraph(request: Component, g = builderFor(request)): Graph {
 const builderFor = (request: Component): Builder =>
   new Builder('room' in request && request.room !== undefined ? checkedRoom(request.room) : undefined);
 
+const DENOISE: Record<'denoise' | DenoisePart, typeof buildDenoise> = {
+  denoise: buildDenoise,
+  'denoise-first': buildDenoiseFirst,
+  'denoise-rest': buildDenoiseRest,
+  'denoise-skip': buildDenoiseSkip,
+  'denoise-tell': (g, spec, shape) => buildDenoiseAttended(g, spec, shape, false),
+  'denoise-given': (g, spec, shape) => buildDenoiseAttended(g, spec, shape, true),
+};
+
 /** The passes, in order. The list is closed: a new one needs a reason, a test and a line in docs/design. */
 export function optimize(graph: Graph, target: TargetProfile): Graph {
   verifyGraph(graph);
@@ -163,8 +213,16 @@ function describe(r: Component): string {
       return `${r.component} ${r.tokens} tokens`;
     case 'modulation':
       return `modulation ${r.steps} steps`;
+    case 'taylor-update':
+    case 'taylor-predict':
+      return `${r.component} ${r.rows}×${r.cols}`;
     case 'denoise':
-      return `denoise ${[r.image, ...r.references].map(grid).join(' + ')}, ${r.textTokens} text tokens`;
+    case 'denoise-first':
+    case 'denoise-rest':
+    case 'denoise-skip':
+    case 'denoise-tell':
+    case 'denoise-given':
+      return `${r.component} ${[r.image, ...r.references].map(grid).join(' + ')}, ${r.textTokens} text tokens`;
     default:
       return `${r.component} ${r.width}×${r.height}`;
   }

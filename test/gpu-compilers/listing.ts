@@ -18,7 +18,10 @@ export interface Line {
   target?: string;
 }
 
-/** The outermost loop that holds at least half of the products; its branches are all counted once. */
+/**
+ * The outermost loop that holds at least half of the products. Its branches are all counted, but for parts with a barrier in
+ * them: those are taken for rare ones (attention's rescaling), as the model of NVIDIA's does.
+ */
 export function loopOf(lines: Line[], work: (l: Line) => number): Line[] {
   const at = new Map<string, number>();
   for (const [i, l] of lines.entries()) if (l.label) at.set(l.label, i);
@@ -30,7 +33,20 @@ export function loopOf(lines: Line[], work: (l: Line) => number): Line[] {
     const inside = lines.slice(head, i + 1).reduce((a, x) => a + work(x), 0);
     if (inside * 2 >= total && inside > 0 && (!best || i - head > best[1] - best[0])) best = [head, i];
   });
-  return best ? lines.slice(best[0], best[1] + 1) : lines;
+  return best ? withoutRare(lines.slice(best[0], best[1] + 1)) : lines;
+}
+
+function withoutRare(loop: Line[]): Line[] {
+  const at = new Map(loop.flatMap((l, i) => (l.label ? [[l.label, i] as const] : [])));
+  const kept: Line[] = [];
+  for (let i = 0; i < loop.length; i++) {
+    const line = loop[i]!;
+    kept.push(line);
+    const target = line.target === undefined ? undefined : at.get(line.target);
+    if (target === undefined || target <= i) continue;
+    if (loop.slice(i + 1, target).some(({ op }) => /barrier|^bar/.test(op))) i = target - 1;
+  }
+  return kept;
 }
 
 export const count = (mix: Record<string, number>, key: string, by = 1): void => {

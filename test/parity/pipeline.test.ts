@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openDevice } from '../../runtime/src/index.ts';
 import { loadHost } from '../../sdk/src/host/module.ts';
 import { decodeImage } from '../../sdk/src/image/node.ts';
+import { familyOf } from '../../sdk/src/kontext/family.ts';
 import { Parts, type PartsOptions } from '../../sdk/src/kontext/parts.ts';
 import { type PipelineContext, runPipeline } from '../../sdk/src/kontext/pipeline.ts';
 import { justInTime } from '../../sdk/src/kontext/programs.ts';
@@ -41,7 +42,7 @@ async function contextFor(
   if (known) return known;
   const parts = await Parts.create(gpu, model, justInTime(), { precision, quantization: 'none', memory });
   const text = new TextEncoders(host, model);
-  const context = { host, model, parts, text, references: new ReferenceEncoder(host) };
+  const context = { host, model, parts, family: familyOf(model), text, references: new ReferenceEncoder(host) };
   contexts.set(precision + memory, context);
   return context;
 }

@@ -95,6 +95,20 @@ describe('samplers on the GPU', { timeout: TIMEOUT }, () => {
     expect(result.evaluations).toBe(5);
   });
 
+  it('variants go on as if they had never stopped, with what the sampler remembers', async () => {
+    const run = (more: object) => runRequest(context, { ...base, sigmas, sampler: 'ipndm', ...more } as never);
+    const seen: number[] = [];
+    const choose = (previews: unknown[]) => {
+      seen.push(previews.length);
+      return [2, 0];
+    };
+    const some = await run({ variants: 3, variantSteps: 2, choose });
+    expect(seen).toEqual([3]);
+    expect(some.chosen).toBe(2);
+    expect(some.images.length).toBe(2);
+    for (const [i, seed] of [5, 3].entries()) expect((await run({ seed })).latents[0]).toEqual(some.latents[i]);
+  });
+
   it('heun evaluates twice a step, ancestral steps without noise are Euler’s, with noise they are the seed’s', async () => {
     const run = (more: object) => runRequest(context, { ...base, sigmas, output: 'latents', ...more } as never);
     const euler = await run({});

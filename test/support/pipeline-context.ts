@@ -3,6 +3,7 @@
 import type { KontextDevice } from '../../runtime/src/gpu/device.ts';
 import { loadHost } from '../../sdk/src/host/module.ts';
 import { decodeImage } from '../../sdk/src/image/node.ts';
+import { familyOf } from '../../sdk/src/kontext/family.ts';
 import { Parts } from '../../sdk/src/kontext/parts.ts';
 import { type PipelineContext, type PipelineResult, runPipeline } from '../../sdk/src/kontext/pipeline.ts';
 import { justInTime } from '../../sdk/src/kontext/programs.ts';
@@ -21,7 +22,8 @@ export async function pipelineContext(
 ): Promise<PipelineContext> {
   const host = await loadHost();
   const parts = await Parts.create(gpu, model, justInTime(), { precision, quantization: 'none', memory: 'resident' });
-  return { host, model, parts, text: new TextEncoders(host, model), references: new ReferenceEncoder(host) };
+  const family = familyOf(model);
+  return { host, model, parts, family, text: new TextEncoders(host, model), references: new ReferenceEncoder(host) };
 }
 
 /** One request, checked as the engine checks it, with conditioning as in float32. */
@@ -31,7 +33,7 @@ export async function runRequest(
 ): Promise<PipelineResult & { steps: Float32Array[] }> {
   const checked = checkRequest(request, context.model.defaults);
   const pictures = await Promise.all(checked.references.map((input) => decodeImage(input, 'picture')));
-  const maskPicture = checked.mask && (await decodeImage(checked.mask.input, 'mask'));
+  const maskPicture = checked.mask?.input && (await decodeImage(checked.mask.input, 'mask'));
   const steps: Float32Array[] = [];
   const work = { signal: new AbortController().signal, tracker: new ProgressTracker(request.onProgress), loadMs: 0 };
   const result = await runPipeline(

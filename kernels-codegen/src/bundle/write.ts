@@ -126,6 +126,11 @@ function withSpec(shape: BundleShape, specs: BundleSpecs): Component {
       return { ...shape, spec: specs.t5 };
     case 'modulation':
     case 'denoise':
+    case 'denoise-first':
+    case 'denoise-rest':
+    case 'denoise-skip':
+    case 'denoise-tell':
+    case 'denoise-given':
       return { ...shape, spec: specs.transformer };
     case 'vae-encode':
     case 'vae-decode':

@@ -152,6 +152,11 @@ export class Builder {
     return this.node({ kind: 'groupNorm', groups, eps }, [x, ...affine], 2, x.cols, name);
   }
 
+  /** Scale and shift `[2, channels]` that would make all of `x` of mean 0 and variance 1, each column the same: its moments. */
+  moments(x: Tensor, ones: Tensor, zeros: Tensor, label: string): Tensor {
+    return this.node({ kind: 'groupNorm', groups: 1, eps: 1e-12 }, [x, ones, zeros], 2, x.cols, label);
+  }
+
   conv2d(x: Tensor, name: string, channels: number, o: ConvOptions): Tensor {
     const stride = o.stride ?? 1;
     const upsample = o.upsample ?? 1;

@@ -102,3 +102,32 @@ export function buildSampler(g: Builder, tokens: number, channels: number): Grap
   g.output('derivative', d);
   return g.finish();
 }
+
+/**
+ * Factors of a Taylor series in steps, from a new value y: f₀ ← y, f₁ ← a·(y − f₀), f₂ ← b·(f₁ − its old value), with `step` = (a, b):
+ * one over the steps since the last value, 0 where there is none yet.
+ */
+export function buildTaylorUpdate(g: Builder, rows: number, cols: number): Graph {
+  const [f0, f1, f2] = [g.state('f0', rows, cols), g.state('f1', rows, cols), g.state('f2', rows, cols)];
+  const value = g.input('value', rows, cols);
+  const step = g.input('step', 1, 4);
+  const difference = e.mul(e.operand(2), e.sub(e.operand(0), e.operand(1)));
+  const second = g.map(
+    [value, f0, g.cols(step, 0, 1), f1, g.cols(step, 1, 1)],
+    e.mul(e.operand(4), e.sub(difference, e.operand(3))),
+    'f2',
+  );
+  g.update(f2, second);
+  g.update(f1, g.map([value, f0, g.cols(step, 0, 1)], difference, 'f1'));
+  g.update(f0, g.map([value], e.operand(0), 'f0'));
+  return g.finish();
+}
+
+/** f₀ + k·f₁ + k²/2·f₂, k steps after the last value; `step` = (k, k²/2). */
+export function buildTaylorPredict(g: Builder, rows: number, cols: number): Graph {
+  const values = ['f0', 'f1', 'f2'].map((name) => g.input(name, rows, cols)) as [Tensor, Tensor, Tensor];
+  const step = g.input('step', 1, 4);
+  const sum = e.add(e.operand(0), e.add(e.mul(e.operand(3), e.operand(1)), e.mul(e.operand(4), e.operand(2))));
+  g.output('value', g.map([...values, g.cols(step, 0, 1), g.cols(step, 1, 1)], sum, 'predicted'));
+  return g.finish();
+}

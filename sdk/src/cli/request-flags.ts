@@ -72,6 +72,8 @@ const PLACEHOLDERS = {
   picture: 'IMAGE',
   latents: 'FILE',
   numbers: 'N,N,…',
+  sides: 'L,T,R,B',
+  cache: 'KIND[:X]',
 } as const;
 
 function flagFor(option: RequestOption): Flag {
@@ -100,6 +102,15 @@ async function parsed(flag: string, option: RequestOption, value: string | strin
       throw usage(`--${flag} is "${value}"; it must be a whole number.`);
     case 'numbers':
       return value.split(',').map((text) => numberFrom(flag, text));
+    case 'sides': {
+      const [left = 0, top = 0, right = 0, bottom = 0] = value.split(',').map((text) => numberFrom(flag, text));
+      return { left, top, right, bottom };
+    }
+    case 'cache': {
+      const [kind, text] = value.split(':');
+      const number = text === undefined ? {} : { [kind === 'taylor' ? 'order' : 'threshold']: numberFrom(flag, text) };
+      return { kind, ...number };
+    }
     case 'latents':
       return readLatents(value);
     default:

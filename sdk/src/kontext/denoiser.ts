@@ -6,19 +6,16 @@ import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { addsNoise, type SamplerStage } from '../sampling/samplers.ts';
 import { sinusoids } from './conditioning.ts';
-import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
-import type { Parts, ShapeRequest, Work } from './parts.ts';
+import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
+import type { Parts, Work } from './parts.ts';
 import type { Previewer } from './preview.ts';
-import { type Place, ropeTable } from './rope.ts';
+import type { Start } from './starts.ts';
 import type { EncodedPrompt } from './text.ts';
-import type { ImageSize } from './types.ts';
+import type { FirstBlockCache, TaylorCache } from './types.ts';
+import { type Branch, type Velocity, type VelocityJob, wholeVelocity } from './velocity.ts';
 
 /** What all pictures of a request have in common. */
-export interface DenoiseJob {
-  target: ImageSize;
-  /** Of the pictures the transformer sees beside the target, in pixels, and where they lie. */
-  context: ImageSize[];
-  places: Place[];
+export interface DenoiseJob extends VelocityJob {
   /** Of the steps to run, and the final 0. */
   sigmas: Float32Array;
   /** Prompts that are evaluated at each stage. */
@@ -29,27 +26,37 @@ export interface DenoiseJob {
   euler: boolean;
   guidance: number;
   trueCfgScale: number;
-  maxSequenceLength: number;
+  /** Shares of the steps between which the negative prompt counts. */
+  guided: readonly [from: number, to: number];
+  /** Which steps reuse earlier ones; absent when none may. */
+  cache?: Required<FirstBlockCache> | Required<TaylorCache>;
   conditioning: 'exact' | 'bfloat16';
   previewEvery: number | undefined;
-  /** Packed `[tokens, 64]` each: what is kept where the mask is 0. */
-  keep?: { mask: Float32Array<ArrayBuffer>; known: Float32Array<ArrayBuffer> };
+  /** Packed `[tokens, 64]`: after each step the picture is put back where it is 0. */
+  mask?: Float32Array<ArrayBuffer>;
   afterStep?: ((image: number, step: number, latents: Float32Array) => void) | undefined;
 }
 
 /** How often the transformer runs for one picture. */
-export const evaluationsOf = ({ stages, branches }: DenoiseJob): number => stages.length * branches;
+export function evaluationsOf(job: DenoiseJob): number {
+  let [step, count] = [0, 0];
+  for (const { ends } of job.stages) {
+    count += isGuided(job, step) ? 2 : 1;
+    if (ends) step++;
+  }
+  return count;
+}
+
+/** Whether the negative prompt is evaluated at a step, by diffusers' rounding of shares to steps. */
+function isGuided(
+  { branches, guided, stages }: Pick<DenoiseJob, 'branches' | 'guided' | 'stages'>,
+  step: number,
+): boolean {
+  const steps = stages.filter(({ ends }) => ends).length;
+  return branches === 2 && step >= Math.trunc(guided[0] * steps) && step < Math.trunc(guided[1] * steps);
+}
 
 export const stepsOf = ({ sigmas }: { sigmas: Float32Array }): number => sigmas.length - 1;
-
-/** One prompt's share of the guidance: its text and its modulation rows, on the GPU. */
-export interface Branch {
-  text: GPUBuffer;
-  textBytes: number;
-  modulation: GPUBuffer;
-  /** Of one step. */
-  rowBytes: number;
-}
 
 const TABLE_USAGE = BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
 
@@ -82,128 +89,118 @@ export async function makeBranch(
   return { text, textBytes: prompt.text.byteLength, modulation, rowBytes };
 }
 
-/** Programs of the loop, bound to each other's ports, and the inputs that no step changes. */
+/** Programs of the loop, bound to each other's buffers, and the inputs that no step changes. */
 export interface Denoiser {
-  velocity: Executable;
+  velocity: Velocity;
   /** Euler's update, or that of any sampler. */
   update: Executable;
-  cfg?: { mix: Executable; negative: Branch };
+  /** Mixes the negative prompt's velocity in. */
+  mix?: Executable;
   keep?: Executable;
-  positive: Branch;
   preview?: Previewer;
+  dispose(): Promise<void>;
 }
 
 /** Components that only the loop binds; to be unbound after it. */
-export const LOOP_COMPONENTS = ['euler', 'sampler', 'cfg', 'keep-known'] as const;
+const LOOP_COMPONENTS = ['euler', 'sampler', 'cfg', 'keep-known'] as const;
 
-/**
- * @param context packed latents of what the transformer sees beside the target
- * @param buffers receives what is to be freed after the loop
- */
+/** @param context packed latents of what the transformer sees beside the target */
 export async function makeDenoiser(
   parts: Parts,
   job: DenoiseJob,
   context: readonly Float32Array[],
   branches: readonly Branch[],
-  buffers: GPUBuffer[],
   work: Work,
 ): Promise<Denoiser> {
-  const velocity = await parts.bind(denoiseShape(job), work);
-  const { axes, theta } = parts.specs.transformer;
-  velocity.write('rope', ropeTable(axes, theta, job.maxSequenceLength, patches(job.target), job.places));
-  let at = 0;
-  for (const latents of context) {
-    velocity.write('references', latents, at);
-    at += latents.byteLength;
-  }
+  const cached = job.cache && (await import('./stages/cache.ts'));
+  const remembering =
+    cached && job.cache && (await cached.cachedVelocity(job.cache, parts, job, context, branches, work));
+  const velocity = remembering ?? (await wholeVelocity(parts, job, context, branches, work));
   const shape = { tokens: tokenCount(job.target), channels: TOKEN_CHANNELS };
-  const shared = { latents: velocity.port('latents'), velocity: velocity.port('velocity') };
+  const shared = { latents: velocity.latents, velocity: velocity.velocity };
   const update = await parts.bind({ component: job.euler ? 'euler' : 'sampler', ...shape }, work, shared);
-  const [positive, negative] = branches;
-  const denoiser: Denoiser = { velocity, update, positive: positive! };
-  if (job.keep) {
-    denoiser.keep = await parts.bind({ component: 'keep-known', ...shape }, work, { latents: shared.latents });
-    denoiser.keep.write('mask', job.keep.mask);
-    denoiser.keep.write('known', job.keep.known);
-  }
-  if (!negative) return denoiser;
-  const bytes = shape.tokens * TOKEN_CHANNELS * 4;
-  const kept = await parts.allocate('negative velocity', bytes, BufferUsage.STORAGE | TABLE_USAGE);
-  buffers.push(kept);
-  const ports = { velocity: shared.velocity, negative: kept };
-  const mix = await parts.bind({ component: 'cfg', ...shape }, work, ports);
-  mix.write('scale', Float32Array.of(job.trueCfgScale, 0, 0, 0));
-  return { ...denoiser, cfg: { mix, negative } };
-}
-
-export function denoiseShape(job: Pick<DenoiseJob, 'target' | 'context' | 'maxSequenceLength'>): ShapeRequest {
-  return {
-    component: 'denoise',
-    textTokens: job.maxSequenceLength,
-    image: patches(job.target),
-    references: job.context.map(patches),
+  const negative: GPUBuffer[] = [];
+  const dispose = async () => {
+    for (const component of LOOP_COMPONENTS) await parts.unbind(component);
+    for (const buffer of negative) parts.free(buffer);
+    await remembering?.dispose();
   };
+  const denoiser: Denoiser = { velocity, update, dispose };
+  if (job.mask) {
+    denoiser.keep = await parts.bind({ component: 'keep-known', ...shape }, work, { latents: shared.latents });
+    denoiser.keep.write('mask', job.mask);
+  }
+  if (branches.length < 2) return denoiser;
+  const bytes = shape.tokens * TOKEN_CHANNELS * 4;
+  negative.push(await parts.allocate('negative velocity', bytes, BufferUsage.STORAGE | TABLE_USAGE));
+  const mix = await parts.bind({ component: 'cfg', ...shape }, work, {
+    velocity: shared.velocity,
+    negative: negative[0]!,
+  });
+  mix.write('scale', Float32Array.of(job.trueCfgScale, 0, 0, 0));
+  return { ...denoiser, mix };
 }
 
-/** Where one picture's denoising begins. */
-export interface Start {
-  /** Which one it is, for its events. */
-  image: number;
-  /** Packed latents `[tokens, 64]` at the first σ. */
-  start: Float32Array;
-  /** What it started from, for what is kept. */
-  noise: Float32Array;
-  /** Draws what an ancestral step adds. */
-  freshNoise: () => Float32Array;
+/** A picture between two steps: enough to go on as if nothing had been in between. */
+export interface Paused {
+  latents: Float32Array<ArrayBuffer>;
+  /** What a multistep sampler remembers. */
+  history: Float32Array<ArrayBuffer>[];
+  /** What the picture would be if the velocity stayed as it is: x − σ·v. */
+  outlook: Float32Array<ArrayBuffer>;
+  /** Evaluations that reused an earlier one. */
+  skipped: number;
 }
 
-/** Rectified flow from the first σ to data (σ = 0). */
+/** Which steps to run, and where an earlier range of them ended. */
+export interface StepRange {
+  from: number;
+  to: number;
+  paused?: Paused;
+}
+
+/** Rectified flow from the first σ to data (σ = 0), or a part of the way. */
 export async function denoise(
   parts: Parts,
   job: DenoiseJob,
-  { velocity, update, cfg, keep, positive, preview: showPreview }: Denoiser,
-  { image, start, noise, freshNoise }: Start,
+  denoiser: Denoiser,
+  { image, start, noise, known, control, freshNoise }: Start,
   work: Work,
-): Promise<Float32Array<ArrayBuffer>> {
+  { from, to, paused }: StepRange = { from: 0, to: stepsOf(job) },
+): Promise<Paused> {
+  const { velocity, update, keep, preview: showPreview } = denoiser;
   const { sigmas, stages } = job;
   const noisy = addsNoise(stages);
   const values = start.length;
   const steps = stepsOf(job);
-  const read = async (port: string) => (await velocity.read(port)).slice(0, values);
-  velocity.write('latents', start);
-  keep?.write('noise', noise);
+  const read = async (port: 'latents' | 'velocity') => (await velocity.read(port)).slice(0, values);
+  const outlook = async (sigma: number) => {
+    const [latents, v] = [await read('latents'), await read('velocity')];
+    return latents.map((x, i) => x - sigma * v[i]!);
+  };
+  velocity.reset();
+  velocity.writeLatents(paused?.latents ?? start);
+  for (const [i, values] of (paused?.history ?? []).entries()) update.write(HISTORY_PORTS[i + 1]!, values);
+  if (control) velocity.writeControl(control);
+  if (keep && known) {
+    keep.write('noise', noise);
+    keep.write('known', known);
+  }
   let [step, stepMs] = [0, 0];
-  for (const [i, stage] of stages.entries()) {
-    throwIfAborted(work.signal);
-    const evaluate = async (branch: Branch, after?: (encoder: GPUCommandEncoder) => void) => {
-      const row = {
-        from: branch.modulation,
-        fromOffset: stage.at * branch.rowBytes,
-        toOffset: 0,
-        bytes: branch.rowBytes,
-      };
-      const text = { from: branch.text, fromOffset: 0, toOffset: 0, bytes: branch.textBytes };
-      stepMs += await parts.run(velocity, work, {
-        copies: [
-          { ...row, to: 'modulation' },
-          { ...text, to: 'text' },
-        ],
-        ...(after && { after }),
-      });
-    };
-    if (cfg) {
-      await evaluate(cfg.negative, (encoder) =>
-        encoder.copyBufferToBuffer(velocity.port('velocity'), 0, cfg.mix.port('negative'), 0, values * 4),
-      );
+  for (const stage of stages) {
+    const first = step === 0 && stage.at === 0;
+    if (step < from || step >= to) {
+      if (stage.ends) step++;
+      continue;
     }
-    await evaluate(positive);
-    if (cfg) stepMs += await parts.run(cfg.mix, work);
+    throwIfAborted(work.signal);
+    stepMs += await evaluate(parts, job, denoiser, stage.at, step, work);
     if (job.euler) update.write('step', Float32Array.of(sigmas[step + 1]! - sigmas[step]!, 0, 0, 0));
     else {
       update.write('step', Float32Array.of(...stage.keep, ...stage.move));
       if (noisy) update.write('noise', freshNoise());
     }
-    stepMs += await parts.run(update, work, job.euler ? {} : historyMoves(update, i === 0));
+    stepMs += await parts.run(update, work, job.euler ? {} : historyMoves(update, first));
     if (!stage.ends) continue;
     if (keep) {
       keep.write('step', Float32Array.of(sigmas[step + 1]!, 0, 0, 0));
@@ -215,20 +212,40 @@ export async function denoise(
     stepMs = 0;
     const { previewEvery } = job;
     if (previewEvery && showPreview && (step + 1) % previewEvery === 0 && step + 1 < steps) {
-      // What the picture would be if the velocity stayed as it is: x − σ·v.
-      const [latents, v] = [await read('latents'), await read('velocity')];
-      for (let i = 0; i < values; i++) latents[i] = latents[i]! - sigmas[step + 1]! * v[i]!;
-      const preview: PixelImage = await showPreview(latents);
+      const preview: PixelImage = await showPreview(await outlook(sigmas[step + 1]!));
       work.tracker.send({ type: 'preview', image, step: step + 1, preview });
     }
     step++;
   }
-  return read('latents');
+  const latents = await read('latents');
+  const { skipped } = velocity;
+  if (to === steps) return { latents, history: [], outlook: latents, skipped };
+  const history = job.euler ? [] : await Promise.all(HISTORY_PORTS.slice(1).map((name) => update.read(name)));
+  return { latents, history, outlook: await outlook(sigmas[to]!), skipped };
 }
+
+/** The velocity at one stage, of one prompt or mixed of two. @returns milliseconds */
+async function evaluate(
+  parts: Parts,
+  job: DenoiseJob,
+  { velocity, mix }: Denoiser,
+  at: number,
+  step: number,
+  work: Work,
+): Promise<number> {
+  if (!mix || !isGuided(job, step)) return velocity.run(0, at);
+  const negative = await velocity.run(1, at, (encoder) =>
+    encoder.copyBufferToBuffer(velocity.velocity, 0, mix.port('negative'), 0, mix.port('negative').size),
+  );
+  const positive = await velocity.run(0, at);
+  return negative + positive + (await parts.run(mix, work));
+}
+
+const HISTORY_PORTS = ['derivative', 'd1', 'd2', 'd3'] as const;
 
 /** What a sampler remembers moves on by one after its update; what another picture left is forgotten before the first. */
 function historyMoves(update: Executable, first: boolean): Parameters<Executable['run']>[0] {
-  const line = ['derivative', 'd1', 'd2', 'd3'].map((name) => update.port(name));
+  const line = HISTORY_PORTS.map((name) => update.port(name));
   return {
     before: (encoder) => {
       if (first) for (const buffer of line.slice(1)) encoder.clearBuffer(buffer);

@@ -15,6 +15,7 @@ import { type OpenedPrograms, openPrograms, type Programs } from '../programs/so
 import { budgetBytes, fitting, type Setting } from './budget.ts';
 import { chooseSetting, describe, leavesChoice, plannedRequest } from './choose-setting.ts';
 import { deviceOptions } from './device-options.ts';
+import { checkFamily, FAMILY_DEFAULTS, type Family, familyOf, seesContext } from './family.ts';
 import { namesOf, refuseUnknown } from './known-options.ts';
 import { patches } from './latents.ts';
 import {
@@ -137,6 +138,7 @@ export class Engine implements KontextEngine {
   readonly #queue = new Queue();
   readonly #text: TextEncoders;
   readonly #references: ReferenceEncoder;
+  readonly #family: Family;
   #closing: Promise<void> | undefined;
   /** Absent after a loss, until the next request opens a device again. */
   #context: PipelineContext | undefined;
@@ -151,6 +153,7 @@ export class Engine implements KontextEngine {
   ) {
     this.#text = new TextEncoders(host, model);
     this.#references = new ReferenceEncoder(host);
+    this.#family = familyOf(model);
   }
 
   /**
@@ -305,7 +308,8 @@ export class Engine implements KontextEngine {
   }
 
   async #queued(request: EditRequest | GenerateRequest): Promise<EditResult> {
-    const checked = checkRequest(request, this.model.defaults);
+    const checked = checkRequest(request, { ...FAMILY_DEFAULTS[this.#family], ...this.model.defaults });
+    checkFamily(this.#family, checked);
     const tracker = new ProgressTracker(request.onProgress);
     return this.#queue.run(
       (signal) => this.#process(checked, tracker, signal),
@@ -323,12 +327,15 @@ export class Engine implements KontextEngine {
       const depth = i === 0 && request.mask?.mode === 'exact' ? 'own' : 'opaque';
       pictures.push(await this.platform.decodeImage(input, role, signal, depth, access));
     }
+    const controlPicture =
+      request.control &&
+      (await this.platform.decodeImage(request.control, 'control picture', signal, 'opaque', access));
     const maskPicture =
-      request.mask && (await this.platform.decodeImage(request.mask.input, 'mask', signal, 'opaque', access));
+      request.mask?.input && (await this.platform.decodeImage(request.mask.input, 'mask', signal, 'opaque', access));
     const work: Work = { signal, tracker, loadMs: 0 };
     return this.#guarded(async (context) => {
       const conditioning = this.#conditioning(context);
-      const seen = { pictures, ...(maskPicture && { maskPicture }) };
+      const seen = { pictures, ...(maskPicture && { maskPicture }), ...(controlPicture && { controlPicture }) };
       const result = await runPipeline(context, { ...request, conditioning, ...seen }, work);
       const { box, sizes } = result.scene;
       const { target, references } = sizes;
@@ -337,7 +344,7 @@ export class Engine implements KontextEngine {
         image: result.images[0]!,
         images: result.images,
         latents: result.latents,
-        seed: request.seed <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(request.seed) : request.seed,
+        seed: seedOf(request.seed + BigInt(result.chosen)),
         options: {
           ...target,
           prompt: request.prompt,
@@ -354,6 +361,7 @@ export class Engine implements KontextEngine {
           ...(request.mask && box && { mask: { mode: request.mask.mode, box } }),
         },
         evaluations: result.evaluations,
+        ...(request.cache && { skipped: result.skipped }),
         truncated: result.truncated,
         timings: { ...result.timings, totalMs: performance.now() - started },
         memory: context.parts.memory,
@@ -403,6 +411,7 @@ export class Engine implements KontextEngine {
         parts,
         text: this.#text,
         references: this.#references,
+        family: this.#family,
       };
     } catch (error) {
       gpu.destroy();
@@ -421,6 +430,12 @@ export class Engine implements KontextEngine {
     if (conditioning !== 'auto') return conditioning;
     return parts.precision === 'f32' ? 'exact' : 'bfloat16';
   }
+}
+
+/** A number where that holds it. */
+function seedOf(seed: bigint): number | bigint {
+  const whole = BigInt.asUintN(64, seed);
+  return whole <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(whole) : whole;
 }
 
 /** Runs `work`; whatever it throws leaves as the one kind of error. */
@@ -444,6 +459,11 @@ function checkPreparedSizes(sizes: PrepareRequest['references']): PrepareRequest
 function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
   const { sampler, eta, schedule, sigmas, referencePositions, stitch, references } = request;
   return {
+    ...(request.clipPrompt !== undefined && { clipPrompt: request.clipPrompt }),
+    ...(request.cache && { cache: request.cache }),
+    ...(request.expand && { expand: request.expand }),
+    ...((request.guided[0] > 0 || request.guided[1] < 1) && { cfgInterval: [...request.guided] as [number, number] }),
+    ...(!request.context && { context: false }),
     ...(sampler !== 'euler' && { sampler }),
     ...(sampler === 'euler_ancestral' && { eta }),
     ...(schedule !== 'model' && { schedule }),
@@ -464,20 +484,24 @@ function checkPacked(model: Model, { quantization = 'none' }: Pick<LoadOptions, 
 }
 
 /** Binds what the memory mode will keep: the transformer, and with `resident` everything. */
-async function prepareShapes({ model, parts }: PipelineContext, request: PrepareRequest, work: Work): Promise<void> {
+async function prepareShapes(
+  { model, parts, family }: PipelineContext,
+  request: PrepareRequest,
+  work: Work,
+): Promise<void> {
   const { maxSequenceLength, steps } = checkRequest(
     {
       prompt: 'prepare',
       ...(request.steps !== undefined && { steps: request.steps }),
       ...(request.maxSequenceLength !== undefined && { maxSequenceLength: request.maxSequenceLength }),
     },
-    model.defaults,
+    { ...FAMILY_DEFAULTS[family], ...model.defaults },
   );
   const wanted = request.width !== undefined && request.height !== undefined;
   const size = wanted ? { width: request.width!, height: request.height! } : ('auto' as const);
   checkRequest({ prompt: 'prepare', size });
   const { target } = chooseSizes({ size, maxArea: undefined, autoResize: true }, [], model.defaults);
-  const references = checkPreparedSizes(request.references) ?? [target];
+  const references = checkPreparedSizes(request.references) ?? (seesContext(family) ? [target] : []);
   const image = patches(target);
   await parts.bind(
     { component: 'denoise', textTokens: maxSequenceLength, image, references: references.map(patches) },

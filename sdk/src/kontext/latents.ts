@@ -9,6 +9,9 @@ export const LATENT_CHANNELS = 16;
 /** Values of a token. */
 export const TOKEN_CHANNELS = 4 * LATENT_CHANNELS;
 
+/** Channels beside the latents that each token of a model has: of a control picture, or of what is kept and of the mask. */
+export const CONTROL_CHANNELS = { none: 0, picture: TOKEN_CHANNELS, fill: TOKEN_CHANNELS + 4 * 64 } as const;
+
 /** Size in patches of a picture size in pixels. */
 export function patches({ width, height }: ImageSize): ImageSize {
   return { width: width / PATCH_PIXELS, height: height / PATCH_PIXELS };

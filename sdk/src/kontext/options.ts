@@ -47,9 +47,9 @@ export interface SwitchOption extends OptionFacts {
 export interface ValueOption extends OptionFacts {
   /**
    * `text`; `seed`: a whole number of 64 bits; `size`: a width and a height; `picture`: what {@link ImageInput} is; `latents`: floats;
-   * `numbers`: a list of them.
+   * `numbers`: a list of them; `sides`: pixels left, top, right, bottom; `cache`: a kind, and its threshold or order.
    */
-  kind: 'text' | 'seed' | 'size' | 'picture' | 'latents' | 'numbers';
+  kind: 'text' | 'seed' | 'size' | 'picture' | 'latents' | 'numbers' | 'sides' | 'cache';
   /** What happens when nothing is given, in words. */
   default: string;
   /** Whether it takes a list; the flag may then be given several times. */
@@ -139,6 +139,12 @@ export const REQUEST_OPTIONS = {
   autoResize: flip(true, 'bring references to preferred sizes; without it they are only floored to multiples of 16', {
     only: 'edit',
   }),
+  /** @see {@link EditRequest.context} */
+  context: flip(true, 'show the image to the transformer; without it, edits are FLUX.1 [dev]’s image-to-image', {
+    only: 'edit',
+  }),
+  /** @see {@link RequestOptions.control} */
+  control: value('picture', 'none', 'edges or depths for FLUX.1 Canny or Depth, brought to the target’s size'),
   /** @see {@link EditRequest.referencePositions} */
   referencePositions: choice(
     'offset',
@@ -182,10 +188,24 @@ export const REQUEST_OPTIONS = {
     'pixels over which the edit fades in, inside the mask; by itself 8, less in narrow ones',
     { only: 'edit' },
   ),
+  /** @see {@link EditRequest.expand} */
+  expand: value('sides', 'none', 'pixels to add around the picture (left, top, right, bottom); the old ones are kept', {
+    only: 'edit',
+  }),
   /** @see {@link EditRequest.strength} */
   strength: number(1, 0, 1, 'how far from the input denoising starts: 1 from pure noise, less keeps more of it', {
     only: 'edit',
   }),
+  /** @see {@link RequestOptions.clipPrompt} */
+  clipPrompt: value('text', 'the prompt', 'what CLIP reads instead of the prompt, which then goes to T5 alone'),
+  /** @see {@link RequestOptions.cfgInterval} */
+  cfgInterval: value('numbers', '0,1', 'shares of the steps from and up to which the negative prompt counts'),
+  /** @see {@link RequestOptions.variants} */
+  variants: integer(1, 1, 16, 'seeds that start; after variantSteps the best goes on alone'),
+  /** @see {@link RequestOptions.variantSteps} */
+  variantSteps: integer(null, 1, 1000, 'steps before variants are chosen from; by itself a quarter of them'),
+  /** @see {@link RequestOptions.cache} */
+  cache: value('cache', 'none', 'reuse steps, lossy: first-block, or taylor'),
   /** @see {@link RequestOptions.sampler} */
   sampler: choice(
     'euler',

@@ -221,7 +221,7 @@ export function completeRequest(
  */
 export function isStreamed(component: Component['component'], memory: MemoryMode): boolean {
   if (component === 'modulation') return memory !== 'resident';
-  return (component === 'denoise' || component === 't5') && memory === 'streamed';
+  return (component.startsWith('denoise') || component === 't5') && memory === 'streamed';
 }
 
 /** Floating-point operations of one run. */
@@ -235,6 +235,13 @@ export const PART_OF: Record<Component['component'], StoreName> = {
   t5: 't5',
   modulation: 'transformer',
   denoise: 'transformer',
+  'denoise-first': 'transformer',
+  'denoise-rest': 'transformer',
+  'denoise-skip': 'transformer',
+  'denoise-tell': 'transformer',
+  'denoise-given': 'transformer',
+  'taylor-update': 'transformer',
+  'taylor-predict': 'transformer',
   euler: 'transformer',
   cfg: 'transformer',
   'keep-known': 'transformer',

@@ -3,46 +3,28 @@
 
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { programSize } from '../../../runtime/src/execute/executable.ts';
-import type { Host } from '../host/module.ts';
-import { TorchGenerator } from '../host/random.ts';
 import type { PixelImage } from '../image/pixels.ts';
-import type { Model } from '../model/open.ts';
 import { samplerStages } from '../sampling/samplers.ts';
-import {
-  type Branch,
-  type DenoiseJob,
-  denoise,
-  denoiseShape,
-  evaluationsOf,
-  LOOP_COMPONENTS,
-  makeBranch,
-  makeDenoiser,
-  stepsOf,
-} from './denoiser.ts';
-import { LATENT_CHANNELS, pack, patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
+import type { PipelineContext } from './context.ts';
+import { type DenoiseJob, denoise, evaluationsOf, makeBranch, makeDenoiser, stepsOf } from './denoiser.ts';
+import { seesContext } from './family.ts';
+import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, ShapeRequest, Work } from './parts.ts';
-import { makePreviewer, type PreviewMap } from './preview.ts';
-import type { ReferenceEncoder } from './references.ts';
+import { makePreviewer } from './preview.ts';
 import type { CheckedRequest } from './request.ts';
 import { allFinite, checkDenoised, checkFinite } from './stages/finite.ts';
 import { referencePlaces } from './stages/references.ts';
 import { type Scene, sceneOf } from './stages/scene.ts';
 import { requestSigmas } from './stages/schedule.ts';
-import { firstStep, noised } from './stages/strength.ts';
-import type { EncodedPrompt, TextEncoders } from './text.ts';
+import { firstStep } from './stages/strength.ts';
+import { earlyChoice } from './stages/variants.ts';
+import { makeStart, type Start } from './starts.ts';
+import type { EncodedPrompt, Prompt } from './text.ts';
 import { decodeTiled, isTooLarge, wholeOrTiled } from './tiling.ts';
 import type { ImageSize, Timings } from './types.ts';
+import { type Branch, denoiseShape } from './velocity.ts';
 
-/** What outlives a request. */
-export interface PipelineContext {
-  host: Host;
-  model: Model;
-  parts: Parts;
-  text: TextEncoders;
-  references: ReferenceEncoder;
-  /** Set by the first request that shows previews by it. */
-  preview?: PreviewMap;
-}
+export type { PipelineContext } from './context.ts';
 
 export interface PipelineRequest extends CheckedRequest {
   conditioning: 'exact' | 'bfloat16';
@@ -50,6 +32,8 @@ export interface PipelineRequest extends CheckedRequest {
   pictures: readonly PixelImage[];
   /** The decoded mask. */
   maskPicture?: PixelImage;
+  /** The decoded control picture. */
+  controlPicture?: PixelImage;
   /** For comparing with a reference: latents `[tokens, 64]` after each step. Reads back, so it slows the loop. */
   afterStep?: (image: number, step: number, latents: Float32Array) => void;
 }
@@ -61,6 +45,10 @@ export interface PipelineResult {
   images: PixelImage[];
   /** Of the transformer, for one picture. */
   evaluations: number;
+  /** How many of all reused an earlier one. */
+  skipped: number;
+  /** Index of the first picture among the seeds that started. */
+  chosen: number;
   truncated: boolean;
   timings: Omit<Timings, 'totalMs'>;
 }
@@ -76,40 +64,45 @@ export async function runPipeline(
   const timer = stageTimer(work);
 
   // 1. Sizes, what of the pictures the model sees, and the schedule.
-  const scene = sceneOf(host, request, context.model.defaults);
+  const seen = { ...request, context: request.context && seesContext(context.family) };
+  const scene = sceneOf(host, seen, context.model.defaults);
   const { sizes } = scene;
   checkLatents(request, sizes.target);
   const job = jobOf(context, request, scene);
   await planWork(context, request, job, scene, work);
 
-  // 2. Pictures: resized, encoded.
-  tracker.send({ type: 'stage', stage: 'encode-image' });
-  const encoded: Float32Array[] = [];
-  for (const { picture, size } of scene.context) encoded.push(await references.encode(parts, picture, size, work));
-  const known = scene.base && (await references.encode(parts, scene.base.picture, scene.base.size, work));
-  for (const values of encoded) checkFinite(values, 'the autoencoder’s encoder');
-  if (scene.mask && known) job.keep = { mask: scene.mask, known };
-  const previewer = request.previewEvery && (await makePreviewer(parts, sizes.target, context, work));
-  await parts.unbind('vae-encode');
-  const encodeImageMs = timer();
-
-  // 3. Text, then the encoders make room for the transformer.
-  tracker.send({ type: 'stage', stage: 'encode-text' });
-  const prompts = [request.prompt, ...(request.negativePrompt === undefined ? [] : [request.negativePrompt])];
-  const resident = parts.options.memory === 'resident';
-  const cached = prompts.every((prompt) => text.has(prompt, request.maxSequenceLength));
-  if (!cached && !resident) await parts.release('transformer');
-  const texts: EncodedPrompt[] = [];
-  for (const prompt of prompts) texts.push(await text.encode(parts, prompt, request.maxSequenceLength, work));
-  for (const { text: states, pooled } of texts) {
-    checkFinite(states, 'the text encoder T5');
-    checkFinite(pooled, 'the text encoder CLIP');
-  }
-  if (!resident) for (const part of ['clip', 't5'] as const) await parts.release(part);
-  const encodeTextMs = timer();
-
   const buffers: GPUBuffer[] = [];
+  const starts: Start[] = [];
   try {
+    // 2. Pictures: resized, encoded; noise.
+    tracker.send({ type: 'stage', stage: 'encode-image' });
+    const encoded: Float32Array[] = [];
+    for (const { picture, size } of scene.context) encoded.push(await references.encode(parts, picture, size, work));
+    for (const values of encoded) checkFinite(values, 'the autoencoder’s encoder');
+    const { variants } = request;
+    const count = variants.count > 1 ? variants.count : request.images;
+    const startJob = { host, parts, references, family: context.family, request, scene, sigma: job.sigmas[0]! };
+    for (let image = 0; image < count; image++) starts.push(await makeStart(startJob, image, work));
+    const shows = request.previewEvery !== undefined || variants.count > 1;
+    const previewer = shows && (await makePreviewer(parts, sizes.target, context, work));
+    await parts.unbind('vae-encode');
+    const encodeImageMs = timer();
+
+    // 3. Text, then the encoders make room for the transformer.
+    tracker.send({ type: 'stage', stage: 'encode-text' });
+    const prompts = promptsOf(request);
+    const resident = parts.options.memory === 'resident';
+    const cached = prompts.every((prompt) => text.has(prompt, request.maxSequenceLength));
+    if (!cached && !resident) await parts.release('transformer');
+    const texts: EncodedPrompt[] = [];
+    for (const prompt of prompts) texts.push(await text.encode(parts, prompt, request.maxSequenceLength, work));
+    for (const { text: states, pooled } of texts) {
+      checkFinite(states, 'the text encoder T5');
+      checkFinite(pooled, 'the text encoder CLIP');
+    }
+    if (!resident) for (const part of ['clip', 't5'] as const) await parts.release(part);
+    const encodeTextMs = timer();
+
     // 4. Modulation rows of every step: they depend on timestep, guidance and pooled text only.
     tracker.send({ type: 'stage', stage: 'modulation' });
     const branches: Branch[] = [];
@@ -117,29 +110,33 @@ export async function runPipeline(
     await parts.unbind('modulation');
     const modulationMs = timer();
 
-    // 5. and 6. Noise, then the denoising loop, picture by picture.
+    // 5. The denoising loop, picture by picture.
     tracker.send({ type: 'stage', stage: 'denoise' });
-    const denoiser = await makeDenoiser(parts, job, encoded, branches, buffers, work);
+    const denoiser = await makeDenoiser(parts, job, encoded, branches, work);
     if (previewer) denoiser.preview = previewer;
     const latents: Float32Array<ArrayBuffer>[] = [];
-    for (let image = 0; image < request.images; image++) {
-      const source = noiseSource(host, request, image, sizes.target);
-      try {
-        const noise = source.initial();
-        const start = known ? noised(known, noise, job.sigmas[0]!) : noise;
-        const made = await denoise(parts, job, denoiser, { image, start, noise, freshNoise: source.draw }, work);
-        await checkDenoised(made, image, (afterStep) =>
-          denoise(parts, { ...job, afterStep }, denoiser, { image, start, noise, freshNoise: source.draw }, work),
+    const { going, skippedBefore } = await earlyChoice(
+      context,
+      request.variants,
+      { job, denoiser, starts, scene },
+      work,
+    );
+    let skipped = skippedBefore;
+    try {
+      for (const { start, range } of going) {
+        const done = await denoise(parts, job, denoiser, start, work, range);
+        await checkDenoised(done.latents, start.image, (afterStep) =>
+          denoise(parts, { ...job, afterStep }, denoiser, start, work, range),
         );
-        latents.push(made);
-      } finally {
-        source.dispose();
+        latents.push(done.latents);
+        skipped += done.skipped;
       }
+    } finally {
+      await denoiser.dispose();
     }
-    for (const component of LOOP_COMPONENTS) await parts.unbind(component);
     const denoiseMs = timer();
 
-    // 7. Latents to pictures.
+    // 6. Latents to pictures.
     const images: PixelImage[] = [];
     if (request.output === 'image') {
       tracker.send({ type: 'stage', stage: 'decode' });
@@ -149,13 +146,28 @@ export async function runPipeline(
     }
     if (!resident) for (const part of ['vae', 'preview'] as const) await parts.release(part);
     const timings = { encodeImageMs, encodeTextMs, modulationMs, denoiseMs, decodeMs: timer(), loadMs: work.loadMs };
-    return { scene, latents, images, evaluations: evaluationsOf(job), truncated: texts[0]!.truncated, timings };
+    return {
+      scene,
+      latents,
+      images,
+      chosen: going[0]!.start.image,
+      skipped,
+      evaluations: evaluationsOf(job),
+      truncated: texts[0]!.truncated,
+      timings,
+    };
   } finally {
+    for (const start of starts) start.dispose();
     for (const buffer of buffers) parts.free(buffer);
   }
 }
 
-function jobOf({ host, model }: PipelineContext, request: PipelineRequest, scene: Scene): DenoiseJob {
+/** The positive prompt, and the negative one where there is one. */
+function promptsOf({ prompt, clipPrompt, negativePrompt }: PipelineRequest): Prompt[] {
+  return [{ t5: prompt, clip: clipPrompt }, ...(negativePrompt === undefined ? [] : [{ t5: negativePrompt }])];
+}
+
+function jobOf({ host, model, family }: PipelineContext, request: PipelineRequest, scene: Scene): DenoiseJob {
   const { target } = scene.sizes;
   const { strength, guidance, trueCfgScale, maxSequenceLength, conditioning, previewEvery, afterStep } = request;
   const all = requestSigmas(host, model.schedule, request, tokenCount(target));
@@ -164,8 +176,11 @@ function jobOf({ host, model }: PipelineContext, request: PipelineRequest, scene
   return {
     target,
     context,
+    ...(scene.mask && family !== 'fill' && { mask: scene.mask }),
     places: referencePlaces(request.referencePositions, context.map(patches)),
     sigmas,
+    guided: request.guided,
+    ...(request.cache && { cache: request.cache }),
     branches: request.negativePrompt === undefined ? 1 : 2,
     stages: samplerStages(request.sampler, sigmas, { eta: request.eta }),
     euler: request.sampler === 'euler',
@@ -191,16 +206,6 @@ function checkLatents({ latents, images }: PipelineRequest, size: ImageSize): vo
   );
 }
 
-/** Noise as the reference draws it for a generator with seed + image, or the caller's own to begin with. */
-function noiseSource(host: Host, request: PipelineRequest, image: number, size: ImageSize) {
-  const values = tokenCount(size) * TOKEN_CHANNELS;
-  const generator = TorchGenerator.create(host, BigInt.asUintN(64, request.seed + BigInt(image)));
-  const draw = () => pack(generator.randn([LATENT_CHANNELS, size.height / 8, size.width / 8]), size);
-  const { latents } = request;
-  const initial = () => (latents ? latents.slice(image * values, (image + 1) * values) : draw());
-  return { initial, draw, dispose: () => generator.dispose() };
-}
-
 function decode(parts: Parts, tokens: Float32Array, { width, height }: ImageSize, work: Work): Promise<PixelImage> {
   const whole = async () => {
     const executable = await parts.bind({ component: 'vae-decode', width, height }, work);
@@ -215,7 +220,7 @@ function decode(parts: Parts, tokens: Float32Array, { width, height }: ImageSize
 
 /** Announces all operations and bytes of the request, so that its progress is of the whole from the first event on. */
 async function planWork(
-  { parts, references, text }: PipelineContext,
+  { parts, references, text, family }: PipelineContext,
   request: PipelineRequest,
   job: DenoiseJob,
   scene: Scene,
@@ -240,19 +245,21 @@ async function planWork(
       program.weights.reduce((sum, { bytes }) => sum + bytes, 0),
     );
   };
-  const views = scene.base ? [...scene.context, scene.base] : scene.context;
+  const own = scene.base && request.context && seesContext(family) ? [scene.base] : [];
+  const views = [...scene.context, ...own];
   for (const [i, view] of views.entries()) {
     const { picture, size } = view;
     const before = views.slice(0, i).some((one) => one.picture === picture && sameSize(one.size, size));
     await plan({ component: 'vae-encode', ...size }, before || references.has(picture, size) ? 0 : 1);
   }
-  const uncached = [request.prompt, request.negativePrompt].filter(
-    (prompt) => prompt !== undefined && !text.has(prompt, request.maxSequenceLength),
-  ).length;
+  const uncached = promptsOf(request).filter((prompt) => !text.has(prompt, request.maxSequenceLength)).length;
   await plan({ component: 'clip', tokens: 77 }, uncached);
   await plan({ component: 't5', tokens: request.maxSequenceLength }, uncached);
   await plan({ component: 'modulation', steps }, prompts);
-  await plan(denoiseShape(job), request.images * evaluationsOf(job));
+  // A cached step's parts are counted as if they were the whole: they are its kernels.
+  const share = request.variants.steps / stepsOf(job);
+  const pictures = request.variants.count > 1 ? request.variants.count * share + 1 - share : request.images;
+  await plan(denoiseShape('denoise', job) as ShapeRequest, Math.ceil(pictures * evaluationsOf(job)));
   await plan({ component: 'vae-decode', ...job.target }, request.output === 'image' ? request.images : 0);
 }
 

@@ -13,7 +13,7 @@ import type { Program } from '../../../runtime/src/program/types.ts';
 import type { Model, ModelPart } from '../model/open.ts';
 import { checkSpecBounds } from '../model/spec-bounds.ts';
 import { checkTensors } from '../programs/model.ts';
-import { LATENT_CHANNELS, TOKEN_CHANNELS } from './latents.ts';
+import { CONTROL_CHANNELS, LATENT_CHANNELS, TOKEN_CHANNELS } from './latents.ts';
 import type { Precision } from './options.ts';
 
 /** What a model's networks are. */
@@ -94,8 +94,9 @@ function checkSpecs(model: Model, specs: ModelSpecs): ModelSpecs {
     ],
     [vae.channels.length === 4, `the autoencoder halves ${vae.channels.length - 1} times, not 3`],
     [
-      transformer.inChannels === TOKEN_CHANNELS && transformer.outChannels === TOKEN_CHANNELS,
-      `the transformer has ${transformer.inChannels} input channels, not ${TOKEN_CHANNELS} (fill and depth variants are not supported)`,
+      transformer.outChannels === TOKEN_CHANNELS &&
+        Object.values(CONTROL_CHANNELS).includes(transformer.inChannels - TOKEN_CHANNELS),
+      `the transformer has ${transformer.inChannels} input and ${transformer.outChannels} output channels; known are 64 (dev, schnell, Kontext), 128 (Canny, Depth) and 384 (Fill) in, 64 out`,
     ],
     [
       transformer.axes.reduce((sum, axis) => sum + axis, 0) === headSize,

@@ -39,6 +39,32 @@ export function fitted(host: Host, image: PixelImage, { width, height }: ImageSi
   return fromRgb(resize(host, rgb, width, height, 'lanczos').data, width, height);
 }
 
+/**
+ * Packed latents drawn from the encoder's posterior, as image-to-image of FLUX.1 [dev] and Fill take theirs: mean + std · noise.
+ * Where the picture only fits in tiles, their mean is taken.
+ *
+ * @param noise `[height/8 · width/8, 16]`
+ */
+export function encodeSampled(
+  parts: Parts,
+  input: { picture: PixelImage } | { tensor: Float32Array<ArrayBuffer> },
+  size: ImageSize,
+  noise: Float32Array<ArrayBuffer>,
+  work: Work,
+): Promise<Float32Array<ArrayBuffer>> {
+  const whole = async () => {
+    const kind = 'tensor' in input ? { input: 'tensor' as const } : {};
+    const executable = await parts.bind({ component: 'vae-encode', ...size, ...kind, sample: true }, work);
+    if ('tensor' in input) executable.write('tensor', input.tensor);
+    else executable.write('pixels', input.picture.data);
+    executable.write('noise', noise);
+    await parts.run(executable, work);
+    return (await executable.read('latents')).slice(0, tokenCount(size) * TOKEN_CHANNELS);
+  };
+  if ('tensor' in input) return whole();
+  return wholeOrTiled(size, whole, (tiling) => encodeTiled(parts, input.picture, tiling, work));
+}
+
 function encode(parts: Parts, image: PixelImage, work: Work): Promise<Float32Array<ArrayBuffer>> {
   const { width, height } = image;
   const whole = async () => {

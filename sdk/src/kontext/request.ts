@@ -17,7 +17,26 @@ import {
 import { checkSignal } from './signal.ts';
 import type { Stitch } from './stages/stitch.ts';
 import { firstStep } from './stages/strength.ts';
-import type { EditRequest, GenerateRequest, ImageInput, ImageSize, LatentsOnly, RequestOptions } from './types.ts';
+import type {
+  CacheOptions,
+  ChooseVariants,
+  EditRequest,
+  GenerateRequest,
+  ImageInput,
+  ImageSize,
+  LatentsOnly,
+  RequestOptions,
+  Sides,
+} from './types.ts';
+
+/** Pictures begun from several seeds, of which some go on. */
+export interface Variants {
+  /** Seeds that start. */
+  count: number;
+  /** Steps before the choice. */
+  steps: number;
+  choose: ChooseVariants | undefined;
+}
 
 /** A request with every default filled in; sizes are chosen later, when the pictures are open. */
 export interface CheckedRequest {
@@ -44,23 +63,36 @@ export interface CheckedRequest {
   eta: number;
   schedule: ScheduleName;
   sigmas: readonly number[] | undefined;
+  clipPrompt: string | undefined;
+  guided: readonly [from: number, to: number];
+  cache: CacheOptions | undefined;
+  variants: Variants;
+  expand: Required<Sides> | undefined;
+  context: boolean;
+  control: ImageInput | undefined;
   referencePositions: ReferencePositions;
   stitch: Stitch;
 }
 
 /** What to change in the picture, and how. */
 export interface CheckedMask {
-  input: ImageInput;
+  /** Absent where only `expand` says what may change. */
+  input?: ImageInput;
   mode: MaskMode;
   paddingCrop: number | undefined;
   feather: number | undefined;
+}
+
+/** Defaults of a model: those of its `kontext.json`, else of its family. */
+export interface RequestDefaults extends ModelDefaults {
+  guidance?: number;
 }
 
 /**
  * @param model defaults of the model's `kontext.json`
  * @throws KontextError `invalid-request` naming the first option that is wrong
  */
-export function checkRequest(request: EditRequest | GenerateRequest, model: ModelDefaults = {}): CheckedRequest {
+export function checkRequest(request: EditRequest | GenerateRequest, model: RequestDefaults = {}): CheckedRequest {
   if (typeof request !== 'object' || request === null) throw invalid('The request must be an object with a prompt.');
   const edit = 'image' in request;
   const known = edit ? [...COMMON_KEYS, ...EDIT_KEYS] : COMMON_KEYS;
@@ -86,7 +118,7 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
     negativePrompt: trueCfgScale > 1 ? request.negativePrompt : undefined,
     trueCfgScale,
     steps: checkSteps(request, model),
-    guidance: numeric('guidance', request.guidance),
+    guidance: numeric('guidance', request.guidance, model.guidance),
     maxSequenceLength: numeric('maxSequenceLength', request.maxSequenceLength, model.maxSequenceLength),
     seed: checkSeed(request.seed),
     images: numeric('images', request.images),
@@ -103,10 +135,17 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
     eta: checkEta(request),
     schedule: choose('schedule', request.schedule),
     sigmas: request.sigmas && [...request.sigmas],
+    clipPrompt: checkText('clipPrompt', request.clipPrompt),
+    guided: checkInterval(request),
+    cache: checkCache(request.cache),
+    variants: { count: numeric('variants', request.variants), steps: 0, choose: request.choose },
+    expand: edit ? checkExpand(request) : undefined,
+    context: checkContext(edit ? request : {}),
+    control: request.control,
     referencePositions: choose('referencePositions', edit ? request.referencePositions : undefined),
     stitch: checkStitch(edit ? request : {}),
   };
-  firstStep(checked.steps, checked.strength);
+  checked.variants.steps = checkVariants(request, checked);
   if (checked.output !== 'image' && checked.output !== 'latents') {
     throw invalid(`output is ${show(checked.output)}; it must be "image" or "latents".`);
   }
@@ -121,7 +160,7 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Mode
 }
 
 /** What only programs can give, and what the command line has other words for. */
-const PROGRAM_KEYS: readonly string[] = ['prompt', 'output', 'preview', 'signal', 'onProgress'] satisfies (
+const PROGRAM_KEYS: readonly string[] = ['prompt', 'output', 'preview', 'choose', 'signal', 'onProgress'] satisfies (
   | keyof GenerateRequest
   | keyof LatentsOnly
 )[];
@@ -165,6 +204,109 @@ function checkSteps({ steps, sigmas, schedule }: RequestOptions, model: ModelDef
   });
 }
 
+function checkContext({ context = true, strength = 1, mask, expand, references = [] }: Partial<EditRequest>): boolean {
+  if (typeof context !== 'boolean') throw invalid('context must be true or false.', { option: 'context' });
+  if (context || mask !== undefined || expand !== undefined || strength < 1) {
+    if (context || references.length === 0) return context;
+    throw invalid('references are context: leave them out, or context: false.', { option: 'context' });
+  }
+  throw invalid(
+    'Without context, a mask or a strength below 1 the image would have no influence. Give a strength such as 0.6.',
+    {
+      option: 'context',
+    },
+  );
+}
+
+function checkText(name: string, text: string | undefined): string | undefined {
+  if (text === undefined || typeof text === 'string') return text;
+  throw invalid(`${name} must be a string.`, { option: name });
+}
+
+function checkInterval({ cfgInterval, trueCfgScale = 1 }: RequestOptions): readonly [number, number] {
+  if (cfgInterval === undefined) return [0, 1];
+  const [from, to] = [cfgInterval[0], cfgInterval[1]];
+  if (cfgInterval.length !== 2 || !(from >= 0 && from < to && to <= 1)) {
+    throw invalid('cfgInterval must be two shares of the steps, rising, within 0 and 1.', { option: 'cfgInterval' });
+  }
+  if (trueCfgScale > 1) return [from, to];
+  throw invalid('cfgInterval has no effect without a negativePrompt and a trueCfgScale above 1.', {
+    option: 'cfgInterval',
+  });
+}
+
+const CACHE_DEFAULTS = {
+  'first-block': { kind: 'first-block', threshold: 0.08 },
+  taylor: { kind: 'taylor', order: 1, interval: 5, start: 3, end: Number.MAX_SAFE_INTEGER, lite: true },
+} as const satisfies Record<string, CacheOptions>;
+
+function checkCache(cache: RequestOptions['cache']): CacheOptions | undefined {
+  if (cache === undefined) return undefined;
+  const standard = typeof cache === 'object' && cache !== null ? CACHE_DEFAULTS[cache.kind] : undefined;
+  if (!standard) throw invalid('cache must be an object with kind "first-block" or "taylor".', { option: 'cache' });
+  for (const key of Object.keys(cache)) {
+    if (!(key in standard))
+      throw invalid(`cache.${key} is no option of ${cache.kind}; it has ${Object.keys(standard).join(', ')}.`);
+  }
+  const full = { ...standard, ...cache } as CacheOptions;
+  const fits =
+    full.kind === 'first-block'
+      ? full.threshold > 0 && full.threshold <= 10
+      : (full.order === 1 || full.order === 2) &&
+        [full.interval, full.start, full.end].every(Number.isInteger) &&
+        full.interval >= 1 &&
+        full.start >= 1 &&
+        typeof full.lite === 'boolean';
+  if (fits) return full;
+  throw invalid(
+    full.kind === 'first-block'
+      ? `cache.threshold is ${show(full.threshold)}; it must be above 0, such as 0.08, and at most 10.`
+      : 'cache of kind "taylor" takes order 1 or 2, and interval, start and end as whole numbers of at least 1.',
+    { option: 'cache' },
+  );
+}
+
+/** Steps before the choice. */
+function checkVariants(request: EditRequest | GenerateRequest, checked: CheckedRequest): number {
+  const { count, choose } = checked.variants;
+  const steps = checked.steps - firstStep(checked.steps, checked.strength);
+  if (count === 1) {
+    for (const name of ['variantSteps', 'choose'] as const) {
+      if (request[name] !== undefined)
+        throw invalid(`${name} has no effect without variants. Give variants: 4, for instance.`);
+    }
+    return steps;
+  }
+  if (checked.images !== 1)
+    throw invalid('variants take the place of images: choose may let several go on. Leave out images.');
+  if (choose !== undefined && typeof choose !== 'function') throw invalid('choose must be a function of previews.');
+  if (choose === undefined && checked.kind === 'generate') {
+    throw invalid('variants of generate() need choose: without an input there is nothing to tell a better one by.');
+  }
+  const wanted =
+    request.variantSteps === undefined ? Math.ceil(steps / 4) : numeric('variantSteps', request.variantSteps);
+  if (wanted < steps) return wanted;
+  throw invalid(`variantSteps is ${wanted}, but only ${steps} steps are run; it must be less.`, {
+    option: 'variantSteps',
+  });
+}
+
+function checkExpand({ expand, mask, maskMode }: EditRequest): Required<Sides> | undefined {
+  if (expand === undefined) return undefined;
+  const sides = { left: 0, top: 0, right: 0, bottom: 0, ...expand };
+  for (const [name, pixels] of Object.entries(sides)) {
+    if (!(name in { left: 0, top: 0, right: 0, bottom: 0 }))
+      throw invalid(`expand.${name} is no side; they are left, top, right, bottom.`);
+    if (Number.isInteger(pixels) && pixels >= 0) continue;
+    throw invalid(`expand.${name} is ${show(pixels)}; it must be a whole number of pixels.`, { option: 'expand' });
+  }
+  if (Object.values(sides).every((pixels) => pixels === 0))
+    throw invalid('expand adds nothing: give at least one side some pixels.');
+  if (mask !== undefined && maskMode === 'reference')
+    throw invalid('expand keeps the old pixels; it does not go with maskMode "reference".');
+  return sides;
+}
+
 function checkEta({ eta, sampler }: RequestOptions): number {
   if (eta !== undefined && sampler !== 'euler_ancestral') {
     throw invalid('eta belongs to sampler "euler_ancestral". Leave it out, or choose that sampler.', { option: 'eta' });
@@ -182,8 +324,8 @@ function checkStitch(request: Partial<EditRequest>): Stitch {
 }
 
 function checkMask(request: EditRequest): CheckedMask | undefined {
-  const { mask, maskMode, maskPaddingCrop, maskFeather } = request;
-  if (mask === undefined) {
+  const { expand, mask, maskMode, maskPaddingCrop, maskFeather } = request;
+  if (mask === undefined && expand === undefined) {
     for (const [name, value] of Object.entries({ maskMode, maskPaddingCrop, maskFeather })) {
       if (value !== undefined) throw invalid(`${name} has no effect without a mask. Give a mask, or leave it out.`);
     }
@@ -196,7 +338,7 @@ function checkMask(request: EditRequest): CheckedMask | undefined {
   if (mode === 'reference' && feather !== undefined) {
     throw invalid('maskFeather belongs to maskMode "exact": the reference has no soft edges. Leave it out.');
   }
-  return { input: mask, mode, paddingCrop, feather };
+  return { ...(mask !== undefined && { input: mask }), mode, paddingCrop, feather };
 }
 
 function optionNames(only: 'edit' | undefined): string[] {

@@ -74,8 +74,18 @@ export class Session implements Contract {
         throw new KontextError('invalid-request', 'A turn makes one picture: leave out output and images.');
       }
       const before = this.history;
-      const result = await this.#engine.edit({ ...options, image: this.current, prompt });
-      const { signal: _, onProgress: __, preview: ___, ...kept } = options;
+      const { anchor, ...plain } = options;
+      const anchored = anchor && before.length > 0 && { references: [this.#first, ...(options.references ?? [])] };
+      const result = await this.#engine.edit({ ...plain, ...anchored, image: this.current, prompt });
+      const {
+        signal: _,
+        onProgress: __,
+        preview: ___,
+        choose: _choose,
+        variants: _n,
+        variantSteps: _k,
+        ...kept
+      } = options;
       const turn: Turn = {
         prompt,
         options: { ...kept, seed: result.seed },
@@ -100,6 +110,17 @@ export class Session implements Contract {
 
   fork(): Session {
     return new Session(this.#engine, this.#first, this.#decode, [...this.#turns], this.#position);
+  }
+
+  async export(): Promise<string> {
+    const { writeSession } = await import('./session-file.ts');
+    return writeSession({ first: this.#first, turns: this.#turns, position: this.#position }, this.#decode);
+  }
+
+  async import(text: string): Promise<Session> {
+    const { readSession } = await import('./session-file.ts');
+    const { first, turns, position } = await readSession(text);
+    return new Session(this.#engine, first, this.#decode, [...turns], position);
   }
 
   async replay(options: { signal?: AbortSignal } = {}): Promise<Session> {

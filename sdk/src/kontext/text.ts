@@ -15,6 +15,12 @@ export interface EncodedPrompt {
   truncated: boolean;
 }
 
+/** What each encoder reads; CLIP by itself the same as T5. */
+export interface Prompt {
+  t5: string;
+  clip?: string | undefined;
+}
+
 /** CLIP's context. */
 const CLIP_TOKENS = 77;
 /** FLUX's T5 states are 8 MiB a prompt. */
@@ -34,23 +40,23 @@ export class TextEncoders {
     this.#clipConfig = model.parts.clip.config;
   }
 
-  has(prompt: string, maxSequenceLength: number): boolean {
+  has(prompt: Prompt, maxSequenceLength: number): boolean {
     return this.#cache.has(cacheKey(prompt, maxSequenceLength));
   }
 
   /** FLUX passes no attention mask: padding is read like any other token. */
-  async encode(parts: Parts, prompt: string, maxSequenceLength: number, work: Work): Promise<EncodedPrompt> {
+  async encode(parts: Parts, prompt: Prompt, maxSequenceLength: number, work: Work): Promise<EncodedPrompt> {
     const key = cacheKey(prompt, maxSequenceLength);
     const cached = this.#cache.get(key);
     if (cached) {
       this.#remember(key, cached);
       return cached;
     }
-    const clipIds = this.#clip.encode(prompt, { length: CLIP_TOKENS });
+    const clipIds = this.#clip.encode(prompt.clip ?? prompt.t5, { length: CLIP_TOKENS });
     const clipStates = await encode(parts, 'clip', clipIds, work);
     const width = parts.specs.clip.width;
     const end = poolingRow(clipIds, this.#clipConfig);
-    const t5 = this.#t5.encodeWithCount(prompt, { length: maxSequenceLength });
+    const t5 = this.#t5.encodeWithCount(prompt.t5, { length: maxSequenceLength });
     const t5States = await encode(parts, 't5', t5.ids, work);
     const encoded: EncodedPrompt = {
       text: t5States.slice(0, maxSequenceLength * parts.specs.t5.width),
@@ -100,6 +106,6 @@ export function poolingRow(ids: Int32Array, config: Record<string, unknown> | un
   return ids.indexOf(typeof end === 'number' && end !== 2 ? end : ids.reduce((a, b) => Math.max(a, b)));
 }
 
-function cacheKey(prompt: string, maxSequenceLength: number): string {
-  return `${maxSequenceLength}\n${prompt}`;
+function cacheKey({ t5, clip = t5 }: Prompt, maxSequenceLength: number): string {
+  return JSON.stringify([maxSequenceLength, t5, clip]);
 }

@@ -66,6 +66,26 @@ export interface RequestOptions {
    * model's shift is applied to them. Their number is that of the steps.
    */
   sigmas?: readonly number[];
+  /** For FLUX.1 Canny and Depth, which need it: the edges or depths to follow, brought to the picture's size. */
+  control?: ImageInput;
+  /** Lets steps reuse earlier ones: faster and not the same picture. Default none; the result tells how many did. */
+  cache?: FirstBlockCache | TaylorCache;
+  /** Shares of the steps from and up to which `negativePrompt` counts, 0 to 1; outside, steps cost half. Default [0, 1]. */
+  cfgInterval?: readonly [from: number, to: number];
+  /** What CLIP reads instead of the prompt, which then goes to T5 alone. CLIP sets the mood, T5 the content. */
+  clipPrompt?: string;
+  /**
+   * Seeds that start, `seed`, `seed + 1`, …, 1 (default) to 16: all go `variantSteps` steps, then `choose` says which go on. Costs
+   * variants · variantSteps + (steps − variantSteps) for one. In place of `images`.
+   */
+  variants?: number;
+  /** Steps before the choice; default a quarter of them. */
+  variantSteps?: number;
+  /**
+   * Chooses from rough pictures of the variants; by itself the one that leaves most of the input alone and changes the rest most. May
+   * return several; the result has them in this order, and the seed of the first.
+   */
+  choose?: ChooseVariants;
   /** Initial noise instead of the seed's: float32, packed `[tokens, 64]`, tokens = width/16 · height/16, row by row. */
   latents?: Float32Array;
   /** Number of pictures, 1 to 64, default 1, with the seeds `seed`, `seed + 1`, …, each the same as when asked for alone. */
@@ -84,12 +104,65 @@ export interface RequestOptions {
   onProgress?: (event: ProgressEvent) => void;
 }
 
+/**
+ * First-block caching: where what the transformer's first block adds to the picture differs from the last whole evaluation by less than
+ * the threshold (relative, mean of magnitudes), the other blocks are not run and what they added then is added again.
+ */
+export interface FirstBlockCache {
+  /** Tells it from the other kinds. */
+  kind: 'first-block';
+  /** Relative change up to which a step is reused, above 0; default 0.08. */
+  threshold?: number;
+}
+
+/** Taylor series over steps (TaylorSeer, https://arxiv.org/abs/2503.06923): a whole evaluation every few steps, extrapolation between them. */
+export interface TaylorCache {
+  /** Tells it from the other kinds. */
+  kind: 'taylor';
+  /** Derivatives that are used: 1 (default) or 2. */
+  order?: 1 | 2;
+  /** Evaluations from one whole one to the next; default 3. */
+  interval?: number;
+  /** Evaluations at the start that are whole; default 3. */
+  start?: number;
+  /** From this evaluation on all are whole again; default: none. */
+  end?: number;
+  /** True (default) extrapolates the velocity, at no cost and in no memory; false the attention of every block, as diffusers does by default. */
+  lite?: boolean;
+}
+
+/** Which steps may reuse earlier ones. */
+export type CacheOptions = Required<FirstBlockCache> | Required<TaylorCache>;
+
+/** Answers with the index of a preview, or several. */
+export type ChooseVariants = (
+  previews: readonly PixelImage[],
+  signal: AbortSignal,
+) => number | readonly number[] | Promise<number | readonly number[]>;
+
+/** Pixels at the sides of a picture; those left out are 0. */
+export interface Sides {
+  /** Pixels. */
+  left?: number;
+  /** Pixels. */
+  top?: number;
+  /** Pixels. */
+  right?: number;
+  /** Pixels. */
+  bottom?: number;
+}
+
 /** What to change in which picture: the argument of {@link KontextEngine.edit}. */
 export interface EditRequest extends RequestOptions {
   /** The picture to edit. */
   image: ImageInput;
   /** Further pictures the prompt may refer to. */
   references?: readonly ImageInput[];
+  /**
+   * Whether the transformer sees the image beside the picture it makes; default true, as FLUX.1 Kontext was trained. Without, `strength`
+   * below 1 or a mask is what makes the image matter, as in diffusers' `FluxImg2ImgPipeline` with FLUX.1 [dev], [schnell] and [Krea dev].
+   */
+  context?: boolean;
   /**
    * How several references are told apart. `offset` (default): all as the one reference the model was trained with, laid side by side, as
    * ComfyUI and stable-diffusion.cpp do. `index`: numbered, for models trained so. `stitched`: image and references become one picture.
@@ -113,6 +186,11 @@ export interface EditRequest extends RequestOptions {
   maskPaddingCrop?: number;
   /** Pixels over which the edit fades in from the mask's edge, inside it, with `maskMode: 'exact'`; by itself 8 or a quarter of the mask's half width. */
   maskFeather?: number;
+  /**
+   * Pixels to add around the picture (outpainting), its own kept bit for bit. Works like an exact `mask` of the new parts, and together
+   * with one.
+   */
+  expand?: Sides;
   /**
    * Where between noise and the picture denoising starts: 1 (default) from pure noise, 0.6 leaves the first 40 % of the steps out and
    * starts from the picture with the noise of that step, as diffusers' image-to-image pipelines do. Above 0.
@@ -189,6 +267,16 @@ export interface ResolvedOptions extends ImageSize {
   references: ImageSize[];
   /** As used; absent when 1. */
   strength?: number;
+  /** False when the transformer did not see the image. */
+  context?: boolean;
+  /** As given; absent when CLIP read the prompt. */
+  clipPrompt?: string;
+  /** As used; absent without a negative prompt or when it counted everywhere. */
+  cfgInterval?: [from: number, to: number];
+  /** As used; absent without. */
+  cache?: CacheOptions;
+  /** As given; absent without. */
+  expand?: Required<Sides>;
   /** As used; absent when `euler`. */
   sampler?: SamplerName;
   /** As used; absent but for ancestral samplers. */
@@ -239,6 +327,8 @@ export interface LatentsResult {
   truncated: boolean;
   /** How often the transformer was evaluated for one picture: once a step, twice with a negative prompt or `heun`. */
   evaluations: number;
+  /** How many of all pictures' evaluations reused an earlier one; absent without `cache`. */
+  skipped?: number;
   /** Where the time went, in milliseconds. */
   timings: Timings;
   /** GPU memory of the model, in bytes. */
@@ -272,6 +362,7 @@ export interface Progressing {
  * - `compile`: `done` of `total` kernels of a component are compiled;
  * - `load`: `loadedBytes` of `totalBytes` of a component's weights are on the GPU;
  * - `step`: step `step` (from 1) of `steps` of picture `image` (from 0) took `stepMs` milliseconds;
+ * - `choice`: of the variants, those with these indices go on;
  * - `preview`: how picture `image` looks after step `step`;
  * - `done`: the result follows.
  */
@@ -282,6 +373,7 @@ export type ProgressEvent = Progressing &
     | { type: 'compile'; component: string; done: number; total: number }
     | { type: 'load'; component: string; loadedBytes: number; totalBytes: number }
     | { type: 'step'; image: number; step: number; steps: number; stepMs: number }
+    | { type: 'choice'; chosen: number[] }
     | { type: 'preview'; image: number; step: number; preview: PixelImage }
     | { type: 'done' }
   );
@@ -304,14 +396,17 @@ export interface PrepareRequest extends Partial<ImageSize> {
 }
 
 /** Options of a turn: those of `edit()` without the picture. */
-export type TurnOptions = Omit<EditRequest, 'image' | 'prompt'>;
+export interface TurnOptions extends Omit<EditRequest, 'image' | 'prompt'> {
+  /** Shows the session's first picture as a further reference, so that many turns drift less from it. Default false. */
+  anchor?: boolean;
+}
 
 /** One edit that was made; plain JSON apart from the picture and further references. */
 export interface Turn {
   /** What was asked for. */
   prompt: string;
-  /** As given, with the seed that was used; `signal` and `onProgress` left out. */
-  options: Omit<TurnOptions, 'signal' | 'onProgress' | 'preview'>;
+  /** As given, with the seed that was used; what only mattered while it was made is left out, and variants, of which the seed is the chosen one's. */
+  options: Omit<TurnOptions, 'signal' | 'onProgress' | 'preview' | 'choose' | 'variants' | 'variantSteps'>;
   /** The same with every default filled in. */
   resolved: ResolvedOptions;
   /** The result. */
@@ -354,6 +449,18 @@ export interface Session {
   redo(): ImageInput;
   /** A session of its own from here on, with this one's history. */
   fork(): Session;
+  /**
+   * Everything of the session as one JSON text, undone turns included: the pictures bit for bit, prompts, options and seeds.
+   *
+   * @throws KontextError `image-invalid`, `download-failed` when a picture that was given cannot be read any more
+   */
+  export(): Promise<string>;
+  /**
+   * A session with what {@link Session.export} gave, on this one's engine.
+   *
+   * @throws KontextError `invalid-request` when `text` is none
+   */
+  import(text: string): Promise<Session>;
   /**
    * Makes every turn again from the first picture, with the same prompts, options and seeds.
    *

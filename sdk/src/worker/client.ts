@@ -4,9 +4,11 @@ import { abortedError, KontextError, type KontextErrorJSON } from '../../../runt
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { isHubAddress } from '../hub/address.ts';
 import { decodeImage, toPortable } from '../image/browser.ts';
+import type { PixelImage } from '../image/pixels.ts';
 import { Session as EngineSession } from '../kontext/session.ts';
 import { eventStream } from '../kontext/stream.ts';
 import type {
+  ChooseVariants,
   EditRequest,
   EditResult,
   GenerateRequest,
@@ -51,6 +53,7 @@ interface Pending {
   resolve(value: unknown): void;
   reject(error: unknown): void;
   onProgress?: ((event: ProgressEvent) => void) | undefined;
+  choose?: ((previews: PixelImage[]) => ReturnType<ChooseVariants>) | undefined;
 }
 
 /** {@link KontextEngine} in a worker of its own. Made by `Kontext.load`. */
@@ -93,7 +96,7 @@ export class WorkerEngine implements KontextEngine {
   edit(request: EditRequest & LatentsOnly): Promise<LatentsResult>;
   edit(request: EditRequest): Promise<EditResult>;
   async edit(request: EditRequest): Promise<EditResult> {
-    const { signal, onProgress, ...plain } = request;
+    const { signal, onProgress, choose, ...plain } = request;
     const transfer: Transferable[] = [];
     if (plain.image) plain.image = await toPortable(plain.image, 'input image', transfer);
     // What is no list is refused in the worker, like every other wrong option.
@@ -103,14 +106,19 @@ export class WorkerEngine implements KontextEngine {
       );
     }
     if (plain.mask) plain.mask = await toPortable(plain.mask, 'mask', transfer);
-    return this.#call({ method: 'edit', request: plain }, { signal, onProgress, transfer });
+    if (plain.control) plain.control = await toPortable(plain.control, 'control picture', transfer);
+    const call = { method: 'edit' as const, request: plain, chooses: choose !== undefined };
+    return this.#call(call, { signal, onProgress, choose, transfer });
   }
 
   generate(request: GenerateRequest & LatentsOnly): Promise<LatentsResult>;
   generate(request: GenerateRequest): Promise<EditResult>;
   async generate(request: GenerateRequest): Promise<EditResult> {
-    const { signal, onProgress, ...plain } = request;
-    return this.#call({ method: 'generate', request: plain }, { signal, onProgress });
+    const { signal, onProgress, choose, ...plain } = request;
+    const transfer: Transferable[] = [];
+    if (plain.control) plain.control = await toPortable(plain.control, 'control picture', transfer);
+    const call = { method: 'generate' as const, request: plain, chooses: choose !== undefined };
+    return this.#call(call, { signal, onProgress, choose, transfer });
   }
 
   stream(request: EditRequest | GenerateRequest): AsyncIterable<StreamEvent> {
@@ -142,14 +150,20 @@ export class WorkerEngine implements KontextEngine {
   }
 
   /** Posts a message and waits for its answer; an abort is passed on and ends when the worker has stopped. */
-  async #ask<T>(message: (id: number) => ToWorker, { signal, onProgress, transfer = [] }: Callbacks): Promise<T> {
+  async #ask<T>(message: (id: number) => ToWorker, callbacks: Callbacks): Promise<T> {
+    const { signal, onProgress, choose, transfer = [] } = callbacks;
     if (this.#ended) throw this.#ended;
     if (signal?.aborted) throw abortedError(signal);
     const id = ++this.#lastId;
     const forward = () => this.#worker.postMessage({ type: 'abort', id } satisfies ToWorker);
     try {
       return await new Promise<T>((resolve, reject) => {
-        this.#pending.set(id, { resolve: resolve as Pending['resolve'], reject, onProgress });
+        this.#pending.set(id, {
+          resolve: resolve as Pending['resolve'],
+          reject,
+          onProgress,
+          choose: choose && ((previews) => choose(previews, signal ?? new AbortController().signal)),
+        });
         signal?.addEventListener('abort', forward, { once: true });
         try {
           this.#worker.postMessage(message(id), transfer);
@@ -172,12 +186,27 @@ export class WorkerEngine implements KontextEngine {
       case 'event':
         pending?.onProgress?.(message.event);
         break;
+      case 'choose':
+        void this.#choose(message.id, message.previews, pending?.choose);
+        break;
       case 'done':
         pending?.resolve(message.value);
         break;
       case 'failed':
         pending?.reject(revive(message.error));
         break;
+    }
+  }
+
+  /** Asks the page which variants go on; what its function throws ends the request. */
+  async #choose(id: number, previews: PixelImage[], choose: Pending['choose']): Promise<void> {
+    try {
+      const answer = await choose!(previews);
+      this.#worker.postMessage({ type: 'chosen', id, answer } satisfies ToWorker);
+    } catch (error) {
+      const plain =
+        error instanceof KontextError ? error.toJSON() : { message: String((error as Error)?.message ?? error) };
+      this.#worker.postMessage({ type: 'not-chosen', id, error: plain } satisfies ToWorker);
     }
   }
 
@@ -192,6 +221,7 @@ export class WorkerEngine implements KontextEngine {
 interface Callbacks {
   signal?: AbortSignal | undefined;
   onProgress?: ((event: ProgressEvent) => void) | undefined;
+  choose?: ChooseVariants | undefined;
   transfer?: Transferable[];
 }
 

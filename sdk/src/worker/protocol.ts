@@ -3,6 +3,7 @@
 import type { KontextErrorJSON } from '../../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import type { LoadOptions } from '../browser.ts';
+import type { PixelImage } from '../image/pixels.ts';
 import type { EditRequest, GenerateRequest, LatentsResult, PrepareRequest, ProgressEvent } from '../kontext/types.ts';
 import type { BflFiles } from '../model/open.ts';
 import type { SignedPrograms } from '../programs/sources.ts';
@@ -23,11 +24,12 @@ export interface PortableSignedPrograms extends Omit<SignedPrograms, 'bundle'> {
 export type PortableSource = string | BflFiles;
 
 /** What a request is without its callbacks. */
-export type Portable<T> = Omit<T, 'signal' | 'onProgress'>;
+export type Portable<T> = Omit<T, 'signal' | 'onProgress' | 'choose'>;
 
 export type Call =
-  | { method: 'edit'; request: Portable<EditRequest> }
-  | { method: 'generate'; request: Portable<GenerateRequest> }
+  /** `chooses`: the page has a `choose` of its own, which is asked by message. */
+  | { method: 'edit'; request: Portable<EditRequest>; chooses: boolean }
+  | { method: 'generate'; request: Portable<GenerateRequest>; chooses: boolean }
   | { method: 'prepare'; request: Portable<PrepareRequest> };
 
 /** `id` is the client's number for one call; answers carry it. */
@@ -35,9 +37,12 @@ export type ToWorker =
   | { type: 'open'; id: number; source: PortableSource; options: PortableOptions }
   | ({ type: 'call'; id: number } & Call)
   | { type: 'abort'; id: number }
+  | { type: 'chosen'; id: number; answer: number | readonly number[] }
+  | { type: 'not-chosen'; id: number; error: KontextErrorJSON | { message: string } }
   | { type: 'close'; id: number };
 
 export type FromWorker =
   | { type: 'event'; id: number; event: ProgressEvent }
+  | { type: 'choose'; id: number; previews: PixelImage[] }
   | { type: 'done'; id: number; value?: AdapterReport | LatentsResult }
   | { type: 'failed'; id: number; error: KontextErrorJSON | { message: string; stack?: string } };

@@ -1,18 +1,26 @@
 // The script of the worker: an engine that answers messages.
 // One engine a worker, so that two models in a page share nothing and the loss of one leaves the other alone.
+
+import { abortedError, type KontextErrorJSON } from '../../../runtime/src/errors.ts';
 import { Kontext, KontextError } from '../browser.ts';
-import type { EditRequest, LatentsResult, ProgressEvent } from '../kontext/types.ts';
+import type { ChooseVariants, EditRequest, LatentsResult, ProgressEvent } from '../kontext/types.ts';
 import type { Call, FromWorker, ToWorker } from './protocol.ts';
 
 let engine: Kontext | undefined;
 const running = new Map<number, AbortController>();
+/** What the page has been asked for, by call. */
+const choices = new Map<number, { resolve(answer: number | readonly number[]): void; reject(error: Error): void }>();
 
 addEventListener('message', ({ data }: MessageEvent<ToWorker>) => {
   if (data.type === 'abort') running.get(data.id)?.abort();
+  else if (data.type === 'chosen') choices.get(data.id)?.resolve(data.answer);
+  else if (data.type === 'not-chosen') choices.get(data.id)?.reject(revived(data.error));
   else void answer(data);
 });
 
-async function answer(message: Exclude<ToWorker, { type: 'abort' }>): Promise<void> {
+type Incoming = Exclude<ToWorker, { type: 'abort' | 'chosen' | 'not-chosen' }>;
+
+async function answer(message: Incoming): Promise<void> {
   const { id } = message;
   const stop = new AbortController();
   running.set(id, stop);
@@ -23,10 +31,11 @@ async function answer(message: Exclude<ToWorker, { type: 'abort' }>): Promise<vo
     post({ type: 'failed', id, error: plain(error) });
   } finally {
     running.delete(id);
+    choices.delete(id);
   }
 }
 
-async function perform(message: Exclude<ToWorker, { type: 'abort' }>, signal: AbortSignal) {
+async function perform(message: Incoming, signal: AbortSignal) {
   if (message.type === 'open') {
     engine = await Kontext.load(message.source, { ...message.options, signal });
     return engine.adapter;
@@ -39,13 +48,22 @@ async function perform(message: Exclude<ToWorker, { type: 'abort' }>, signal: Ab
   const onProgress = (event: ProgressEvent) => {
     post({ type: 'event', id: message.id, event }, event.type === 'preview' ? [event.preview.data.buffer] : []);
   };
-  return call(engine, message, { signal, onProgress });
+  const choose: ChooseVariants = (previews) => {
+    const asked = new Promise<number | readonly number[]>((resolve, reject) => {
+      choices.set(message.id, { resolve, reject });
+      signal.addEventListener('abort', () => reject(abortedError(signal)), { once: true });
+    });
+    post({ type: 'choose', id: message.id, previews: [...previews] });
+    return asked;
+  };
+  const chooses = 'chooses' in message && message.chooses;
+  return call(engine, message, { signal, onProgress, ...(chooses && { choose }) });
 }
 
 async function call(
   engine: Kontext,
   message: Call,
-  callbacks: Pick<EditRequest, 'signal' | 'onProgress'>,
+  callbacks: Pick<EditRequest, 'signal' | 'onProgress' | 'choose'>,
 ): Promise<LatentsResult | undefined> {
   switch (message.method) {
     case 'edit':
@@ -62,6 +80,10 @@ async function call(
 function buffersOf(result: LatentsResult & { images?: { data: { buffer: ArrayBuffer } }[] }): ArrayBuffer[] {
   const pictures = result.images?.map(({ data }) => data.buffer) ?? [];
   return [...new Set([...pictures, ...result.latents.map(({ buffer }) => buffer)])];
+}
+
+function revived(error: KontextErrorJSON | { message: string }): Error {
+  return 'code' in error ? KontextError.fromJSON(error) : new Error(error.message);
 }
 
 function plain(error: unknown): (FromWorker & { type: 'failed' })['error'] {

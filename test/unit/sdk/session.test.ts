@@ -28,6 +28,47 @@ const decode = async (input: ImageInput) =>
   typeof input === 'string' ? picture(Number(input)) : (input as PixelImage);
 
 describe('Session', () => {
+  it('comes back from its export bit for bit, undone turns and pictures in options too', async () => {
+    const session = new Session(engine, picture(100), decode);
+    const floats = Float32Array.of(1.5, -0.1, 3e-9);
+    await session.edit('10', { seed: 2n ** 60n, mask: picture(7), references: ['8', picture(9)], latents: floats });
+    await session.edit('20', { seed: 2, anchor: true, variants: 3, choose: () => 0 });
+    session.undo();
+    const text = await session.export();
+    const again = await new Session(engine, '0', decode).import(text);
+    expect([red(await again.image), again.canRedo]).toEqual([red(session.current), true]);
+    const [turn] = again.history;
+    expect(turn!.options).toEqual({
+      seed: 2n ** 60n,
+      mask: picture(7),
+      references: [picture(8), picture(9)],
+      latents: floats,
+    });
+    again.redo();
+    expect(again.history[1]!.options).toEqual({ seed: 2, anchor: true });
+    session.redo();
+    expect(again.history.map(({ image }) => image)).toEqual(session.history.map(({ image }) => image));
+    for (const wrong of [
+      '',
+      '{}',
+      '[1]',
+      text.replace('"version":1', '"version":9'),
+      text.replace('"pixels"', '"pixles"'),
+    ]) {
+      await expect(session.import(wrong)).rejects.toMatchObject({ code: 'invalid-request' });
+    }
+  });
+
+  it('shows the first picture again where a turn is anchored', async () => {
+    const first = picture(100);
+    const session = new Session(engine, first, decode);
+    await session.edit('10', { anchor: true });
+    expect(engine.requests.at(-1)!.references).toBeUndefined();
+    await session.edit('20', { anchor: true, references: ['3'] });
+    expect(engine.requests.at(-1)).toMatchObject({ references: [first, '3'] });
+    expect(engine.requests.at(-1)).not.toHaveProperty('anchor');
+  });
+
   it('gives the pixels of the current picture through undo and redo, the first one decoded once', async () => {
     let decoded = 0;
     const session = new Session(engine, '100', (input) => {

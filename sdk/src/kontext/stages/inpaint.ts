@@ -14,6 +14,8 @@ export interface Inpainting {
   context: PixelImage[];
   /** Packed `[tokens, 64]`: 1 may change, 0 is kept. */
   mask: Float32Array<ArrayBuffer>;
+  /** The same before it was brought to latents, of the target's size. */
+  grey: GreyImage;
   /** Of the target that was cut out, in its pixels. */
   box: PixelBox;
 }
@@ -44,7 +46,7 @@ export function referenceInpainting(
   };
   const grey = paddingCrop === undefined ? resizeGrey(host, mask, target) : croppedMask(host, mask, target, box);
   const base = cropped(image!);
-  return { base, context: others.length > 0 ? others.map(cropped) : [base], mask: latentMask(grey), box };
+  return { base, context: others.length > 0 ? others.map(cropped) : [base], mask: latentMask(grey), grey, box };
 }
 
 /** Cut out of the mask as given, then brought to the target's size with its aspect kept; black around it. */

@@ -7,8 +7,9 @@ import type { CheckedRequest } from '../request.ts';
 import { type ChosenSizes, chooseSizes } from '../sizes.ts';
 import type { ImageSize, PixelBox } from '../types.ts';
 import { coveringMask, cutOut, paddedBox, putBack, widenedBox } from './exact.ts';
+import { expanded } from './expand.ts';
 import { referenceInpainting } from './inpaint.ts';
-import { openMask } from './mask.ts';
+import { type GreyImage, openMask, resizeGrey } from './mask.ts';
 import { stitched } from './stitch.ts';
 
 /** A picture and the size it is encoded at. */
@@ -25,6 +26,10 @@ export interface Scene {
   base?: SceneView;
   /** Packed `[tokens, 64]`: 1 may change, 0 is kept. */
   mask?: Float32Array<ArrayBuffer>;
+  /** Of the target's size: white from half up is filled. */
+  grey?: GreyImage;
+  /** What FLUX.1 Canny or Depth follows. */
+  control?: SceneView;
   /** Of the input that is edited, in its pixels; with a mask only. */
   box?: PixelBox;
   /** Makes the result of a decoded picture. */
@@ -34,16 +39,23 @@ export interface Scene {
 export interface SceneRequest
   extends Pick<
     CheckedRequest,
-    'mask' | 'strength' | 'size' | 'maxArea' | 'autoResize' | 'referencePositions' | 'stitch'
+    'mask' | 'strength' | 'size' | 'maxArea' | 'autoResize' | 'referencePositions' | 'stitch' | 'context' | 'expand'
   > {
   /** The input as it came, with alpha, then references. */
   pictures: readonly PixelImage[];
   maskPicture?: PixelImage;
+  controlPicture?: PixelImage;
 }
 
 /** @throws KontextError `invalid-request` for a mask of another size or without anything white, and for sizes out of range */
 export function sceneOf(host: Host, request: SceneRequest, defaults: ModelDefaults): Scene {
-  const scene = separateScene(host, request, defaults);
+  const separate = separateScene(host, request, defaults);
+  const { controlPicture } = request;
+  const scene = {
+    ...separate,
+    ...(!request.context && { context: [] }),
+    ...(controlPicture && { control: { picture: controlPicture, size: separate.sizes.target } }),
+  };
   if (request.referencePositions !== 'stitched' || scene.context.length < 2) return scene;
   const strip = stitched(
     host,
@@ -61,16 +73,22 @@ export function sceneOf(host: Host, request: SceneRequest, defaults: ModelDefaul
 
 /** With every reference by itself. */
 function separateScene(host: Host, request: SceneRequest, defaults: ModelDefaults): Scene {
-  const { mask, maskPicture } = request;
-  const pictures = request.pictures.map(flattened);
+  const { mask } = request;
+  const sources = [...request.pictures];
+  let { maskPicture } = request;
+  if (request.expand) {
+    const grown = expanded(sources[0]!, maskPicture, request.expand);
+    [sources[0], maskPicture] = [grown.canvas, grown.mask];
+  }
+  const pictures = sources.map(flattened);
   if (!mask || !maskPicture) return wholeScene(request, pictures, defaults);
   const grey = openMask(maskPicture, pictures[0]!);
   if (mask.mode === 'reference') {
     // Diffusers' inpainting works at the size the input is brought to.
     const size = request.size === 'auto' && !request.autoResize ? 'input' : request.size;
     const sizes = chooseSizes({ ...request, size }, pictures, defaults);
-    const { base, context, mask: latents, box } = referenceInpainting(host, pictures, grey, sizes, mask.paddingCrop);
-    return { sizes, context: context.map(ownSize), base: ownSize(base), mask: latents, box, finish: same };
+    const { base, context, ...of } = referenceInpainting(host, pictures, grey, sizes, mask.paddingCrop);
+    return { sizes, context: context.map(ownSize), base: ownSize(base), ...of, finish: same };
   }
   const padded = paddedBox(grey, mask.paddingCrop);
   const { target } = chooseSizes(request, [padded], defaults);
@@ -84,8 +102,9 @@ function separateScene(host: Host, request: SceneRequest, defaults: ModelDefault
     context: [base, ...references.map((picture, i) => ({ picture, size: sizes.references[i + 1]! }))],
     base,
     mask: coveringMask(ofBox, target),
+    grey: resizeGrey(host, ofBox, target),
     box,
-    finish: (decoded) => putBack(host, request.pictures[0]!, box, ofBox, decoded, mask.feather),
+    finish: (decoded) => putBack(host, sources[0]!, box, ofBox, decoded, mask.feather),
   };
 }
 
