@@ -5,19 +5,45 @@ import { abortedError, KontextError, throwIfAborted } from '../errors.ts';
 /** `work`, or `aborted` as soon as the signal fires; then `work` is left to itself and its outcome is dropped. */
 export async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return work;
-  let leave = () => {};
+  let forget = () => {};
   const cancelled = new Promise<never>((_, reject) => {
-    leave = () => reject(abortedError(signal));
+    const leave = () => reject(abortedError(signal));
     if (signal.aborted) leave();
-    else signal.addEventListener('abort', leave, { once: true });
+    else forget = onAbort(signal, leave);
   });
   try {
     return await Promise.race([work, cancelled]);
   } finally {
-    signal.removeEventListener('abort', leave);
+    forget();
     // The loser of the race must not become an unhandled rejection.
     work.catch(() => {});
   }
+}
+
+const waiting = new WeakMap<AbortSignal, { calls: Set<() => void>; listener: () => void }>();
+
+/** One listener a signal, however many wait on it: Node warns of more than ten. @returns a function that takes `call` off again */
+function onAbort(signal: AbortSignal, call: () => void): () => void {
+  let entry = waiting.get(signal);
+  if (!entry) {
+    const calls = new Set<() => void>();
+    entry = {
+      calls,
+      listener: () => {
+        for (const one of [...calls]) one();
+      },
+    };
+    waiting.set(signal, entry);
+    signal.addEventListener('abort', entry.listener, { once: true });
+  }
+  const { calls, listener } = entry;
+  calls.add(call);
+  return () => {
+    calls.delete(call);
+    if (calls.size > 0 || waiting.get(signal)?.calls !== calls) return;
+    waiting.delete(signal);
+    signal.removeEventListener('abort', listener);
+  };
 }
 
 /** Waits; rejects with `aborted` the moment the signal fires. */

@@ -33,6 +33,14 @@ export class RowReader {
         let row = this.cache.get(key);
         if (!row) {
           row = await this.read(name, tensor, id, cols, signal);
+          if (!row.every(Number.isFinite)) {
+            const problem = `${this.source.label}: row ${id} of "${name}" holds values that are not finite: the file is damaged. Get it again.`;
+            throw new KontextError('weights-invalid', problem, {
+              tensor: name,
+              file: this.source.label,
+              notFinite: true,
+            });
+          }
         }
         found.set(id, row);
         this.remember(key, row);

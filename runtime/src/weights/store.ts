@@ -2,22 +2,25 @@
 // Range read → chunk → writeBuffer → transcode kernel; host memory stays at about two chunks whatever the model's size.
 
 import { KontextError, throwIfAborted } from '../errors.ts';
+import { readBuffer } from '../execute/ports.ts';
 import type { CompiledKernel, KontextDevice } from '../gpu/device.ts';
 import { BufferUsage, wholeWords } from '../gpu/flags.ts';
 import { abortable } from '../net/wait.ts';
-import type { WeightRequest } from '../program/types.ts';
+import type { Port, WeightRequest } from '../program/types.ts';
 import { Gate } from './gate.ts';
 import { type ChunkPlan, planChunks } from './plan.ts';
 import { RowReader } from './rows.ts';
-import { type StoredRange, sourceTensor, type WeightSource } from './source.ts';
-import { PARAMS_BYTES, packParams, transcodeGrid, transcodeKernel } from './transcode.ts';
+import { describeTensor, type SourceTensor, type StoredRange, sourceTensor, type WeightSource } from './source.ts';
+import { PARAMS_BYTES, packParams, SEEN, transcodeGrid, transcodeKernel } from './transcode.ts';
 
 /** Bytes of one upload. Larger ones gain nothing and cost host memory twice (ours and the driver's). */
 const CHUNK_BYTES = 16 * 2 ** 20;
 /** Row scales of one chunk, for matrices of usual widths. */
 const SCALE_BYTES = 64 * 2 ** 10;
+/** Words for what checked transcodes saw. */
+const NOTES = 4096;
 /** What uploads that are transcoded take on the GPU until `evict`, unless a single row is larger. */
-export const STAGING_BYTES = CHUNK_BYTES + SCALE_BYTES + PARAMS_BYTES;
+export const STAGING_BYTES = CHUNK_BYTES + SCALE_BYTES + PARAMS_BYTES + NOTES * 4;
 
 interface Entry {
   label: string;
@@ -60,6 +63,12 @@ export class WeightStore implements Weights {
   private readonly inFlight = new Gate(2 * CHUNK_BYTES);
   private readonly rowReader: RowReader;
   private staging: Promise<Staging> | undefined;
+  private notes: Promise<GPUBuffer> | undefined;
+  private nextNotes: Promise<Uint32Array> | undefined;
+  private currentNotes: Promise<Uint32Array> | undefined;
+  private slot = 0;
+  /** Loads that have not ended, also after their last upload. */
+  private loading = 0;
   private stagingBytes = 0;
   private scaleBytes = 0;
 
@@ -123,11 +132,14 @@ export class WeightStore implements Weights {
     }
     if (only) return;
     const staging = this.staging;
-    if (staging && this.inFlight.idle) {
+    if (staging && this.inFlight.idle && this.loading === 0) {
       this.staging = undefined;
       this.stagingBytes = 0;
       this.scaleBytes = 0;
       for (const buffer of Object.values(await staging)) this.gpu.free(buffer);
+      const notes = this.notes;
+      this.notes = undefined;
+      if (notes) this.gpu.free(await notes);
     }
   }
 
@@ -162,15 +174,22 @@ export class WeightStore implements Weights {
     const chunks = ready ? [] : planChunks(request, tensor, this.source.label, CHUNK_BYTES);
     const usage = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
     const buffer = await this.gpu.allocate(weightLabel(request), request.bytes, usage);
+    this.loading++;
+    // Words of loads that are under way are never shared: there are more than a program has weights.
+    const slot = this.slot++ % NOTES;
     try {
+      if (chunks.length > 0) this.gpu.queue.writeBuffer(await this.ensureNotes(), slot * 4, new Uint32Array(1));
       await Promise.all([
-        ...chunks.map((chunk) => this.upload(request, chunk, buffer, signal)),
+        ...chunks.map((chunk) => this.upload(request, chunk, slot, buffer, signal)),
         ...(ready ?? []).flatMap((range) => pieces(range).map((piece) => this.copy(request, piece, buffer, signal))),
       ]);
+      if (chunks.length > 0) await this.checkNotes(request, tensor, slot);
       return buffer;
     } catch (error) {
       this.gpu.free(buffer);
       throw error;
+    } finally {
+      this.loading--;
     }
   }
 
@@ -195,6 +214,7 @@ export class WeightStore implements Weights {
   private async upload(
     request: WeightRequest,
     chunk: ChunkPlan,
+    slot: number,
     buffer: GPUBuffer,
     signal: AbortSignal | undefined,
   ): Promise<void> {
@@ -204,13 +224,21 @@ export class WeightStore implements Weights {
       throwIfAborted(signal);
       // A source of an app's own may ignore its signal, or never settle.
       const data = await abortable(this.source.read(request.name, chunk.start, chunk.end, signal), signal);
-      const kernel = await this.gpu.kernel(transcodeKernel(chunk));
+      const kernel = await this.gpu.kernel(transcodeKernel({ ...chunk, checked: true }));
+      const notes = await this.ensureNotes();
       const staging = await this.ensureStaging(bytes, chunk.rowScales?.byteLength ?? 0);
       throwIfAborted(signal);
       await this.gpu.scoped(weightLabel(request), () => {
         // Queue writes and submits keep their order, so one staging buffer serves all chunks without waiting.
         this.gpu.queue.writeBuffer(staging.source, 0, wholeWords(data));
-        this.transcode(staging, buffer, chunk, kernel, weightLabel(request));
+        this.transcode(
+          staging,
+          buffer,
+          { ...chunk, params: { ...chunk.params, slot } },
+          kernel,
+          notes,
+          weightLabel(request),
+        );
       });
       await this.gpu.idle();
     } finally {
@@ -223,6 +251,7 @@ export class WeightStore implements Weights {
     target: GPUBuffer,
     chunk: ChunkPlan,
     { pipeline, layout }: CompiledKernel,
+    notes: GPUBuffer,
     label: string,
   ): void {
     const { device, queue } = this.gpu;
@@ -230,7 +259,7 @@ export class WeightStore implements Weights {
     const [x, y] = transcodeGrid(params.count, chunk);
     queue.writeBuffer(staging.params, 0, packParams(params, x));
     if (rowScales) queue.writeBuffer(staging.scales, 0, rowScales);
-    const buffers = [staging.params, staging.source, target, ...(rowScales ? [staging.scales] : [])];
+    const buffers = [staging.params, staging.source, target, ...(rowScales ? [staging.scales] : []), notes];
     const group = device.createBindGroup({
       label,
       layout,
@@ -243,6 +272,52 @@ export class WeightStore implements Weights {
     pass.dispatchWorkgroups(x, y);
     pass.end();
     queue.submit([encoder.finish()]);
+  }
+
+  /** @throws `weights-invalid` for NaN and infinities, and for matrices of nothing but zeros: no model has them, damaged files do */
+  private async checkNotes(
+    { name, rows, cols, shape }: WeightRequest,
+    tensor: SourceTensor,
+    slot: number,
+  ): Promise<void> {
+    const seen = (await this.readNotes())[slot]!;
+    const isMatrix = tensor.shape.filter((side) => side > 1).length > 1 && shape[0] > 1 && !rows && !cols;
+    const empty = isMatrix && (seen & SEEN.notZero) === 0;
+    if ((seen & SEEN.notFinite) === 0 && !empty) return;
+    const what = empty ? 'is zero throughout' : 'holds values that are not finite (NaN or infinity)';
+    throw new KontextError(
+      'weights-invalid',
+      `${this.source.label}: tensor "${name}" (${describeTensor(tensor)}) ${what}: the file is damaged. Get it again.`,
+      { tensor: name, file: this.source.label, ...(empty ? { zero: true } : { notFinite: true }) },
+    );
+  }
+
+  /** All words, from after this call; loads that end together share a readback. */
+  private readNotes(): Promise<Uint32Array> {
+    this.nextNotes ??= (async () => {
+      await this.currentNotes?.catch(() => {});
+      this.nextNotes = undefined;
+      const port = {
+        name: 'notes of weights',
+        type: 'u32',
+        shape: [1, NOTES],
+        bytes: NOTES * 4,
+        direction: 'out',
+      } satisfies Port;
+      const reading = readBuffer(this.gpu, await this.ensureNotes(), port, 'u32');
+      this.currentNotes = reading;
+      return reading;
+    })();
+    return this.nextNotes;
+  }
+
+  private ensureNotes(): Promise<GPUBuffer> {
+    const usage = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
+    this.notes ??= this.gpu.allocate('notes of weights', NOTES * 4, usage);
+    this.notes.catch(() => {
+      this.notes = undefined;
+    });
+    return this.notes;
   }
 
   /** One row of a matrix may be larger than a chunk, so the buffers can have to grow. */

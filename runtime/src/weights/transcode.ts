@@ -29,6 +29,8 @@ export interface TranscodeParams {
   start: number;
   /** Words of the stored matrix where its sections start; unused ones are 0. */
   sections: readonly number[];
+  /** With `checked`: the weight's word. */
+  slot?: number;
 }
 
 /** Elements each invocation reads: a word of output, or two blocks, whose f16 scales share a word. */
@@ -57,7 +59,7 @@ export function packParams(p: TranscodeParams, groupsX: number): Uint32Array<Arr
   return new Uint32Array([
     ...[count, outCols, srcCols, first],
     ...[padIn, channels, taps, start],
-    ...[groupsX, contiguous, 0, 0],
+    ...[groupsX, contiguous, p.slot ?? 0, 0],
     ...[a, b, c, d],
   ]);
 }
@@ -68,7 +70,12 @@ export interface TranscodeSpec {
   format: WeightFormat;
   /** The tensor's rows have scales of their own, in a fourth binding. */
   scaled: boolean;
+  /** Notes in a last binding, a word for each weight at {@link TranscodeParams.slot}, what it saw: see {@link SEEN}. */
+  checked?: boolean;
 }
+
+/** Bits of a checked transcode's word. A damaged file rarely has neither: NaN and infinities, or nothing but zeros. */
+export const SEEN = { notFinite: 1, notZero: 2 } as const;
 
 /** Whether codes and scales go over as they are, without a value in between. */
 export const isLossless = ({ type, format }: Pick<TranscodeSpec, 'type' | 'format'>): boolean => type.stored === format;
@@ -89,34 +96,42 @@ export const canTranscode = (type: SourceType, format: WeightFormat): boolean =>
  * for q4 as in ggml's Q4_0. A format that holds the type without loss gets its codes and scales bit for bit.
  */
 export function transcodeKernel(spec: TranscodeSpec): Kernel {
-  const { type, format, scaled } = spec;
+  const { type, format, scaled, checked = false } = spec;
   const { reader } = type;
   const block = reader.kind === 'block';
   const scale = scaled ? ' * rowScales[e / p.outCols]' : '';
+  const element = (index: string) => (checked ? `watched(element(${index})${scale})` : `element(${index})${scale}`);
   return {
     label: `transcode ${type.name}${scaled ? ' scaled' : ''} to ${format}`,
-    bindings: ['uniform', 'read', 'read_write', ...(scaled ? (['read'] as const) : [])],
+    bindings: [
+      'uniform',
+      'read',
+      'read_write',
+      ...(scaled ? (['read'] as const) : []),
+      ...(checked ? (['read_write'] as const) : []),
+    ],
     wgsl: `
 struct Params {
   count: u32, outCols: u32, srcCols: u32, first: u32,
   padIn: u32, channels: u32, taps: u32, start: u32,
-  groupsX: u32, contiguous: u32, unusedA: u32, unusedB: u32,
+  groupsX: u32, contiguous: u32, slot: u32, unused: u32,
   at: vec4<u32>,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> src: array<u32>;
 @group(0) @binding(2) var<storage, read_write> dst: array<u32>;
 ${scaled ? '@group(0) @binding(3) var<storage, read> rowScales: array<f32>;' : ''}
+${checked ? watchText(scaled ? 4 : 3) : ''}
 ${block ? blockText(spec) : `${reader.declarations ?? ''}\nfn element(i: u32) -> f32 { return ${reader.wgsl}; }`}
 
 fn value(e: u32) -> f32 {
   if (e >= p.count) { return 0.0; }
-  if (p.contiguous != 0u) { return element(p.first + e)${scale}; }
+  if (p.contiguous != 0u) { return ${element('p.first + e')}; }
   let row = e / p.outCols;
   let c = e % p.outCols;
   let channel = c % p.padIn;
   if (channel >= p.channels) { return 0.0; }
-  return element(p.first + row * p.srcCols + channel * p.taps + c / p.padIn)${scale};
+  return ${element('p.first + row * p.srcCols + channel * p.taps + c / p.padIn')};
 }
 
 var<private> x: array<f32, 32>;
@@ -136,13 +151,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (first >= p.count) { return; }
   let e = p.start + first;
 ${body(spec)}
+${checked ? '  note();' : ''}
 }
 `,
   };
 }
 
 /** Blocks of codes: `block` fills the private variables, `loadBlock` the values, `element` reads one for odd layouts. */
-function blockText({ type }: TranscodeSpec): string {
+function blockText({ type, checked = false }: TranscodeSpec): string {
   const { reader } = type;
   if (reader.kind !== 'block') return '';
   const code = reader.levels ? 'levels[codes[k]]' : 'f32(codes[k])';
@@ -156,7 +172,10 @@ var<private> minimums: vec2<i32>;
 fn block(at: u32, part: u32) {
 ${reader.wgsl}
 }
-fn blockOf(i: u32) { block(i / ${type.elements}u * ${type.bytes}u, i % ${type.elements}u / 32u); }
+fn blockOf(i: u32) {
+  block(i / ${type.elements}u * ${type.bytes}u, i % ${type.elements}u / 32u);
+  ${checked ? 'watch(d); watch(dMin);' : ''}
+}
 fn code(k: u32) -> f32 {
   let h = k / 16u;
   return (d * f32(scales[h])) * ${code} - dMin * f32(minimums[h]);
@@ -171,9 +190,27 @@ fn element(i: u32) -> f32 {
 }`;
 }
 
+/** Bits, not comparisons: a driver may assume that floats are finite. */
+const watchText = (binding: number): string => `
+@group(0) @binding(${binding}) var<storage, read_write> notes: array<atomic<u32>>;
+var<private> seen: u32;
+fn watch(v: f32) {
+  let bits = bitcast<u32>(v) & 0x7fffffffu;
+  if (bits >= 0x7f800000u) { seen |= ${SEEN.notFinite}u; }
+  if (bits != 0u) { seen |= ${SEEN.notZero}u; }
+}
+fn watched(v: f32) -> f32 {
+  watch(v);
+  return v;
+}
+// Read first: nearly every invocation finds its bits there already.
+fn note() {
+  if ((seen & ~atomicLoad(&notes[p.slot])) != 0u) { atomicOr(&notes[p.slot], seen); }
+}`;
+
 function body(spec: TranscodeSpec): string {
   const { type, format } = spec;
-  if (isLossless(spec)) return type.reader.kind === 'block' ? repack(format) : COPY_BYTES;
+  if (isLossless(spec)) return type.reader.kind === 'block' ? repack(format) : copyBytes(spec);
   switch (format) {
     case 'f32':
       return type.reader.kind === 'element'
@@ -223,7 +260,8 @@ const quantise = (scale: string, perWord: number, code: string): string => `
   dst[p.at[1] + e / 64u] = pack2x16float(pair);`;
 
 /** 8-bit floats: the bytes as they are, and the row's scale once. */
-const COPY_BYTES = `
+const copyBytes = ({ checked }: TranscodeSpec): string => `
+  ${checked ? 'for (var k = 0u; k < min(4u, p.count - first); k++) { watch(element(p.first + first + k)); }' : ''}
   dst[p.at[0] + e / 4u] = src[(p.first + first) / 4u];
   if (e % p.outCols == 0u) { dst[p.at[1] + e / p.outCols] = bitcast<u32>(rowScales[first / p.outCols]); }`;
 

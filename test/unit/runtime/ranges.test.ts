@@ -7,6 +7,7 @@ import { type AccessPolicy, checkAccess, isPrivateAddress } from '../../../runti
 import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { retryAfter } from '../../../runtime/src/net/retry.ts';
 import { sameVersion } from '../../../runtime/src/net/version.ts';
+import { abortable } from '../../../runtime/src/net/wait.ts';
 import { isWebPage } from '../../../runtime/src/net/web-page.ts';
 import { urlBytes } from '../../../runtime/src/weights/url.ts';
 
@@ -141,6 +142,26 @@ describe('retries', () => {
     ];
     expect([...(await source.read(0, 10))]).toEqual(['x'.charCodeAt(0), ...slice(1, 10)]);
     expect(seen.map((s) => s.range).slice(-1)).toEqual(['bytes=1-9']);
+  });
+
+  it('any number of waits on one signal put one listener on it, and take it off', async () => {
+    const { signal } = new AbortController();
+    let listeners = 0;
+    const [add, remove] = [signal.addEventListener.bind(signal), signal.removeEventListener.bind(signal)];
+    signal.addEventListener = (...args: Parameters<typeof add>) => {
+      listeners++;
+      add(...args);
+    };
+    signal.removeEventListener = (...args: Parameters<typeof remove>) => {
+      listeners--;
+      remove(...args);
+    };
+    const waits = Array.from({ length: 50 }, (_, i) =>
+      abortable(new Promise((done) => setTimeout(done, i % 7)), signal),
+    );
+    expect(listeners).toBe(1);
+    await Promise.all(waits);
+    expect(listeners).toBe(0);
   });
 
   it('a fetch that never settles and ignores its signal holds nobody', async () => {

@@ -114,7 +114,7 @@ describe('matrix', () => {
   });
 
   it('clamps what f16 cannot hold', async () => {
-    const values = [65504, 65519, 70000, -1e9, 1e-3, Number.POSITIVE_INFINITY];
+    const values = [65504, 65519, 70000, -1e9, 1e-3, 3e38];
     const bytes = await load(
       tensorOf('F32', [6], (i) => values[i]!),
       requestFor('f16', [1, 6]),
