@@ -4,7 +4,7 @@ import { throwIfAborted } from '../../../runtime/src/errors.ts';
 import type { Executable } from '../../../runtime/src/execute/executable.ts';
 import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
 import type { PixelImage } from '../image/pixels.ts';
-import { addsNoise, type SamplerStage } from '../sampling/samplers.ts';
+import { addsNoise, type SamplerStage } from '../sampling/stage.ts';
 import { sinusoids } from './conditioning.ts';
 import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, Work } from './parts.ts';

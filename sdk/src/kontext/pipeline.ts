@@ -4,7 +4,7 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { programSize } from '../../../runtime/src/execute/executable.ts';
 import type { PixelImage } from '../image/pixels.ts';
-import { samplerStages } from '../sampling/samplers.ts';
+import { eulerStages } from '../sampling/stage.ts';
 import type { PipelineContext } from './context.ts';
 import { type DenoiseJob, denoise, evaluationsOf, makeBranch, makeDenoiser, stepsOf } from './denoiser.ts';
 import { seesContext } from './family.ts';
@@ -13,11 +13,10 @@ import type { Parts, ShapeRequest, Work } from './parts.ts';
 import { makePreviewer } from './preview.ts';
 import type { CheckedRequest } from './request.ts';
 import { allFinite, checkDenoised, checkFinite } from './stages/finite.ts';
+import { isPlain, plainScene, type Scene } from './stages/plain-scene.ts';
 import { referencePlaces } from './stages/references.ts';
-import { type Scene, sceneOf } from './stages/scene.ts';
 import { requestSigmas } from './stages/schedule.ts';
 import { firstStep } from './stages/strength.ts';
-import { earlyChoice } from './stages/variants.ts';
 import { makeStart, type Start } from './starts.ts';
 import type { EncodedPrompt, Prompt } from './text.ts';
 import { decodeTiled, isTooLarge, wholeOrTiled } from './tiling.ts';
@@ -65,10 +64,13 @@ export async function runPipeline(
 
   // 1. Sizes, what of the pictures the model sees, and the schedule.
   const seen = { ...request, context: request.context && seesContext(context.family) };
-  const scene = sceneOf(host, seen, context.model.defaults);
+  const { defaults } = context.model;
+  const scene = isPlain(seen)
+    ? plainScene(seen, defaults)
+    : (await import('./stages/scene.ts')).sceneOf(host, seen, defaults);
   const { sizes } = scene;
   checkLatents(request, sizes.target);
-  const job = jobOf(context, request, scene);
+  const job = await jobOf(context, request, scene);
   await planWork(context, request, job, scene, work);
 
   const buffers: GPUBuffer[] = [];
@@ -115,12 +117,15 @@ export async function runPipeline(
     const denoiser = await makeDenoiser(parts, job, encoded, branches, work);
     if (previewer) denoiser.preview = previewer;
     const latents: Float32Array<ArrayBuffer>[] = [];
-    const { going, skippedBefore } = await earlyChoice(
-      context,
-      request.variants,
-      { job, denoiser, starts, scene },
-      work,
-    );
+    const { going, skippedBefore } =
+      variants.count === 1
+        ? { going: starts.map((start) => ({ start, range: undefined })), skippedBefore: 0 }
+        : await (await import('./stages/variants.ts')).earlyChoice(
+            context,
+            variants,
+            { job, denoiser, starts, scene },
+            work,
+          );
     let skipped = skippedBefore;
     try {
       for (const { start, range } of going) {
@@ -167,10 +172,14 @@ function promptsOf({ prompt, clipPrompt, negativePrompt }: PipelineRequest): Pro
   return [{ t5: prompt, clip: clipPrompt }, ...(negativePrompt === undefined ? [] : [{ t5: negativePrompt }])];
 }
 
-function jobOf({ host, model, family }: PipelineContext, request: PipelineRequest, scene: Scene): DenoiseJob {
+async function jobOf(
+  { host, model, family }: PipelineContext,
+  request: PipelineRequest,
+  scene: Scene,
+): Promise<DenoiseJob> {
   const { target } = scene.sizes;
   const { strength, guidance, trueCfgScale, maxSequenceLength, conditioning, previewEvery, afterStep } = request;
-  const all = requestSigmas(host, model.schedule, request, tokenCount(target));
+  const all = await requestSigmas(host, model.schedule, request, tokenCount(target));
   const sigmas = all.slice(firstStep(stepsOf({ sigmas: all }), strength));
   const context = scene.context.map(({ size }) => size);
   return {
@@ -182,7 +191,10 @@ function jobOf({ host, model, family }: PipelineContext, request: PipelineReques
     guided: request.guided,
     ...(request.cache && { cache: request.cache }),
     branches: request.negativePrompt === undefined ? 1 : 2,
-    stages: samplerStages(request.sampler, sigmas, { eta: request.eta }),
+    stages:
+      request.sampler === 'euler'
+        ? eulerStages(sigmas)
+        : (await import('../sampling/samplers.ts')).samplerStages(request.sampler, sigmas, { eta: request.eta }),
     euler: request.sampler === 'euler',
     guidance,
     trueCfgScale,

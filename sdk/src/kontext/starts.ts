@@ -8,7 +8,7 @@ import type { Parts, Work } from './parts.ts';
 import { encodeSampled, fitted, type ReferenceEncoder } from './references.ts';
 import type { CheckedRequest } from './request.ts';
 import { fillControl, maskedPixels, pixelNoise } from './stages/control.ts';
-import type { Scene, SceneView } from './stages/scene.ts';
+import type { Scene, SceneView } from './stages/plain-scene.ts';
 import { noised } from './stages/strength.ts';
 
 /** One picture before its first step. */

@@ -20,7 +20,6 @@ import {
 } from './files.ts';
 import { lockedFiles } from './locked.ts';
 import type { Model, ModelPart, PartName } from './model.ts';
-import { openPacked } from './packed.ts';
 
 export type { Model, ModelPart, PartName, TokenizerTable } from './model.ts';
 
@@ -73,8 +72,9 @@ export async function openModel(source: ModelSource, signal?: AbortSignal): Prom
   const files = await lockedFiles(place, signal);
   const index = await files.open('model_index.json', signal);
   await index?.close();
-  const packed = index ? undefined : await openPacked(files, signal);
-  if (packed) return packed;
+  // Loaded for packed models only: their reader knows every element type there is.
+  const manifest = index ? undefined : await files.open('kontext-model.json', signal);
+  if (manifest) return (await import('./packed.ts')).openPacked(files, manifest, signal);
   return openFolder(files, index === undefined, signal);
 }
 

@@ -35,10 +35,8 @@ export interface PackedManifest {
   parts: Record<PartName, { config?: Record<string, unknown>; shards: Shard[]; tensors: Record<string, PackedTensor> }>;
 }
 
-/** Undefined when the files are no packed model. @throws KontextError `weights-invalid` when they are a broken one */
-export async function openPacked(files: ModelFiles, signal?: AbortSignal): Promise<Model | undefined> {
-  const bytes = await files.open(PACKED_FILE, signal);
-  if (!bytes) return undefined;
+/** @param bytes the open manifest. @throws KontextError `weights-invalid` when it is a broken one */
+export async function openPacked(files: ModelFiles, bytes: ByteSource, signal?: AbortSignal): Promise<Model> {
   const manifest = (await readJson(bytes, 'weights-invalid', signal)) as unknown as PackedManifest;
   const refuse = (problem: string) =>
     new KontextError('weights-invalid', `${bytes.name} is not a usable packed model: ${problem}.`, {

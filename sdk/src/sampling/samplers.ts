@@ -1,28 +1,15 @@
 // Samplers of the probability-flow ODE dx/dσ = v(x, σ), as data: what is evaluated where, and how it moves the latents.
 // Every one is a list of linear updates with coefficients known before the first step, so one small program runs them all.
 
+import { type SamplerStage, VELOCITY, velocityStage } from './stage.ts';
+
 /** Old derivatives that an update may use. */
 export const HISTORY = 3;
-
-/** One evaluation of the velocity v = v(x, σ) and the update that follows it. */
-export interface SamplerStage {
-  /** Which of the sigmas v is evaluated at. */
-  at: number;
-  /** d = keep[0] · x + keep[1] · v: what this evaluation tells, and what later ones may use. v itself, or x₀ = x − σ·v. */
-  keep: readonly [x: number, v: number];
-  /** x ← move[0] · x + move[1] · d + move[2…4] · the three d before it, newest first + move[5] · fresh noise */
-  move: readonly [x: number, d: number, d1: number, d2: number, d3: number, noise: number];
-  /** Whether x is at the next σ after it, so that a step of the schedule is done. */
-  ends: boolean;
-}
 
 export interface SamplerOptions {
   /** Of ancestral samplers: 0 adds no noise, 1 (default) as much as a step removes. */
   eta?: number;
 }
-
-/** Velocity as it is. */
-const VELOCITY = [0, 1] as const;
 
 interface Step {
   /** Index of the step. */
@@ -114,14 +101,6 @@ export function samplerStages(
     const before = Array.from({ length: Math.min(i, HISTORY) }, (__, back) => sigmas[i - 1 - back]!);
     return SAMPLERS[name]({ i, from: sigmas[i]!, to: sigmas[i + 1]!, before, eta });
   }).flat();
-}
-
-/** Whether a sampler adds noise of its own. */
-export const addsNoise = (stages: readonly SamplerStage[]): boolean => stages.some(({ move }) => move[5] !== 0);
-
-function velocityStage(at: number, coefficients: readonly number[]): SamplerStage {
-  const [d, d1 = 0, d2 = 0, d3 = 0] = coefficients as [number, ...number[]];
-  return { at, keep: VELOCITY, move: [1, d, d1, d2, d3, 0], ends: true };
 }
 
 function denoisedStage(at: number, sigma: number, decay: number, coefficients: readonly number[]): SamplerStage {

@@ -1,12 +1,13 @@
 // Schedules against their published values, samplers against the ODE they solve: order of convergence, evaluations, exact cases.
 import { describe, expect, it } from 'vitest';
-import { addsNoise, type SamplerName, samplerStages } from '../../../sdk/src/sampling/samplers.ts';
+import { type SamplerName, samplerStages } from '../../../sdk/src/sampling/samplers.ts';
 import {
   betaQuantile,
   exponentialShift,
   type NamedSchedule,
   namedSigmas,
 } from '../../../sdk/src/sampling/schedules.ts';
+import { addsNoise } from '../../../sdk/src/sampling/stage.ts';
 
 describe('schedules', () => {
   // Four steps at μ = 1.15 (1024²), as ComfyUI makes them.

@@ -9,7 +9,7 @@ import type { Work } from '../parts.ts';
 import { fitted } from '../references.ts';
 import type { Variants } from '../request.ts';
 import type { Start } from '../starts.ts';
-import type { Scene } from './scene.ts';
+import type { Scene } from './plain-scene.ts';
 
 /** A picture that goes on, and from where. */
 export interface Going {
