@@ -68,6 +68,7 @@ export default [
       manualChunks(id) {
         if (id.includes('/kernels-codegen/')) return 'compiler';
         if (id.endsWith('wasm.generated.ts')) return 'wasm';
+        if (id.endsWith('tables.generated.ts')) return 'tables';
         return undefined;
       },
     },
@@ -75,7 +76,10 @@ export default [
   {
     input: 'sdk/src/browser.ts',
     plugins,
+    // Vocabularies that few models lack: the chunk beside it, also for the file with everything.
+    external: (id: string) => id.endsWith('tables.generated.ts'),
     output: {
+      paths: (id: string) => (id.endsWith('tables.generated.ts') ? './tables.js' : id),
       file: 'dist/browser/kontext.standalone.js',
       format: 'es',
       sourcemap: true,

@@ -103,7 +103,10 @@ export type DenoisePart = 'denoise-first' | 'denoise-rest' | 'denoise-skip' | 'd
 export type CompileRequest = Component & {
   target: TargetProfile;
   quantization?: Quantization;
-  /** Formats of single matrices by their names in the checkpoint, for models that hold them in these; they win. */
+  /**
+   * Formats of single matrices by their names in the checkpoint, which win over `quantization`: what a packed or a quantised model
+   * holds them in. A matrix whose columns do not fit its format takes that of `quantization`.
+   */
   stored?: Readonly<Record<string, WeightFormat>>;
   /** Labels of intermediates that become extra output ports, for comparing with a reference. */
   taps?: readonly string[];

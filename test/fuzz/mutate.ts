@@ -118,12 +118,15 @@ export const ODD_VALUES: readonly unknown[] = [
   Promise.resolve(1),
 ];
 
+/** One of its own, because later changes may go into it. */
+const oddJson = (random: Random): unknown => structuredClone(pick(random, ODD_JSON));
+
 /** A copy of a JSON value with one to three nodes changed. */
 export function mutateJson(random: Random, seedText: string): unknown {
   let root: unknown = JSON.parse(seedText);
   for (let changes = 1 + below(random, 3); changes > 0; changes--) {
     const places = placesIn(root);
-    if (places.length === 0) return pick(random, ODD_JSON);
+    if (places.length === 0) return oddJson(random);
     const { parent, key } = pick(random, places);
     const holder = parent as Record<string | number, unknown>;
     switch (below(random, 6)) {
@@ -138,13 +141,13 @@ export function mutateJson(random: Random, seedText: string): unknown {
       case 2:
         if (typeof holder[key] === 'number')
           holder[key] = pick(random, [-1, 0, 0.5, 1, 2, 1e9]) * (holder[key] as number);
-        else holder[key] = pick(random, ODD_JSON);
+        else holder[key] = oddJson(random);
         break;
       case 3:
-        root = random() < 0.05 ? pick(random, ODD_JSON) : root;
+        root = random() < 0.05 ? oddJson(random) : root;
         break;
       default:
-        holder[key] = structuredClone(pick(random, ODD_JSON));
+        holder[key] = oddJson(random);
     }
   }
   return root;

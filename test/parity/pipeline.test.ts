@@ -41,7 +41,7 @@ async function contextFor(
   const known = contexts.get(precision + memory);
   if (known) return known;
   const parts = await Parts.create(gpu, model, justInTime(), { precision, quantization: 'none', memory });
-  const text = new TextEncoders(host, model);
+  const text = await TextEncoders.create(host, model);
   const context = { host, model, parts, family: familyOf(model), text, references: new ReferenceEncoder(host) };
   contexts.set(precision + memory, context);
   return context;

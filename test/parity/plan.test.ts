@@ -11,7 +11,7 @@ const request = { size, steps: 2, maxSequenceLength: 24 };
 describe('the predicted peak is the measured one, within 3 %', () => {
   const planned = Kontext.plan(pipelineModel(), request);
   for (const memory of ['resident', 'phased', 'streamed'] as const) {
-    for (const quantization of ['none', 'q8'] as const) {
+    for (const quantization of ['auto', 'q8'] as const) {
       if (memory === 'resident' && quantization === 'q8') continue;
       it(`${memory}, ${quantization}`, async () => {
         const choice = (await planned).choices.find((c) => c.memory === memory && c.quantization === quantization)!;
@@ -64,7 +64,7 @@ it('a budget chooses the best that fits, and names what would do', async () => {
     await using kontext = await Kontext.load(pipelineModel(), { memory });
     return kontext.setting;
   };
-  expect(await chosen(`${(most / 1e9) * 1.01}GB`)).toEqual({ memory: 'resident', quantization: 'none' });
+  expect(await chosen(`${(most / 1e9) * 1.01}GB`)).toEqual({ memory: 'resident', quantization: 'auto' });
   expect((await chosen(least))!.memory).not.toBe('resident');
   const error = await chosen(least - 1e7).catch((caught: unknown) => caught);
   expect(error).toMatchObject({ code: 'out-of-memory' });

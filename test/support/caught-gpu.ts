@@ -5,6 +5,8 @@ export interface CaughtGpu {
   gpu: GPU;
   /** Destroys the device that was made last. */
   lose(): void;
+  /** That device, while it lives. */
+  device(): GPUDevice | undefined;
 }
 
 const kept: GPU[] = [];
@@ -28,5 +30,5 @@ export function caughtGpu(): CaughtGpu {
       return adapter;
     },
   } as GPU;
-  return { gpu, lose: () => last?.deref()?.destroy() };
+  return { gpu, lose: () => last?.deref()?.destroy(), device: () => last?.deref() };
 }

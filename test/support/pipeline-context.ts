@@ -23,7 +23,14 @@ export async function pipelineContext(
   const host = await loadHost();
   const parts = await Parts.create(gpu, model, justInTime(), { precision, quantization: 'none', memory: 'resident' });
   const family = familyOf(model);
-  return { host, model, parts, family, text: new TextEncoders(host, model), references: new ReferenceEncoder(host) };
+  return {
+    host,
+    model,
+    parts,
+    family,
+    text: await TextEncoders.create(host, model),
+    references: new ReferenceEncoder(host),
+  };
 }
 
 /** One request, checked as the engine checks it, with conditioning as in float32. */

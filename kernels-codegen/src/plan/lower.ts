@@ -2,6 +2,7 @@
 // The only file that knows both the graph's operations and the kernel families' specs.
 
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { columnsUnit } from '../../../runtime/src/program/formats.ts';
 import type {
   BufferRange,
   Constant,
@@ -14,7 +15,7 @@ import type {
   WeightRequest,
 } from '../../../runtime/src/program/types.ts';
 import { PROGRAM_SCHEMA } from '../../../runtime/src/program/types.ts';
-import type { Graph, Node, Tensor } from '../graph/graph.ts';
+import type { Graph, Node, Tensor, WeightOrigin } from '../graph/graph.ts';
 import { reads } from '../graph/graph.ts';
 import { attention } from '../kernels/attention/index.ts';
 import { blendTile } from '../kernels/blend-tile.ts';
@@ -395,12 +396,16 @@ export function conflictsOf(placement: ReturnType<typeof place>): Map<Storage, S
   return conflicts;
 }
 
-/** Matrices below this many elements keep f16 when others are quantised: they are embedders, and 2 MB saves nothing. */
+/**
+ * Matrices outside of blocks keep 16 bits below this many elements when others are quantised: they are embedders, few and small.
+ * Those of blocks are the model, whatever its size.
+ */
 const QUANTIZE_FROM = 2 ** 20;
+const IN_BLOCK = /(^|\.)(blocks?|double_blocks|single_blocks|layers?)\.\d+\./;
 
 function weightRequest(t: Tensor, o: LowerOptions): WeightRequest {
-  const { weight } = t.origin as { kind: 'weight'; weight: import('../graph/graph.ts').WeightOrigin };
-  const format = weightFormat(t, weight.name, weight.role, o);
+  const { weight } = t.origin as { kind: 'weight'; weight: WeightOrigin };
+  const format = weightFormat(t, weight, o);
   return {
     name: weight.name,
     ...(weight.rows ? { rows: weight.rows } : {}),
@@ -412,17 +417,14 @@ function weightRequest(t: Tensor, o: LowerOptions): WeightRequest {
   };
 }
 
-function weightFormat(
-  t: Tensor,
-  name: string,
-  role: 'matrix' | 'vector' | 'convolution',
-  o: LowerOptions,
-): WeightFormat {
+function weightFormat(t: Tensor, { name, role }: WeightOrigin, o: LowerOptions): WeightFormat {
   if (role === 'vector') return 'f32';
   const { quantization, stored = {} } = o;
-  if (Object.hasOwn(stored, name)) return stored[name]!;
-  const large = t.rows * t.cols >= QUANTIZE_FROM && t.cols % 32 === 0;
-  if (role === 'matrix' && large && (quantization === 'q8' || quantization === 'q4')) return quantization;
+  const own = Object.hasOwn(stored, name) ? stored[name] : undefined;
+  if (own !== undefined && t.cols % columnsUnit(own) === 0) return own;
+  const large = t.rows * t.cols >= QUANTIZE_FROM || IN_BLOCK.test(name);
+  const quantised = role === 'matrix' && large && (quantization === 'q8' || quantization === 'q4');
+  if (quantised && t.cols % columnsUnit(quantization) === 0) return quantization;
   const half = quantization !== 'none' || hasTier(o.target, 'f16');
   return half && t.cols % 2 === 0 ? 'f16' : 'f32';
 }

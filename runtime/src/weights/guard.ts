@@ -27,12 +27,10 @@ export function guardSource(source: ByteSource): ByteSource {
     (read: NonNullable<ByteSource['reload']>): ByteSource['read'] =>
     async (start, end, signal) => {
       throwIfAborted(signal);
-      const bytes = await abortable(
-        Promise.resolve()
-          .then(() => read(start, end, signal))
-          .catch((error: unknown) => sourceError(name, error, signal)),
-        signal,
-      );
+      const reading = Promise.resolve()
+        .then(() => read(start, end, signal))
+        .catch((error: unknown) => sourceError(name, error, signal));
+      const bytes = await abortable(reading, signal);
       return exactly(name, bytes, start, end);
     };
   return {

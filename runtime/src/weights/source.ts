@@ -41,6 +41,8 @@ export interface WeightSource {
    * @throws `weights-invalid` when the tensor or range is not there; what the underlying file throws
    */
   read(name: string, start: number, end: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
+  /** Whole tensors of a few bytes each; neighbours come with one read. */
+  readSmall?(names: readonly string[], signal?: AbortSignal): Promise<Map<string, Uint8Array>>;
   /**
    * The ranges of a tensor that are a request's bytes as they are, where the source holds it in that format: nothing to transcode.
    *
@@ -52,7 +54,7 @@ export interface WeightSource {
 }
 
 /** The tensor, or `weights-invalid` naming it and the file. */
-export function sourceTensor(source: WeightSource, name: string): SourceTensor {
+export function sourceTensor(source: Pick<WeightSource, 'label' | 'tensors'>, name: string): SourceTensor {
   const tensor = source.tensors.get(name);
   if (tensor) return tensor;
   throw new KontextError('weights-invalid', `${source.label} has no tensor "${name}". Is it the right model file?`, {

@@ -1,4 +1,5 @@
 // From an amount of memory to a mode and a quantisation, before anything is loaded.
+import { heldFormats } from '../model/formats.ts';
 import type { Model } from '../model/open.ts';
 import { budgetBytes, fitting, type Setting } from './budget.ts';
 import type { MemoryBudget, MemoryMode, Quantization } from './options.ts';
@@ -26,7 +27,8 @@ export async function chooseSetting(context: PlanContext, wanted: WantedSetting)
 
 /** Whether storage may be chosen: a packed model has its own, and what an app asks for it gets. */
 export function leavesChoice(model: Model, quantization: Quantization): boolean {
-  return quantization === 'none' && model.parts.transformer.stored === undefined;
+  const { stored, weights } = model.parts.transformer;
+  return quantization === 'auto' && stored === undefined && heldFormats(weights) === undefined;
 }
 
 /** The defaults of a model: its squarest preferred size, edited from one reference of the same size. */

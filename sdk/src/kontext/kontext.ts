@@ -77,7 +77,10 @@ export interface LoadOptions {
   precision?: Precision;
   /** Rounding of timesteps and guidance; default `auto`: `exact` in float32, else `bfloat16` as the published pipelines run. */
   conditioning?: Conditioning;
-  /** Storage of the large matrices on the GPU; default `none`. `q8` and `q4` save memory, not time. */
+  /**
+   * Storage of the large matrices on the GPU; default `auto`: as the file has them, without loss, where floats take the arithmetic's
+   * precision. `none` takes that for all; `q8` and `q4` save memory, not time.
+   */
   quantization?: Quantization;
   /**
    * Default `phased`: text encoders or transformer, never both. `resident` keeps every part loaded between edits; `streamed` loads the
@@ -150,8 +153,9 @@ export class Engine implements KontextEngine {
     private readonly host: Awaited<ReturnType<typeof loadHost>>,
     private readonly programs: OpenedPrograms,
     private readonly device: OpenDeviceOptions,
+    text: TextEncoders,
   ) {
-    this.#text = new TextEncoders(host, model);
+    this.#text = text;
     this.#references = new ReferenceEncoder(host);
     this.#family = familyOf(model);
   }
@@ -188,7 +192,9 @@ export class Engine implements KontextEngine {
         model = await withPreviewDecoder(model, await resolveFile(previewDecoder, place), signal);
       }
       checkPacked(model, options);
-      const engine = new Engine(platform, model, checked, await loadHost(options.host ?? undefined), programs, device);
+      const host = await loadHost(options.host ?? undefined);
+      const text = await TextEncoders.create(host, model);
+      const engine = new Engine(platform, model, checked, host, programs, device, text);
       await engine.#ready();
       return engine;
     } catch (error) {
@@ -475,8 +481,8 @@ function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
 }
 
 /** A packed model is in the formats it was packed in. */
-function checkPacked(model: Model, { quantization = 'none' }: Pick<LoadOptions, 'quantization'>): void {
-  if (quantization === 'none' || !model.parts.transformer.stored) return;
+function checkPacked(model: Model, { quantization = 'auto' }: Pick<LoadOptions, 'quantization'>): void {
+  if (quantization === 'auto' || !model.parts.transformer.stored) return;
   throw new KontextError(
     'invalid-request',
     `${model.label} is packed: its formats were chosen by kontext pack. Leave out quantization "${quantization}", or pack the model again with it.`,

@@ -252,9 +252,10 @@ export const LOAD_OPTIONS = {
   ),
   /** @see {@link LoadOptions.quantization} */
   quantization: choice(
-    'none',
-    ['none', 'f16', 'q8', 'q4'],
-    'storage of the large matrices on the GPU; q8 and q4 save memory, not time',
+    'auto',
+    ['auto', 'none', 'f16', 'q8', 'q4'],
+    'storage of the large matrices on the GPU; auto: as the file has them, without loss; none: at the arithmetic’s precision; ' +
+      'q8 and q4 save memory, not time',
   ),
   /** @see {@link LoadOptions.memory} */
   memory: choice(
@@ -271,7 +272,10 @@ export const LOAD_OPTIONS = {
 export type Precision = (typeof LOAD_OPTIONS.precision.choices)[number];
 /** Rounding of 1000·t and 1000·guidance before their embedding: as the published bfloat16 pipelines round, or exactly. */
 export type Conditioning = (typeof LOAD_OPTIONS.conditioning.choices)[number];
-/** How the large matrices are stored on the GPU; `none` keeps float32 or float16 by the precision. */
+/**
+ * How the large matrices are stored on the GPU: `auto` as the file has them (quantised ones without loss, floats by the precision),
+ * `none` as float32 or float16 by the precision, whatever the file has.
+ */
 export type Quantization = (typeof LOAD_OPTIONS.quantization.choices)[number];
 /** Which parts of the model stay on the GPU, and for how long. */
 export type MemoryMode = (typeof LOAD_OPTIONS.memory.choices)[number];

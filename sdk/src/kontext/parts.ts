@@ -8,7 +8,8 @@ import { SlabPool } from '../../../runtime/src/execute/slabs.ts';
 import type { KontextDevice } from '../../../runtime/src/gpu/device.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import { WeightStore } from '../../../runtime/src/weights/store.ts';
-import type { Model, PartName } from '../model/open.ts';
+import { heldFormats } from '../model/formats.ts';
+import type { Model, ModelPart, PartName } from '../model/open.ts';
 import type { MemoryMode, Precision, Quantization } from './options.ts';
 import type { ModelSpecs, ProgramProvider, ProgramRequest } from './programs.ts';
 import type { ProgressTracker } from './progress.ts';
@@ -198,14 +199,20 @@ export class Parts {
   }
 }
 
+/** A packed model has no choice; a quantised file is held as it is unless another storage is asked for. */
+function storedIn({ stored, weights }: ModelPart, asked: Quantization): ModelPart['stored'] {
+  return stored ?? (asked === 'auto' ? heldFormats(weights) : undefined);
+}
+
 /** Adds the model's own numbers to a shape. */
 export function completeRequest(
   request: ShapeRequest,
   of: { specs: ModelSpecs; target: TargetProfile; model: Model; quantization: Quantization },
 ): ProgramRequest {
   const part = PART_OF[request.component];
-  const quantization = part === 'transformer' || part === 't5' ? of.quantization : 'none';
-  const stored = part === 'preview' ? undefined : of.model.parts[part].stored;
+  const asked = of.quantization;
+  const quantization = asked !== 'auto' && (part === 'transformer' || part === 't5') ? asked : 'none';
+  const stored = part === 'preview' ? undefined : storedIn(of.model.parts[part], asked);
   return {
     ...request,
     spec: of.specs[part],

@@ -47,7 +47,7 @@ export function justInTime(): ProgramProvider {
       const shapeOf = (part: ModelPart) => (name: string) => part.weights.tensors.get(name)?.shape;
       const { clip, t5, transformer, vae } = model.parts;
       const { previewDecoder } = model;
-      return checkSpecs(model, {
+      const specs = checkSpecs(model, {
         ...(previewDecoder && {
           preview: read.tinyDecoderSpecFromShapes((name) => previewDecoder.tensors.get(name)?.shape),
         }),
@@ -58,6 +58,9 @@ export function justInTime(): ProgramProvider {
           : read.fluxSpecFromShapes(shapeOf(transformer)),
         vae: vae.config ? read.vaeSpecFromConfig(vae.config) : read.vaeSpecFromShapes(shapeOf(vae)),
       });
+      const { checkParts } = await import('../model/check-parts.ts');
+      checkParts(model, specs);
+      return specs;
     },
     async target(device, precision) {
       const { targetFor } = await import('../../../kernels-codegen/src/targets/profiles.ts');

@@ -1,5 +1,7 @@
 // Prompt to what the transformer reads: T5 states for attention, the pooled CLIP vector for modulation.
 // Results are cached by text, because a session repeats prompts and the encoders are the slowest part to load.
+
+import { builtInTable } from '../host/built-in-tables.ts';
 import type { Host } from '../host/module.ts';
 import { buildClipTable, buildT5Table } from '../host/tables.ts';
 import { ClipTokenizer, T5Tokenizer } from '../host/tokenizers.ts';
@@ -33,11 +35,18 @@ export class TextEncoders {
   /** In order of last use. */
   readonly #cache = new Map<string, EncodedPrompt>();
 
-  /** @throws KontextError `tokenizer-invalid` */
-  constructor(host: Host, model: Model) {
-    this.#clip = ClipTokenizer.create(host, clipTable(model.clipTokenizer));
-    this.#t5 = T5Tokenizer.create(host, t5Table(model.t5Tokenizer));
+  private constructor(clip: ClipTokenizer, t5: T5Tokenizer, model: Model) {
+    this.#clip = clip;
+    this.#t5 = t5;
     this.#clipConfig = model.parts.clip.config;
+  }
+
+  /** With the model's own tokenizers, or the built-in ones. @throws KontextError `tokenizer-invalid` */
+  static async create(host: Host, model: Model): Promise<TextEncoders> {
+    const { clipTokenizer, t5Tokenizer } = model;
+    const clip = clipTokenizer ? clipTable(clipTokenizer) : await builtInTable('clip');
+    const t5 = t5Tokenizer ? t5Table(t5Tokenizer) : await builtInTable('t5');
+    return new TextEncoders(ClipTokenizer.create(host, clip), T5Tokenizer.create(host, t5), model);
   }
 
   has(prompt: Prompt, maxSequenceLength: number): boolean {
@@ -85,8 +94,9 @@ export class TextEncoders {
   }
 }
 
-const clipTable = (files: Model['clipTokenizer']) => ('table' in files ? files.table : buildClipTable(files));
-const t5Table = (files: Model['t5Tokenizer']) => ('table' in files ? files.table : buildT5Table(files));
+const clipTable = (files: NonNullable<Model['clipTokenizer']>) =>
+  'table' in files ? files.table : buildClipTable(files);
+const t5Table = (files: NonNullable<Model['t5Tokenizer']>) => ('table' in files ? files.table : buildT5Table(files));
 
 async function encode(
   parts: Parts,

@@ -16,8 +16,8 @@ export interface ModelFiles {
   readonly label: string;
   /** The file of this name (with `/` between folders), or undefined when there is none. */
   open(name: string, signal?: AbortSignal): Promise<ByteSource | undefined>;
-  /** Names at the top of the folder, where the place can tell. */
-  list?(): Promise<string[]>;
+  /** Names in the folder, or in one inside it, where the place can tell. */
+  list?(folder?: string): Promise<string[]>;
 }
 
 /** One file: a path (Node, Deno), a URL, a Blob, or bytes. */
@@ -55,9 +55,9 @@ export function folderFiles(folder: string): ModelFiles {
       const path = await pathBelow(folder, name);
       return path === undefined ? undefined : guardSource(await fileBytes(path));
     },
-    async list() {
+    async list(inside = '') {
       const { readdir } = await import('node:fs/promises');
-      return readdir(folder);
+      return readdir(inside === '' ? folder : `${folder}/${inside}`);
     },
   };
 }
@@ -83,8 +83,8 @@ export function guardFiles(files: ModelFiles): ModelFiles {
       return source === undefined || source === null ? undefined : guardSource(source);
     },
     ...(files.list && {
-      async list() {
-        const names: unknown = await Promise.resolve(files.list!()).catch(told);
+      async list(folder?: string) {
+        const names: unknown = await Promise.resolve(files.list!(folder)).catch(told);
         if (Array.isArray(names) && names.every((name) => typeof name === 'string')) return names;
         throw new KontextError('invalid-request', `list() of ${label} must give names.`);
       },
@@ -132,7 +132,18 @@ export function localPath(place: string | URL): string | undefined {
     return decodeURIComponent(new URL(text).pathname).replace(/^\/([a-z]:)/i, '$1');
   }
   const isPage = typeof process === 'undefined' || !process.versions?.node;
-  return /^[a-z][a-z0-9+.-]+:/i.test(text) || isPage ? undefined : text;
+  if (/^[a-z][a-z0-9+.-]+:/i.test(text) || isPage) return undefined;
+  // Shells expand it; configurations and programs do not.
+  const home = process.env.HOME ?? process.env.USERPROFILE;
+  return home !== undefined && /^~(?=[\\/]|$)/.test(text) ? home + text.slice(1) : text;
+}
+
+/** Whether a path is a folder; false when there is nothing. */
+export async function isFolder(path: string): Promise<boolean> {
+  const { stat } = await import('node:fs/promises');
+  const found = await stat(path).catch(() => undefined);
+  // What is not there is reported as a folder that has no model, unless its name is a file's.
+  return found ? found.isDirectory() : !/\.[a-z0-9]{2,11}$/i.test(path);
 }
 
 /** Of a config or a tokenizer; T5's is 2.4 MB. */

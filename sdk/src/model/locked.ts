@@ -48,8 +48,10 @@ export function withLock(files: ModelFiles, lock: Lock): ModelFiles {
         throw error;
       }
     },
-    async list() {
-      return [...new Set(Object.keys(lock.files).map((name) => name.split('/')[0]!))];
+    async list(folder = '') {
+      const below = folder === '' ? '' : `${folder}/`;
+      const names = Object.keys(lock.files).filter((name) => name.startsWith(below));
+      return [...new Set(names.map((name) => name.slice(below.length).split('/')[0]!))];
     },
   };
 }

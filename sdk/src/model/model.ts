@@ -3,6 +3,7 @@ import type { WeightFormat } from '../../../runtime/src/program/types.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import type { ScheduleOptions } from '../host/schedule.ts';
 import type { ModelDefaults } from '../kontext/options.ts';
+import type { TokenizerTexts } from './tokenizers-in.ts';
 
 /** The four networks. */
 export type PartName = 'clip' | 't5' | 'transformer' | 'vae';
@@ -15,17 +16,10 @@ export interface ModelPart {
   stored?: Readonly<Record<string, WeightFormat>>;
 }
 
-/** A vocabulary as the host module reads it, made ahead of time. */
-export interface TokenizerTable {
-  table: Uint8Array<ArrayBuffer>;
-}
-
-export interface Model {
+export interface Model extends TokenizerTexts {
   /** For messages: where it came from. */
   label: string;
   parts: Record<PartName, ModelPart>;
-  clipTokenizer: { vocab: string; merges: string } | { tokenizerJson: string } | TokenizerTable;
-  t5Tokenizer: { tokenizerJson: string } | TokenizerTable;
   schedule: Pick<ScheduleOptions, 'shift' | 'baseShift' | 'maxShift' | 'baseSeqLen' | 'maxSeqLen'>;
   defaults: ModelDefaults;
   /** A small decoder for previews, when the app gave one. */

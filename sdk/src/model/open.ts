@@ -1,9 +1,7 @@
-// Opens a model: finds its parts in a diffusers folder or among BFL's files, and shows all weights under BFL's names.
+// Opens a model: finds its parts by what files hold, and shows all weights under their original names.
 // Headers and configs are read here, weights are not: those come when a program asks for them.
 import { KontextError } from '../../../runtime/src/errors.ts';
-import type { ByteSource } from '../../../runtime/src/weights/bytes.ts';
-import { openSafetensors, openShardedSafetensors } from '../../../runtime/src/weights/files/safetensors.ts';
-import { bflNaming, tinyDecoderNaming } from '../../../runtime/src/weights/naming/index.ts';
+import { tinyDecoderNaming } from '../../../runtime/src/weights/naming/index.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import type { ModelDefaults } from '../kontext/options.ts';
 import { checkDefaults, scheduleOf } from './configs.ts';
@@ -11,71 +9,57 @@ import {
   type FileInput,
   folderFiles,
   guardFiles,
+  isFolder,
   localPath,
   type ModelFiles,
   openFile,
   readJson,
-  readText,
   urlFiles,
 } from './files.ts';
 import { lockedFiles } from './locked.ts';
 import type { Model, ModelPart, PartName } from './model.ts';
+import { findParts } from './search.ts';
+import { type TokenizerInputs, type TokenizerTable, tokenizersIn, tokenizersOf } from './tokenizers-in.ts';
+import { openWeightsFile, PARTS, partOfFile, type WeightsFile } from './weights-file.ts';
 
-export type { Model, ModelPart, PartName, TokenizerTable } from './model.ts';
+export type { Model, ModelPart, PartName } from './model.ts';
 
 /**
- * BFL's release: one file for each network, and the tokenizers, each a path, URL, Blob or bytes.
- * Text encoders are Hugging Face's (`text_encoder`, `text_encoder_2`); those packed for other programs have the same names.
+ * A model's files one by one, each a path, URL, Blob or bytes, each safetensors or GGUF under any of the usual namings.
+ * What the transformer's file holds itself (all-in-one checkpoints) need not be given again.
  */
-export interface BflFiles {
-  /** `flux1-kontext-dev.safetensors` */
+export interface BflFiles extends TokenizerInputs {
+  /** `flux1-kontext-dev.safetensors`, a GGUF of it, or an all-in-one checkpoint */
   transformer: FileInput;
-  /** `ae.safetensors` */
-  vae: FileInput;
-  /** CLIP ViT-L/14's text encoder */
-  clip: FileInput;
-  /** T5 v1.1 XXL's encoder */
-  t5: FileInput;
-  /** Either of the forms in which repositories carry it. */
-  clipTokenizer:
-    | {
-        /** `vocab.json` */
-        vocab: FileInput;
-        /** `merges.txt` */
-        merges: FileInput;
-      }
-    | {
-        /** `tokenizer.json` */
-        tokenizerJson: FileInput;
-      };
-  /** SentencePiece's vocabulary in the form of the `tokenizers` library. */
-  t5Tokenizer: {
-    /** `tokenizer.json` */
-    tokenizerJson: FileInput;
-  };
+  /** `ae.safetensors`, or diffusers' autoencoder */
+  vae?: FileInput;
+  /** CLIP ViT-L/14's text encoder: `clip_l.safetensors` */
+  clip?: FileInput;
+  /** T5 v1.1 XXL's encoder: `t5xxl_fp16.safetensors`, or a GGUF of it */
+  t5?: FileInput;
+  /** Contents of a network's `config.json`, for models of another size than FLUX.1's. */
+  configs?: Partial<Record<PartName, Record<string, unknown>>>;
   /** What a folder's `kontext.json` would say. */
   defaults?: ModelDefaults;
 }
 
-/** Folder or URL of a model, BFL's files one by one, or an own place for the files of a folder. */
+export type { TokenizerTable };
+
+/** Folder, file or URL of a model, its files one by one, or an own place for the files of a folder. */
 export type ModelSource = string | URL | BflFiles | ModelFiles;
 
 /**
- * A folder is taken as diffusers' when it has a `model_index.json`, else as BFL's: `flux1-*.safetensors`, `ae.safetensors`,
- * with `text_encoder`, `text_encoder_2`, `tokenizer`, `tokenizer_2` beside them as diffusers lays them out.
+ * A path or URL may be a folder (diffusers' layout, BFL's files, ComfyUI's `models`, or all files in one heap) or one file: an
+ * all-in-one checkpoint, or a transformer with the other parts in its folder. Files are known by what they hold.
  *
- * @throws KontextError `weights-invalid` or `tokenizer-invalid` naming the missing or broken file; `download-failed`
+ * @throws KontextError `weights-invalid` or `tokenizer-invalid` naming the missing, broken or wrong file; `download-failed`
  */
 export async function openModel(source: ModelSource, signal?: AbortSignal): Promise<Model> {
   if (typeof source === 'object' && source !== null && 'transformer' in source) return openFiles(source, signal);
-  const place = typeof source === 'string' || source instanceof URL ? placeOf(source) : guardFiles(source);
-  const files = await lockedFiles(place, signal);
-  const index = await files.open('model_index.json', signal);
-  await index?.close();
-  // Loaded for packed models only: their reader knows every element type there is.
-  const manifest = index ? undefined : await files.open('kontext-model.json', signal);
-  if (manifest) return (await import('./packed.ts')).openPacked(files, manifest, signal);
-  return openFolder(files, index === undefined, signal);
+  if (typeof source !== 'string' && !(source instanceof URL))
+    return openFolder(await lockedFiles(guardFiles(source), signal), signal);
+  const { files, file } = await placeAndFile(source);
+  return openFolder(await lockedFiles(files, signal), signal, file);
 }
 
 /**
@@ -85,7 +69,7 @@ export async function openModel(source: ModelSource, signal?: AbortSignal): Prom
  * @throws KontextError `weights-invalid` when it is none; `download-failed`
  */
 export async function withPreviewDecoder(model: Model, input: FileInput, signal?: AbortSignal): Promise<Model> {
-  const source = await openWeights(await openFile(input, signal), signal);
+  const { source } = await openWeightsFile(await openFile(input, signal), signal);
   const close = async () => {
     await Promise.all([model.close(), source.close()]);
   };
@@ -95,44 +79,60 @@ export async function withPreviewDecoder(model: Model, input: FileInput, signal?
 /** The files of a folder or URL. */
 export function placeOf(source: string | URL): ModelFiles {
   const path = localPath(source);
-  if (path === undefined) return urlFiles(source);
-  return folderFiles(path.length > 1 ? path.replace(/[\\/]$/, '') : path);
+  return path === undefined ? urlFiles(source) : folderFiles(withoutSlash(path));
 }
 
-async function openFolder(files: ModelFiles, bfl: boolean, signal?: AbortSignal): Promise<Model> {
-  const opened: WeightSource[] = [];
-  const open = async (part: PartName, weights: Promise<WeightSource>): Promise<ModelPart> => {
-    const source = await weights;
-    opened.push(source);
-    const config = await files.open(`${FOLDERS[part]}/config.json`, signal);
-    return { weights: bflNaming(source), ...(config && { config: await readJson(config, 'weights-invalid', signal) }) };
-  };
-  const close = async () => {
-    await Promise.all(opened.map((source) => source.close()));
-  };
+const withoutSlash = (path: string): string => (path.length > 1 ? path.replace(/[\\/]$/, '') : path);
+
+const WEIGHTS_NAME = /\.(safetensors|sft|gguf)$/i;
+
+/** The folder of a path or URL, and the file in it when it names one. */
+async function placeAndFile(source: string | URL): Promise<{ files: ModelFiles; file?: string }> {
+  const path = localPath(source);
+  if (path === undefined) {
+    const url = new URL(source);
+    if (!WEIGHTS_NAME.test(url.pathname)) return { files: urlFiles(url) };
+    const file = decodeURIComponent(url.pathname.split('/').at(-1)!);
+    url.pathname = url.pathname.replace(/[^/]*$/, '');
+    return { files: urlFiles(url), file };
+  }
+  if (await isFolder(path)) return { files: folderFiles(withoutSlash(path)) };
+  const [, folder = '.', file = path] = /^(.*)[\\/]([^\\/]+)$/.exec(path) ?? [];
+  return { files: folderFiles(folder === '' ? '/' : folder), file };
+}
+
+/** @param file the name of one file in the folder, which was given in the folder's place */
+async function openFolder(files: ModelFiles, signal?: AbortSignal, file?: string): Promise<Model> {
+  // Loaded for packed models only: their reader knows every element type there is.
+  const manifest = file === undefined ? await files.open('kontext-model.json', signal) : undefined;
+  if (manifest) return (await import('./packed.ts')).openPacked(files, manifest, signal);
+  let first: WeightsFile | undefined;
+  let place = files;
+  if (file !== undefined) {
+    const bytes = await files.open(file, signal);
+    if (!bytes) {
+      const problem = `There is no model at ${files.label}/${file}. Give a folder or a file of weights that exists.`;
+      throw new KontextError('weights-invalid', problem, { file });
+    }
+    first = await openWeightsFile(bytes, signal, (other) => files.open(other, signal));
+    if (first.identity.unusable) {
+      await first.source.close();
+      partOfFile(first, 'transformer');
+    }
+    place = await widened(files);
+  }
+  const { parts: weights, close } = await findParts(place, first, signal);
   try {
-    const names = bfl ? await bflNames(files) : undefined;
-    const parts = {
-      clip: await open('clip', weightsIn(files, FOLDERS.clip, 'model', signal)),
-      t5: await open('t5', weightsIn(files, FOLDERS.t5, 'model', signal)),
-      transformer: await open(
-        'transformer',
-        names
-          ? singleFile(files, names.transformer, signal)
-          : weightsIn(files, FOLDERS.transformer, 'diffusion_pytorch_model', signal),
-      ),
-      vae: await open(
-        'vae',
-        names ? singleFile(files, names.vae, signal) : weightsIn(files, FOLDERS.vae, 'diffusion_pytorch_model', signal),
-      ),
-    };
+    const parts = await withConfigs(weights, async (part) => {
+      const config = await files.open(`${FOLDERS[part]}/config.json`, signal);
+      return config && readJson(config, 'weights-invalid', signal);
+    });
     const own = await files.open('kontext.json', signal);
     const scheduler = await files.open('scheduler/scheduler_config.json', signal);
     return {
       label: files.label,
       parts,
-      clipTokenizer: await clipTokenizerIn(files, signal),
-      t5Tokenizer: { tokenizerJson: await textOf(files, 'tokenizer_2/tokenizer.json', signal) },
+      ...(await tokenizersIn(files, signal)),
       schedule: scheduler ? scheduleOf(await readJson(scheduler, 'weights-invalid', signal)) : bflSchedule(parts),
       defaults: own ? checkDefaults(await readJson(own, 'weights-invalid', signal), own.name) : {},
       close,
@@ -143,33 +143,40 @@ async function openFolder(files: ModelFiles, bfl: boolean, signal?: AbortSignal)
   }
 }
 
+/** A transformer in ComfyUI's tree has the other parts in folders beside its own. */
+async function widened(files: ModelFiles): Promise<ModelFiles> {
+  const [, root] = /^(.*)[\\/](diffusion_models|unet|checkpoints)([\\/][^\\/]+)?$/.exec(files.label) ?? [];
+  return root !== undefined && files.list ? folderFiles(root) : files;
+}
+
 async function openFiles(files: BflFiles, signal?: AbortSignal): Promise<Model> {
   const opened: WeightSource[] = [];
-  const open = async (input: FileInput): Promise<ModelPart> => {
-    const source = await openWeights(await openFile(input, signal), signal);
-    opened.push(source);
-    return { weights: bflNaming(source) };
+  const open = async (input: FileInput): Promise<WeightsFile> => {
+    const file = await openWeightsFile(await openFile(input, signal), signal, siblingOf(input));
+    opened.push(file.source);
+    return file;
   };
-  const text = async (input: FileInput) => readText(await openFile(input, signal), signal);
   const close = async () => {
     await Promise.all(opened.map((source) => source.close()));
   };
   try {
-    const parts = {
-      clip: await open(files.clip),
-      t5: await open(files.t5),
-      transformer: await open(files.transformer),
-      vae: await open(files.vae),
+    const main = await open(files.transformer);
+    const part = async (name: PartName): Promise<WeightSource> => {
+      const input = files[name];
+      if (input !== undefined) return partOfFile(await open(input), name);
+      if (!main.identity.unusable && main.identity.networks.includes(name)) return partOfFile(main, name);
+      const { role, example } = PARTS[name];
+      throw new KontextError('invalid-request', `The model needs its ${role}: give ${name}, for example ${example}.`, {
+        part: name,
+      });
     };
-    const clip = files.clipTokenizer;
+    const transformer = partOfFile(main, 'transformer');
+    const weights = { clip: await part('clip'), t5: await part('t5'), transformer, vae: await part('vae') };
+    const parts = await withConfigs(weights, async (name) => files.configs?.[name]);
     return {
-      label: parts.transformer.weights.label,
+      label: transformer.label,
       parts,
-      clipTokenizer:
-        'vocab' in clip
-          ? { vocab: await text(clip.vocab), merges: await text(clip.merges) }
-          : { tokenizerJson: await text(clip.tokenizerJson) },
-      t5Tokenizer: { tokenizerJson: await text(files.t5Tokenizer.tokenizerJson) },
+      ...(await tokenizersOf(files, signal)),
       schedule: bflSchedule(parts),
       defaults: checkDefaults({ ...files.defaults }, 'defaults'),
       close,
@@ -178,6 +185,29 @@ async function openFiles(files: BflFiles, signal?: AbortSignal): Promise<Model> 
     await close();
     throw error;
   }
+}
+
+async function withConfigs(
+  weights: Record<PartName, WeightSource>,
+  configOf: (part: PartName) => Promise<Record<string, unknown> | undefined>,
+): Promise<Record<PartName, ModelPart>> {
+  const part = async (name: PartName): Promise<ModelPart> => {
+    const config = await configOf(name);
+    return { weights: weights[name], ...(config && { config }) };
+  };
+  return {
+    clip: await part('clip'),
+    t5: await part('t5'),
+    transformer: await part('transformer'),
+    vae: await part('vae'),
+  };
+}
+
+/** Other files of a local file's folder. */
+function siblingOf(input: FileInput) {
+  const path = typeof input === 'string' || input instanceof URL ? localPath(input) : undefined;
+  const folder = path === undefined ? undefined : (/^(.*)[\\/]/.exec(path)?.[1] ?? '.');
+  return folder === undefined ? undefined : (name: string) => folderFiles(folder).open(name);
 }
 
 const FOLDERS: Record<PartName, string> = {
@@ -191,80 +221,4 @@ const FOLDERS: Record<PartName, string> = {
 function bflSchedule(parts: Record<PartName, ModelPart>): Model['schedule'] {
   const guided = parts.transformer.weights.tensors.has('guidance_in.in_layer.weight');
   return { shift: guided ? 'dynamic' : 'none' };
-}
-
-async function bflNames(files: ModelFiles): Promise<{ transformer: string; vae: string }> {
-  const names = files.list
-    ? await files.list().catch((cause: unknown) => {
-        const problem = `There is no model at ${files.label}: ${(cause as Error).message}.`;
-        throw new KontextError('weights-invalid', problem, { folder: files.label }, { cause });
-      })
-    : ['flux1-kontext-dev.safetensors'];
-  const transformer = names.find((name) => /^flux1-.*\.safetensors$/.test(name));
-  if (transformer) return { transformer, vae: 'ae.safetensors' };
-  throw new KontextError(
-    'weights-invalid',
-    `${files.label} is no model: it has neither a model_index.json (diffusers) nor a flux1-*.safetensors (BFL).`,
-    { folder: files.label },
-  );
-}
-
-async function singleFile(files: ModelFiles, name: string, signal?: AbortSignal): Promise<WeightSource> {
-  const bytes = await files.open(name, signal);
-  if (!bytes) throw missing(files, name);
-  return openWeights(bytes, signal);
-}
-
-async function openWeights(bytes: ByteSource, signal?: AbortSignal): Promise<WeightSource> {
-  try {
-    return await openSafetensors(bytes, signal);
-  } catch (error) {
-    await bytes.close();
-    throw error;
-  }
-}
-
-/** One file, or the shards its index lists. */
-async function weightsIn(files: ModelFiles, folder: string, stem: string, signal?: AbortSignal): Promise<WeightSource> {
-  const name = `${folder}/${stem}.safetensors`;
-  const single = await files.open(name, signal);
-  if (single) return openWeights(single, signal);
-  const index = await files.open(`${name}.index.json`, signal);
-  if (!index) throw missing(files, name);
-  return openShardedSafetensors(
-    await readJson(index, 'weights-invalid', signal),
-    async (shard) => {
-      const bytes = await files.open(`${folder}/${shard}`, signal);
-      if (!bytes) throw missing(files, `${folder}/${shard}`);
-      return bytes;
-    },
-    index.name,
-    signal,
-  );
-}
-
-async function clipTokenizerIn(files: ModelFiles, signal?: AbortSignal): Promise<Model['clipTokenizer']> {
-  const json = await files.open('tokenizer/tokenizer.json', signal);
-  if (json) return { tokenizerJson: await readText(json, signal) };
-  return {
-    vocab: await textOf(files, 'tokenizer/vocab.json', signal),
-    merges: await textOf(files, 'tokenizer/merges.txt', signal),
-  };
-}
-
-async function textOf(files: ModelFiles, name: string, signal?: AbortSignal): Promise<string> {
-  const bytes = await files.open(name, signal);
-  if (!bytes) throw missing(files, name, 'tokenizer-invalid');
-  return readText(bytes, signal);
-}
-
-function missing(
-  files: ModelFiles,
-  name: string,
-  code: 'weights-invalid' | 'tokenizer-invalid' = 'weights-invalid',
-): KontextError {
-  return new KontextError(code, `The model at ${files.label} has no ${name}. Was it downloaded completely?`, {
-    file: name,
-    folder: files.label,
-  });
 }

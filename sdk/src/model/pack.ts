@@ -9,6 +9,7 @@ import type { WeightRequest } from '../../../runtime/src/program/types.ts';
 import { type PackedTensor, packedBytes } from '../../../runtime/src/weights/files/packed.ts';
 import { elementCount, partsOf, type WeightSource } from '../../../runtime/src/weights/source.ts';
 import { WeightStore } from '../../../runtime/src/weights/store.ts';
+import { builtInTable } from '../host/built-in-tables.ts';
 import { buildClipTable, buildT5Table } from '../host/tables.ts';
 import { EMBEDDING_NAMES } from '../kontext/parts.ts';
 import { justInTime, type ModelSpecs } from '../kontext/programs.ts';
@@ -65,8 +66,14 @@ export async function packModel(
     tokenizers: { clip: 'clip.table', t5: 't5.table' },
     parts: {} as PackedManifest['parts'],
   };
-  await writeFile(`${folder}/clip.table`, tableOf(model.clipTokenizer, buildClipTable));
-  await writeFile(`${folder}/t5.table`, tableOf(model.t5Tokenizer, buildT5Table));
+  await writeFile(
+    `${folder}/clip.table`,
+    model.clipTokenizer ? tableOf(model.clipTokenizer, buildClipTable) : await builtInTable('clip'),
+  );
+  await writeFile(
+    `${folder}/t5.table`,
+    model.t5Tokenizer ? tableOf(model.t5Tokenizer, buildT5Table) : await builtInTable('t5'),
+  );
 
   const wanted = await Promise.all(
     PART_NAMES.map(async (part) => ({ part, requests: await wholeRequests(part, specs, model, gpu) })),

@@ -7,6 +7,7 @@ import { duplicateKey, jsonProblem } from '../../json.ts';
 import type { ByteSource } from '../bytes.ts';
 import { elementCount, type SourceTensor, sourceTensor, type WeightSource } from '../source.ts';
 import { FLOAT_TYPES } from '../types/floats.ts';
+import { type PlacedTensor, placedSource, readSmall } from './placed.ts';
 
 /** A tenth of the reference implementation's limit; FLUX.1's whole transformer has 90 kB. */
 const MAX_HEADER_BYTES = 10_000_000;
@@ -28,11 +29,6 @@ const OTHER_BYTES: Readonly<Record<string, number>> = {
   BOOL: 1,
 };
 
-interface PlacedTensor extends SourceTensor {
-  /** Of its first byte in the file. */
-  offset: number;
-}
-
 /**
  * A single file.
  *
@@ -40,20 +36,7 @@ interface PlacedTensor extends SourceTensor {
  */
 export async function openSafetensors(bytes: ByteSource, signal?: AbortSignal): Promise<WeightSource> {
   const { tensors, metadata } = await readHeader(bytes, signal);
-  const source: WeightSource = {
-    label: bytes.name,
-    tensors,
-    metadata,
-    async read(name, start, end, readSignal) {
-      const tensor = sourceTensor(source, name) as PlacedTensor;
-      if (start < 0 || end < start || end > tensor.bytes) {
-        throw invalid(bytes, `bytes ${start} to ${end} are outside tensor "${name}" of ${tensor.bytes} bytes`, name);
-      }
-      return bytes.read(tensor.offset + start, tensor.offset + end, readSignal);
-    },
-    close: () => bytes.close(),
-  };
-  return source;
+  return placedSource(bytes, tensors, metadata);
 }
 
 /**
@@ -99,6 +82,16 @@ export async function openShardedSafetensors(
     async read(name, start, end, readSignal) {
       sourceTensor(source, name);
       return shards.get(weightMap[name]!)!.read(name, start, end, readSignal);
+    },
+    metadata: [...shards.values()][0]?.metadata ?? {},
+    async readSmall(names, readSignal) {
+      const found = new Map<string, Uint8Array>();
+      for (const [file, shard] of shards) {
+        const own = names.filter((name) => weightMap[name] === file);
+        if (own.length === 0) continue;
+        for (const [name, data] of await readSmall(shard, own, readSignal)) found.set(name, data);
+      }
+      return found;
     },
     close,
   };
