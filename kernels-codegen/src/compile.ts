@@ -2,10 +2,11 @@
 // Pure and deterministic: no device, no I/O, no globals; equal requests give equal bytes.
 
 import { KontextError } from '../../runtime/src/errors.ts';
+import { RANK_UNIT } from '../../runtime/src/program/adapter-rooms.ts';
 import type { Program, WeightFormat } from '../../runtime/src/program/types.ts';
 import { Builder } from './graph/builder.ts';
 import { type Graph, verifyGraph } from './graph/graph.ts';
-import { type AdapterRoom, RANK_UNIT } from './graph/room.ts';
+import type { AdapterRoom } from './graph/room.ts';
 import { tap } from './graph/tap.ts';
 import {
   buildVaeDecode,

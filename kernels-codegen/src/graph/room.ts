@@ -6,12 +6,9 @@
  *
  * A number has room for any adapters whose ranks add up to it: every layer gets that rank, and layers in which the checkpoint
  * stacks several (q, k and v) that many times, because adapters may have been trained on them apart. A record gives each
- * layer's own rank, by its name; layers it does not name get none. Ranks are multiples of {@link RANK_UNIT}.
+ * layer's own rank, by its name; layers it does not name get none. Ranks are multiples of `RANK_UNIT`.
  */
 export type AdapterRoom = number | Readonly<Record<string, number>>;
-
-/** Factors are read four values at a time, and a matmul's tiles are multiples of eight along k. */
-export const RANK_UNIT = 8;
 
 /** The rank a layer gets. */
 export function rankOf(room: AdapterRoom | undefined, module: string, stacked: number): number {

@@ -4,6 +4,9 @@
 import { KontextError } from '../errors.ts';
 import type { Program } from './types.ts';
 
+/** Ranks of rooms are multiples of this: factors are read four values at a time, and matmuls step by eight along k. */
+export const RANK_UNIT = 8;
+
 /** One linear layer's ports: y = x·Wᵀ + (scale ∘ x·downᵀ)·upᵀ. */
 export interface ModuleRoom {
   /** The layer's name in the checkpoint. */

@@ -10,6 +10,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   pack: async () => (await import('./commands/pack.ts')).pack,
   lock: async () => (await import('./commands/lock.ts')).lock,
   verify: async () => (await import('./commands/verify.ts')).verify,
+  lora: async () => (await import('./commands/lora.ts')).lora,
   compile: async () => (await import('./commands/compile.ts')).compile,
   targets: async () => (await import('./commands/targets.ts')).targets,
   inspect: async () => (await import('./commands/inspect.ts')).inspect,

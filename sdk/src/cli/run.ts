@@ -12,6 +12,7 @@ import { byteProgress } from './byte-progress.ts';
 import { type Flags, type FlagValues, usage } from './grammar.ts';
 import type { Input } from './inputs.ts';
 import { latentsBytes } from './latents-file.ts';
+import { LORA_FLAGS, loraOptions } from './lora-flag.ts';
 import { checkWritable, deliver, IMAGE_FORMATS, type Output, planOutputs } from './outputs.ts';
 import { duration, progressLine } from './progress-line.ts';
 import { loadFlags, loadOptions, numberFrom } from './request-flags.ts';
@@ -30,6 +31,7 @@ export const RUN_FLAGS: Flags = {
   width: { value: 'W', help: 'of the picture, with --height; the same as --size WxH' },
   height: { value: 'H', help: 'multiples of 16' },
   ...loadFlags(),
+  ...LORA_FLAGS,
   programs: { value: 'BUNDLE', help: 'folder or URL of programs compiled ahead of time' },
   'public-key': {
     value: 'FILE|KEY',
@@ -235,6 +237,7 @@ async function loadFrom(values: FlagValues<Flags>): Promise<LoadOptions> {
   const programs = bundle !== undefined && key !== undefined ? { bundle, publicKey: await readKey(key) } : bundle;
   return {
     ...loadOptions(values),
+    ...loraOptions(values as FlagValues<typeof LORA_FLAGS>),
     ...(programs !== undefined && { programs }),
     ...(adapter !== undefined && { device: { adapter } }),
   } as LoadOptions;

@@ -12,6 +12,8 @@ import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { resolveFile, resolveSource } from '../model/resolve.ts';
 import { type OpenedPrograms, openPrograms, type Programs } from '../programs/sources.ts';
+import { checkAdapters } from './adapters/check.ts';
+import type { AdapterShelf, ChosenAdapters } from './adapters/shelf.ts';
 import { budgetBytes, fitting, type Setting } from './budget.ts';
 import { chooseSetting, describe, leavesChoice, plannedRequest } from './choose-setting.ts';
 import { deviceOptions } from './device-options.ts';
@@ -41,6 +43,7 @@ import { chooseSizes } from './sizes.ts';
 import { eventStream } from './stream.ts';
 import { TextEncoders } from './text.ts';
 import type {
+  AdapterOptions,
   EditRequest,
   EditResult,
   GenerateRequest,
@@ -101,6 +104,13 @@ export interface LoadOptions {
    * a linear map fitted for the model's autoencoder, at 1/8 of the size.
    */
   previewDecoder?: FileInput;
+  /** Adapters (LoRA and its relatives) of every request that does not name its own; each needs a `source`. */
+  adapters?: readonly AdapterOptions[];
+  /**
+   * Adds `adapters` to the weights while they load, for good: no cost in any step, but no other strength either, and quantised weights
+   * are quantised again with them. Default false.
+   */
+  merge?: boolean;
   /** For models on the Hugging Face hub (`hf:owner/name`): token, mirror, folder for downloads. */
   hub?: HubOptions;
   /**
@@ -141,6 +151,8 @@ export class Engine implements KontextEngine {
   readonly #queue = new Queue();
   readonly #text: TextEncoders;
   readonly #references: ReferenceEncoder;
+  /** Made for the first adapter. */
+  #shelf: Promise<AdapterShelf> | undefined;
   readonly #family: Family;
   #closing: Promise<void> | undefined;
   /** Absent after a loss, until the next request opens a device again. */
@@ -195,6 +207,10 @@ export class Engine implements KontextEngine {
       const host = await loadHost(options.host ?? undefined);
       const text = await TextEncoders.create(host, model);
       const engine = new Engine(platform, model, checked, host, programs, device, text);
+      if (checkAdapters(options.adapters, 'Kontext.load').length > 0) await (await engine.#adapters()).ready(signal);
+      else if (options.merge) {
+        throw new KontextError('invalid-request', 'merge needs adapters. Give some, or leave it out.');
+      }
       await engine.#ready();
       return engine;
     } catch (error) {
@@ -283,7 +299,11 @@ export class Engine implements KontextEngine {
     return this.#queue.run(
       async (joined) => {
         const work: Work = { signal: joined, tracker, loadMs: 0 };
-        await this.#guarded((context) => prepareShapes(context, request, work));
+        const chosen = await this.#choose(undefined, joined);
+        await this.#guarded(async (context) => {
+          await this.#useAdapters(context, chosen, joined);
+          await prepareShapes(context, request, work);
+        });
         tracker.send({ type: 'done' });
       },
       signal,
@@ -301,6 +321,7 @@ export class Engine implements KontextEngine {
     this.#text.dispose();
     this.#context?.parts.gpu.destroy();
     this.#context = undefined;
+    await (await this.#shelf)?.close();
     await this.model.close();
   }
 
@@ -318,15 +339,28 @@ export class Engine implements KontextEngine {
     checkFamily(this.#family, checked);
     const tracker = new ProgressTracker(request.onProgress);
     return this.#queue.run(
-      (signal) => this.#process(checked, tracker, signal),
+      (signal) => this.#process(request, checked, tracker, signal),
       request.signal,
       (ahead) => tracker.send({ type: 'queued', ahead }),
     );
   }
 
-  async #process(request: CheckedRequest, tracker: ProgressTracker, signal: AbortSignal): Promise<EditResult> {
+  async #process(
+    given: EditRequest | GenerateRequest,
+    checked: CheckedRequest,
+    tracker: ProgressTracker,
+    signal: AbortSignal,
+  ): Promise<EditResult> {
     const started = performance.now();
     const { access } = this.options;
+    const chosen = await this.#choose(checked.adapters, signal);
+    // What adapters want is a default like the model's; a seed is drawn once.
+    const request = chosen
+      ? {
+          ...checkRequest(given, { ...FAMILY_DEFAULTS[this.#family], ...this.model.defaults, ...chosen.settings }),
+          seed: checked.seed,
+        }
+      : checked;
     const pictures: PixelImage[] = [];
     for (const [i, input] of request.references.entries()) {
       const role = i === 0 ? 'input image' : `reference image ${i}`;
@@ -341,6 +375,7 @@ export class Engine implements KontextEngine {
     const work: Work = { signal, tracker, loadMs: 0 };
     return this.#guarded(async (context) => {
       const conditioning = this.#conditioning(context);
+      await this.#useAdapters(context, chosen, signal);
       const seen = { pictures, ...(maskPicture && { maskPicture }), ...(controlPicture && { controlPicture }) };
       const result = await runPipeline(context, { ...request, conditioning, ...seen }, work);
       const { box, sizes } = result.scene;
@@ -363,6 +398,7 @@ export class Engine implements KontextEngine {
           precision: context.parts.precision,
           references,
           ...samplingOf(request),
+          ...(chosen && chosen.used.length > 0 && { adapters: chosen.used }),
           ...(request.strength < 1 && { strength: request.strength }),
           ...(request.mask && box && { mask: { mode: request.mask.mode, box } }),
         },
@@ -373,6 +409,31 @@ export class Engine implements KontextEngine {
         memory: context.parts.memory,
       };
     });
+  }
+
+  /** Undefined when no adapter was ever used. */
+  async #choose(adapters: CheckedRequest['adapters'], signal: AbortSignal): Promise<ChosenAdapters | undefined> {
+    const none = adapters ? adapters.length === 0 : !this.options.adapters?.length;
+    if (none && !this.#shelf) return undefined;
+    return (await this.#adapters()).choose(adapters, signal);
+  }
+
+  async #useAdapters(context: PipelineContext, chosen: ChosenAdapters | undefined, signal: AbortSignal): Promise<void> {
+    if (!chosen) return;
+    const [{ AdapterBindings }, always] = [
+      await import('./adapters/bindings.ts'),
+      await (await this.#adapters()).merged(signal),
+    ];
+    const make = (stores: ConstructorParameters<typeof AdapterBindings>[0]) => new AdapterBindings(stores);
+    context.text.variant = await context.parts.useAdapters(make, chosen.plans, always);
+  }
+
+  #adapters(): Promise<AdapterShelf> {
+    const { adapters, merge } = this.options;
+    this.#shelf ??= import('./adapters/shelf.ts').then(
+      ({ AdapterShelf }) => new AdapterShelf(this.model, adapters, merge === true),
+    );
+    return this.#shelf;
   }
 
   /** Runs `task`; after the loss of the device everything on it is forgotten, and the next request starts anew. */
@@ -530,6 +591,8 @@ const LOAD_KEYS = namesOf<LoadOptions>({
   host: true,
   programs: true,
   previewDecoder: true,
+  adapters: true,
+  merge: true,
   hub: true,
   access: true,
   onDownload: true,

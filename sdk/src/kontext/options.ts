@@ -290,4 +290,10 @@ export interface ModelDefaults {
   maxSequenceLength?: number;
   /** Denoising steps, 1 to 1000. */
   steps?: number;
+  /** Distilled guidance, 0 to 100. */
+  guidance?: number;
+  /** Name of a sampler. */
+  sampler?: SamplerName;
+  /** Name of a schedule. */
+  schedule?: ScheduleName;
 }

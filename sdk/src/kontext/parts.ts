@@ -10,6 +10,7 @@ import type { Program } from '../../../runtime/src/program/types.ts';
 import { WeightStore } from '../../../runtime/src/weights/store.ts';
 import { heldFormats } from '../model/formats.ts';
 import type { Model, ModelPart, PartName } from '../model/open.ts';
+import type { AdapterBindings, AdapterPlans } from './adapters/bindings.ts';
 import type { MemoryMode, Precision, Quantization } from './options.ts';
 import type { ModelSpecs, ProgramProvider, ProgramRequest } from './programs.ts';
 import type { ProgressTracker } from './progress.ts';
@@ -46,6 +47,8 @@ export class Parts {
   readonly #bound = new Map<Component['component'], { key: string; executable: Executable }>();
   readonly #stores: Record<PartName, WeightStore> & { preview?: WeightStore };
   readonly #slabs: SlabPool;
+  /** There from the first request with adapters on. */
+  #adapters: AdapterBindings | undefined;
 
   private constructor(
     readonly gpu: KontextDevice,
@@ -78,8 +81,34 @@ export class Parts {
     return this.target.tier === 'f32' ? 'f32' : 'f16';
   }
 
-  /** The program of a component at a shape, and whether it is bound already. */
-  async program(request: ShapeRequest): Promise<{ program: Program; bound: boolean }> {
+  /**
+   * Runs everything bound from now on with these adapters.
+   *
+   * @param make called for the first ones
+   * @param always what is in the weights for good
+   * @returns the text encoders' variant
+   */
+  async useAdapters(
+    make: (stores: Record<'transformer' | 'clip' | 't5', WeightStore>) => AdapterBindings,
+    plans: AdapterPlans,
+    always: AdapterPlans,
+  ): Promise<string> {
+    this.#adapters ??= make(this.#stores);
+    await this.#adapters.use(plans, always, (part) => {
+      // Changed weights are no longer held as the file holds them.
+      this.#programs.clear();
+      return this.#unbindPart(part);
+    });
+    for (const [component, { executable }] of [...this.#bound]) {
+      if (this.#adapters.isIdle(component, executable)) await this.unbind(component);
+    }
+    return this.#adapters.textVariant;
+  }
+
+  /** The program of a component at a shape, with room for the adapters in use, and whether it is bound already. */
+  async program(shape: ShapeRequest): Promise<{ program: Program; bound: boolean; key: string }> {
+    const room = this.#adapters?.room(shape.component, this.#bound.get(shape.component)?.executable);
+    const request = room ? ({ ...shape, room } as ShapeRequest) : shape;
     const key = JSON.stringify(request);
     const program = this.#programs.get(key) ?? (await this.provider.program(this.#complete(request)));
     this.#programs.delete(key);
@@ -88,7 +117,7 @@ export class Parts {
       if (this.#programs.size <= PROGRAMS_KEPT) break;
       this.#programs.delete(oldest);
     }
-    return { program, bound: this.#bound.get(request.component)?.key === key };
+    return { program, bound: this.#bound.get(request.component)?.key === key, key };
   }
 
   /**
@@ -98,11 +127,15 @@ export class Parts {
    */
   async bind(request: ShapeRequest, work: Work, ports?: Record<string, GPUBuffer>): Promise<Executable> {
     const { component } = request;
-    const { program, bound } = await this.program(request);
-    if (bound && !ports) return this.#bound.get(component)!.executable;
+    const { program, bound, key } = await this.program(request);
+    const known = bound && !ports ? this.#bound.get(component)!.executable : undefined;
+    if (known) {
+      await this.#adapters?.fill(component, known, work.signal);
+      return known;
+    }
     await this.unbind(component);
     const started = performance.now();
-    const weights = this.#stores[PART_OF[component]]!;
+    const weights = this.#adapters?.weights(PART_OF[component]) ?? this.#stores[PART_OF[component]]!;
     let loaded = 0;
     let last = started;
     const executable = await Executable.create(this.gpu, program, {
@@ -126,8 +159,9 @@ export class Parts {
         work.tracker.send({ type: 'load', component, loadedBytes: done, totalBytes: total });
       },
     });
+    this.#bound.set(component, { key, executable });
+    await this.#adapters?.fill(component, executable, work.signal);
     work.loadMs += performance.now() - started;
-    this.#bound.set(component, { key: JSON.stringify(request), executable });
     return executable;
   }
 
@@ -179,14 +213,25 @@ export class Parts {
 
   /** Frees programs and weights of a part. */
   async release(part: StoreName): Promise<void> {
-    for (const component of [...this.#bound.keys()]) if (PART_OF[component] === part) await this.unbind(component);
+    await this.#unbindPart(part);
+    await this.#adapters?.evict(part);
     await this.#stores[part]?.evict();
   }
 
   get memory(): MemoryUse {
     const weightBytes = Object.values(this.#stores).reduce((sum, store) => sum + store.memory.bytes, 0);
     const { bytes } = this.gpu.memory;
-    return { weightBytes, activationBytes: bytes - weightBytes, peakBytes: this.gpu.peakBytes };
+    const adapterBytes = this.#adapters?.bytes([...this.#bound.values()].map(({ executable }) => executable)) ?? 0;
+    return {
+      weightBytes,
+      adapterBytes,
+      activationBytes: bytes - weightBytes - adapterBytes,
+      peakBytes: this.gpu.peakBytes,
+    };
+  }
+
+  async #unbindPart(part: StoreName): Promise<void> {
+    for (const component of [...this.#bound.keys()]) if (PART_OF[component] === part) await this.unbind(component);
   }
 
   #streamed(component: Component['component']): boolean {
@@ -195,7 +240,11 @@ export class Parts {
 
   #complete(request: ShapeRequest): ProgramRequest {
     const { specs, target, model, options } = this;
-    return completeRequest(request, { specs, target, model, quantization: options.quantization });
+    const complete = completeRequest(request, { specs, target, model, quantization: options.quantization });
+    const changed = this.#adapters?.changed(PART_OF[request.component]);
+    if (!complete.stored || !changed) return complete;
+    const stored = Object.fromEntries(Object.entries(complete.stored).filter(([name]) => !changed.has(name)));
+    return { ...complete, stored };
   }
 }
 

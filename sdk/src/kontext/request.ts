@@ -1,6 +1,7 @@
 // Turns what a caller asked for into numbers that are known to be right, before any work starts.
 // Every refusal names the option, its value and its bounds: this is where most mistakes of a new user end.
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { type CheckedAdapter, checkAdapters } from './adapters/check.ts';
 import { refuseUnknown } from './known-options.ts';
 import {
   type ChoiceOption,
@@ -56,6 +57,8 @@ export interface CheckedRequest {
   references: readonly ImageInput[];
   latents: Float32Array | undefined;
   output: 'image' | 'latents';
+  /** Undefined takes those of the load. */
+  adapters: readonly CheckedAdapter[] | undefined;
   previewEvery: number | undefined;
   mask: CheckedMask | undefined;
   strength: number;
@@ -129,11 +132,12 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Requ
     latents: request.latents,
     output: (request as Partial<LatentsOnly>).output ?? 'image',
     previewEvery: checkPreview(request),
+    adapters: request.adapters === undefined ? undefined : checkAdapters(request.adapters, 'the request'),
     mask: edit ? checkMask(request) : undefined,
     strength: edit ? numeric('strength', request.strength) : 1,
-    sampler: choose('sampler', request.sampler),
+    sampler: choose('sampler', request.sampler ?? model.sampler),
     eta: checkEta(request),
-    schedule: choose('schedule', request.schedule),
+    schedule: choose('schedule', request.schedule ?? (request.sigmas ? undefined : model.schedule)),
     sigmas: request.sigmas && [...request.sigmas],
     clipPrompt: checkText('clipPrompt', request.clipPrompt),
     guided: checkInterval(request),
@@ -160,10 +164,15 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Requ
 }
 
 /** What only programs can give, and what the command line has other words for. */
-const PROGRAM_KEYS: readonly string[] = ['prompt', 'output', 'preview', 'choose', 'signal', 'onProgress'] satisfies (
-  | keyof GenerateRequest
-  | keyof LatentsOnly
-)[];
+const PROGRAM_KEYS: readonly string[] = [
+  'prompt',
+  'output',
+  'preview',
+  'adapters',
+  'choose',
+  'signal',
+  'onProgress',
+] satisfies (keyof GenerateRequest | keyof LatentsOnly)[];
 
 const EDIT_KEYS: readonly string[] = ['image', ...optionNames('edit')];
 const COMMON_KEYS: readonly string[] = [...PROGRAM_KEYS, ...optionNames(undefined)];
@@ -225,8 +234,8 @@ function checkText(name: string, text: string | undefined): string | undefined {
 
 function checkInterval({ cfgInterval, trueCfgScale = 1 }: RequestOptions): readonly [number, number] {
   if (cfgInterval === undefined) return [0, 1];
-  const [from, to] = [cfgInterval[0], cfgInterval[1]];
-  if (cfgInterval.length !== 2 || !(from >= 0 && from < to && to <= 1)) {
+  const [from, to] = Array.isArray(cfgInterval) ? (cfgInterval as readonly [number, number]) : [1, 0];
+  if (cfgInterval?.length !== 2 || !(from >= 0 && from < to && to <= 1)) {
     throw invalid('cfgInterval must be two shares of the steps, rising, within 0 and 1.', { option: 'cfgInterval' });
   }
   if (trueCfgScale > 1) return [from, to];

@@ -32,6 +32,8 @@ export class TextEncoders {
   readonly #clip: ClipTokenizer;
   readonly #t5: T5Tokenizer;
   readonly #clipConfig: Record<string, unknown> | undefined;
+  /** What the encoders run with beside their weights: prompts are remembered for each. */
+  variant = '';
   /** In order of last use. */
   readonly #cache = new Map<string, EncodedPrompt>();
 
@@ -50,12 +52,12 @@ export class TextEncoders {
   }
 
   has(prompt: Prompt, maxSequenceLength: number): boolean {
-    return this.#cache.has(cacheKey(prompt, maxSequenceLength));
+    return this.#cache.has(this.#key(prompt, maxSequenceLength));
   }
 
   /** FLUX passes no attention mask: padding is read like any other token. */
   async encode(parts: Parts, prompt: Prompt, maxSequenceLength: number, work: Work): Promise<EncodedPrompt> {
-    const key = cacheKey(prompt, maxSequenceLength);
+    const key = this.#key(prompt, maxSequenceLength);
     const cached = this.#cache.get(key);
     if (cached) {
       this.#remember(key, cached);
@@ -74,6 +76,10 @@ export class TextEncoders {
     };
     this.#remember(key, encoded);
     return encoded;
+  }
+
+  #key({ t5, clip = t5 }: Prompt, maxSequenceLength: number): string {
+    return JSON.stringify([this.variant, maxSequenceLength, t5, clip]);
   }
 
   #remember(key: string, encoded: EncodedPrompt): void {
@@ -114,8 +120,4 @@ async function encode(
 export function poolingRow(ids: Int32Array, config: Record<string, unknown> | undefined): number {
   const end = config?.eos_token_id ?? 2;
   return ids.indexOf(typeof end === 'number' && end !== 2 ? end : ids.reduce((a, b) => Math.max(a, b)));
-}
-
-function cacheKey({ t5, clip = t5 }: Prompt, maxSequenceLength: number): string {
-  return JSON.stringify([maxSequenceLength, t5, clip]);
 }

@@ -1,7 +1,7 @@
 // The public vocabulary of the SDK: requests, results, events, and the one interface every engine implements.
 // In-process engine, worker client and test doubles share it, so an app can swap them without a change.
 import type { PixelImage } from '../image/pixels.ts';
-
+import type { FileInput } from '../model/files.ts';
 import type { MaskMode, ReferencePositions, SamplerName, ScheduleName, StitchDirection } from './options.ts';
 
 /**
@@ -88,6 +88,11 @@ export interface RequestOptions {
   choose?: ChooseVariants;
   /** Initial noise instead of the seed's: float32, packed `[tokens, 64]`, tokens = width/16 · height/16, row by row. */
   latents?: Float32Array;
+  /**
+   * Adapters (LoRA and its relatives) of this request, any number, in place of those of `Kontext.load`; `[]` for none. Another adapter
+   * or strength loads no weights again and compiles no kernel again.
+   */
+  adapters?: readonly AdapterOptions[];
   /** Number of pictures, 1 to 64, default 1, with the seeds `seed`, `seed + 1`, …, each the same as when asked for alone. */
   images?: number;
   /**
@@ -235,10 +240,48 @@ export interface Timings {
   totalMs: number;
 }
 
+/** How strongly an adapter is used, −10 to 10: everywhere, or by patterns of module names in which `*` stands for any characters. */
+export type AdapterScale = number | Readonly<Record<string, number>>;
+
+/** An adapter: its file, or the name under which it was loaded. */
+export interface AdapterOptions {
+  /** What to call it; its file's name without ending by default. */
+  name?: string;
+  /** The file, safetensors of any of the usual kinds. A request may leave it out for an adapter that `Kontext.load` was given. */
+  source?: FileInput;
+  /**
+   * Default 1. By patterns: `{ 'single_blocks.*': 0.5, 'clip.*': 0 }`; of several that match the last counts, and modules that none
+   * matches are at 1.
+   */
+  scale?: AdapterScale;
+  /** Default true: a file of which something cannot be used is refused. False uses the rest, and the result lists what was left out. */
+  strict?: boolean;
+}
+
+/** A tensor of an adapter's file that changes nothing. */
+export interface UnusedAdapterKey {
+  /** Its name in the file. */
+  key: string;
+  /** Why it is not used. */
+  reason: string;
+}
+
+/** An adapter as a request used it. */
+export interface UsedAdapter {
+  /** As given, or its file's. */
+  name: string;
+  /** As given. */
+  scale: AdapterScale;
+  /** Keys of the file that changed nothing, and why; absent when all were used. */
+  unused?: UnusedAdapterKey[];
+}
+
 /** GPU memory of the model, in bytes, as allocated. */
 export interface MemoryUse {
   /** Weights now on the GPU. */
   weightBytes: number;
+  /** Adapters' factors now on the GPU, and weights that adapters have changed. */
+  adapterBytes: number;
   /** Activations and ports now on the GPU. */
   activationBytes: number;
   /** The largest sum of both so far. */
@@ -265,6 +308,8 @@ export interface ResolvedOptions extends ImageSize {
   precision: 'f32' | 'f16';
   /** Sizes the references were brought to. */
   references: ImageSize[];
+  /** Adapters that were used; absent without any. */
+  adapters?: UsedAdapter[];
   /** As used; absent when 1. */
   strength?: number;
   /** False when the transformer did not see the image. */

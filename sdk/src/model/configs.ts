@@ -2,6 +2,7 @@
 // Both come from outside, so every value is checked before it steers anything.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { ScheduleOptions } from '../host/schedule.ts';
+import { checkSettings, SETTING_NAMES } from '../kontext/adapters/settings.ts';
 import { MAX_OUTPUT_SIDE, type ModelDefaults, REQUEST_OPTIONS } from '../kontext/options.ts';
 
 /**
@@ -45,9 +46,10 @@ export function scheduleOf(
  */
 export function checkDefaults(json: Readonly<Record<string, unknown>>, file: string): ModelDefaults {
   const { preferredSizes, maxSequenceLength, steps, ...rest } = json;
-  const unknown = Object.keys(rest)[0];
-  if (unknown) throw invalid(file, `"${unknown}" is not known; there are preferredSizes, maxSequenceLength and steps`);
-  const defaults: ModelDefaults = {};
+  const known = ['preferredSizes', 'maxSequenceLength', ...SETTING_NAMES];
+  const unknown = Object.keys(rest).find((name) => !known.includes(name));
+  if (unknown) throw invalid(file, `"${unknown}" is not known; there are ${known.join(', ')}`);
+  const defaults: ModelDefaults = { ...checkSettings(rest, file) };
   for (const [name, value] of Object.entries({ maxSequenceLength, steps })) {
     if (value === undefined) continue;
     const { min, max } = REQUEST_OPTIONS[name as 'steps' | 'maxSequenceLength'];

@@ -20,7 +20,8 @@ export async function resolveSource(source: ModelSource, options: PlaceOptions):
   if (typeof source === 'string' || source instanceof URL) {
     return options.access && localPath(source) === undefined ? urlFiles(source, { access: options.access }) : source;
   }
-  if (!('transformer' in source)) return source;
+  // What is no source at all is told by who opens it.
+  if (typeof source !== 'object' || source === null || !('transformer' in source)) return source;
   const entries = await Promise.all(
     Object.entries(source).map(async ([name, input]) => [name, await resolveFile(input as FileInput, options)]),
   );

@@ -8,9 +8,11 @@ import type {
   BundleModules,
   BundleSource,
 } from '../../../kernels-codegen/src/bundle/types.ts';
+import type { AdapterRoom } from '../../../kernels-codegen/src/graph/room.ts';
 import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
+import type { ModuleRoom } from '../../../runtime/src/program/adapter-rooms.ts';
 import { checkProgram, list, record, text, validateProgram } from '../../../runtime/src/program/check.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import type { Precision } from '../kontext/options.ts';
@@ -174,11 +176,14 @@ function findEntry(manifest: BundleManifest, request: ProgramRequest): BundleEnt
   const mine = manifest.programs.filter(
     (entry) => entry.target === target.name && entry.shape.component === request.component,
   );
-  const shaped = mine.filter((entry) => shapeKey(entry.shape) === key);
+  const sized = mine.filter((entry) => shapeKey(entry.shape) === key);
+  const ranks = 'room' in request ? request.room : undefined;
+  const shaped = sized.filter((entry) => hasRoom(entry, ranks)).sort((a, b) => roomOf(a) - roomOf(b));
   const stored = (wanted: string) => (wanted === 'none' && target.tier !== 'f32' ? 'f16' : wanted);
   const free = !['denoise', 't5', 'modulation'].includes(request.component);
   const found = shaped.find((entry) => free || stored(entry.quantization) === stored(quantization));
   if (found) return found;
+  if (sized.length > 0 && shaped.length === 0) throw tooLittleRoom(manifest, request, sized, ranks);
   const [what, has] =
     shaped.length > 0
       ? [`for quantization "${quantization}"`, shaped.map((entry) => `"${entry.quantization}"`)]
@@ -190,9 +195,46 @@ function findEntry(manifest: BundleManifest, request: ProgramRequest): BundleEnt
   );
 }
 
+/** Rank of the adapters that an entry has room for; 0 for none. */
+function roomOf({ shape }: BundleEntry): number {
+  const room = 'room' in shape ? shape.room : undefined;
+  return typeof room === 'number' ? room : 0;
+}
+
+/** A program without room for requests without adapters; else one with enough at every layer. */
+function hasRoom(entry: BundleEntry, needed: AdapterRoom | undefined): boolean {
+  if (needed === undefined || typeof needed === 'number') return roomOf(entry) === (needed ?? 0);
+  return lackingRoom(entry, needed) === undefined;
+}
+
+function lackingRoom({ facts }: BundleEntry, needed: Readonly<Record<string, number>>) {
+  const rooms = Array.isArray(facts.adapters) ? (facts.adapters as readonly Partial<ModuleRoom>[]) : [];
+  const ranks = new Map(rooms.map((room) => [room?.module, room?.rank ?? 0]));
+  const lacking = Object.entries(needed).find(([module, rank]) => !((ranks.get(module) ?? 0) >= rank));
+  return lacking && { module: lacking[0], needed: lacking[1], room: ranks.get(lacking[0]) ?? 0 };
+}
+
+function tooLittleRoom(
+  manifest: BundleManifest,
+  { component, target }: ProgramRequest,
+  sized: readonly BundleEntry[],
+  ranks: AdapterRoom | undefined,
+): KontextError {
+  const best = [...sized].sort((a, b) => roomOf(b) - roomOf(a))[0]!;
+  const lacking = typeof ranks === 'object' ? lackingRoom(best, ranks) : undefined;
+  const why = lacking
+    ? `with room for adapters of rank ${lacking.needed} at ${lacking.module}; it has ${lacking.room}`
+    : 'without room for adapters';
+  return new KontextError(
+    'program-mismatch',
+    `The bundle of ${manifest.model} has no ${component} program ${why} for target ${target.name}. Compile one with kontext compile --lora-rank, or leave \`programs\` out.`,
+    { component, target: target.name, ...lacking },
+  );
+}
+
 /** All that tells programs of one component apart, in one order of names. */
 function shapeKey(request: object): string {
-  const skipped = ['component', 'spec', 'target', 'quantization'];
+  const skipped = ['component', 'spec', 'target', 'quantization', 'room'];
   const fields = Object.entries(request).filter(([name, value]) => !skipped.includes(name) && value !== undefined);
   const sorted = (value: unknown): unknown =>
     value && typeof value === 'object' && !Array.isArray(value)

@@ -6,7 +6,6 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import { jsonProblem } from '../../../runtime/src/json.ts';
 import { justInTime, type ProgramProvider } from '../kontext/programs.ts';
 import { localPath } from '../model/files.ts';
-import { bundlePrograms } from './bundle.ts';
 import type { PublicKey } from './signature.ts';
 
 /** A bundle, and who must have signed it. It then runs as fast as programs compiled in the process: without bounds checks. */
@@ -46,10 +45,24 @@ export function openPrograms(programs: Programs | undefined): OpenedPrograms {
     if (keys.length === 0 || keys.some((key) => key === undefined || key === null)) {
       throw invalid('programs has a bundle and no publicKey. Name the key that signed it, or give the bundle alone');
     }
-    return { provider: bundlePrograms(openBundle(bundle), keys), trusted: true };
+    return { provider: lazily(openBundle(bundle), keys), trusted: true };
   }
   if (isProvider(programs)) return { provider: programs, trusted: false };
-  return { provider: bundlePrograms(openBundle(programs)), trusted: false };
+  return { provider: lazily(openBundle(programs)), trusted: false };
+}
+
+/** What reads bundles is loaded by those who have one. */
+function lazily(source: BundleSource, keys?: readonly PublicKey[]): ProgramProvider {
+  let opened: Promise<ProgramProvider> | undefined;
+  const provider = () => {
+    opened ??= import('./bundle.ts').then(({ bundlePrograms }) => bundlePrograms(source, keys));
+    return opened;
+  };
+  return {
+    specs: async (model) => (await provider()).specs(model),
+    target: async (device, precision) => (await provider()).target(device, precision),
+    program: async (request) => (await provider()).program(request),
+  };
 }
 
 function openBundle(bundle: string | URL | BundleSource): BundleSource {

@@ -213,7 +213,7 @@ async function resultOf(events: readonly ReceivedEvent[], totalMs: number): Prom
     truncated,
     evaluations,
     timings: { ...timings, totalMs },
-    memory: { weightBytes: 0, activationBytes: 0, peakBytes: 0 },
+    memory: { weightBytes: 0, adapterBytes: 0, activationBytes: 0, peakBytes: 0 },
   };
 }
 

@@ -61,7 +61,7 @@ export function fakeEngine({ stepMs = 0, tiny = false, onRequest }: FakeOptions 
       truncated: false,
       evaluations: steps * images,
       timings: { encodeImageMs: 0, encodeTextMs: 0, modulationMs: 0, denoiseMs: 0, decodeMs: 0, loadMs: 0, totalMs: 1 },
-      memory: { weightBytes: 0, activationBytes: 0, peakBytes: 0 },
+      memory: { weightBytes: 0, adapterBytes: 0, activationBytes: 0, peakBytes: 0 },
     };
   }
   const engine: KontextEngine = {

@@ -141,7 +141,9 @@ describe('checkDefaults', () => {
     [{ preferredSizes: [[64, 65]] }, /multiples of 16/],
     [{ preferredSizes: [] }, /preferredSizes/],
     [{ maxSequenceLength: 0 }, /maxSequenceLength must be/],
-    [{ guidance: 3 }, /"guidance" is not known/],
+    [{ guidance: -3 }, /guidance must be a number from 0 to 100/],
+    [{ schedule: 'none' }, /schedule must be one of/],
+    [{ cfg: 3 }, /"cfg" is not known/],
   ])('refuses %j', (json, message) => {
     expect(() => checkDefaults(json, 'kontext.json')).toThrow(message);
   });

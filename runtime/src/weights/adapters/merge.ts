@@ -43,6 +43,11 @@ export class MergedWeights implements Weights {
     this.of(request).release(request, options);
   }
 
+  /** Of the changed tensors. */
+  get names(): ReadonlySet<string> {
+    return new Set(this.changes.keys());
+  }
+
   /** Of the changed tensors alone. */
   get bytes(): number {
     return this.changed.memory.bytes;

@@ -38,3 +38,33 @@ export function planAdapters(uses: readonly AdapterUse[], merge = false): Readon
   }
   return plans;
 }
+
+/** Equal for equal changes at equal strengths. */
+export function planKey(plan: PartPlan | undefined): string {
+  if (!plan) return '';
+  return JSON.stringify([plan.beside, plan.merged].map(sharesKey));
+}
+
+export const sharesKey = (shares: ReadonlyMap<string, readonly Share[]>): string =>
+  JSON.stringify(
+    [...shares].map(([name, list]) => [
+      name,
+      list.map(({ adapter, update, scale }) => [
+        numberOf(adapter),
+        update.tensor,
+        update.rows[0],
+        update.stored.kind,
+        scale,
+      ]),
+    ]),
+  );
+
+/** Each opened adapter is itself, whatever its file is called. */
+function numberOf(adapter: Adapter): number {
+  const known = numbers.get(adapter) ?? nextNumber++;
+  numbers.set(adapter, known);
+  return known;
+}
+
+const numbers = new WeakMap<Adapter, number>();
+let nextNumber = 1;

@@ -11,6 +11,7 @@ import type {
 } from '../../../../kernels-codegen/src/bundle/types.ts';
 import type { TargetProfile } from '../../../../kernels-codegen/src/targets/types.ts';
 import { throwIfAborted } from '../../../../runtime/src/errors.ts';
+import { RANK_UNIT } from '../../../../runtime/src/program/adapter-rooms.ts';
 import { PREFERRED_KONTEXT_SIZES } from '../../host/sizes.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from '../../kontext/latents.ts';
 import { type ModelDefaults, REQUEST_OPTIONS } from '../../kontext/options.ts';
@@ -47,6 +48,10 @@ export const compile = defineCommand({
     quantization: { value: 'Q[,Q…]', help: `of ${QUANTIZATIONS.join(', ')} (default: f16)` },
     steps: { value: 'N[,N…]', help: 'denoising steps (default: the model’s)' },
     'max-sequence-length': { value: 'N', help: 'T5 tokens (default: the model’s)' },
+    'lora-rank': {
+      value: 'R',
+      help: 'also programs with room for adapters whose ranks add up to R (rounded up to a multiple of 8)',
+    },
     wgsl: { help: 'the kernels as files too, for reading' },
     sign: {
       value: 'KEY.pem',
@@ -92,6 +97,7 @@ export const compile = defineCommand({
       steps: values.steps?.split(',').map((text) => whole(text, 'steps')) ?? [
         defaults.steps ?? REQUEST_OPTIONS.steps.default!,
       ],
+      loraRank: values['lora-rank'] === undefined ? undefined : whole(values['lora-rank'], 'lora-rank'),
       textTokens:
         values['max-sequence-length'] === undefined
           ? (defaults.maxSequenceLength ?? REQUEST_OPTIONS.maxSequenceLength.default!)
@@ -125,6 +131,9 @@ export const compile = defineCommand({
   },
 });
 
+const takesAdapters = ({ component }: BundleShape): boolean =>
+  ['clip', 't5', 'modulation', 'denoise'].includes(component);
+
 /** Reads and tries the key before anything is compiled: a wrong path ends in a second. */
 async function signer(path: string | undefined): Promise<((digest: string) => Promise<BundleSignature>) | undefined> {
   if (path === undefined) return undefined;
@@ -146,6 +155,8 @@ export function shapesFor(wanted: {
   references: readonly ImageSize[] | undefined;
   steps: readonly number[];
   textTokens: number;
+  /** Ranks of the adapters that a second set of programs has room for. */
+  loraRank?: number | undefined;
 }): BundleShape[] {
   const { textTokens, steps, sizes } = wanted;
   const shapes: BundleShape[] = [
@@ -169,6 +180,8 @@ export function shapesFor(wanted: {
     shapes.push({ component: 'cfg', tokens, channels: TOKEN_CHANNELS });
     shapes.push({ component: 'vae-decode', width, height }, ...tilePrograms('decode', size));
   }
+  const room = wanted.loraRank === undefined ? undefined : Math.ceil(wanted.loraRank / RANK_UNIT) * RANK_UNIT;
+  if (room !== undefined) shapes.push(...shapes.filter(takesAdapters).map((shape) => ({ ...shape, room })));
   const unique = new Map(shapes.map((shape) => [JSON.stringify(shape), shape]));
   return [...unique.values()];
 }
