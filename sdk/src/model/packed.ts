@@ -6,7 +6,7 @@ import type { ByteSource } from '../../../runtime/src/weights/byte-source.ts';
 import { openPackedWeights, type PackedTensor } from '../../../runtime/src/weights/files/packed.ts';
 import { checkDefaults } from './configs.ts';
 import { type ModelFiles, readJson } from './files.ts';
-import type { Model, ModelPart, PartName } from './model.ts';
+import type { Model, ModelPart, PartName } from './open.ts';
 import { addressBelow } from './place-names.ts';
 
 /** Name of the manifest in a packed model's folder. */
