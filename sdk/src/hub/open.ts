@@ -72,7 +72,11 @@ function remoteFiles(repository: Repository): ModelFiles {
   return {
     label: repository.label,
     open: (name, signal) => repository.open(name, signal),
-    list: async () => [...new Set([...repository.files.keys()].map((name) => name.split('/')[0]!))],
+    async list(folder = '') {
+      const start = folder === '' ? '' : `${folder.replace(/\/+$/, '')}/`;
+      const inside = [...repository.files.keys()].filter((name) => name.startsWith(start));
+      return [...new Set(inside.map((name) => name.slice(start.length).split('/')[0]!))];
+    },
   };
 }
 
