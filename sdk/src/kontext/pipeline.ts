@@ -10,7 +10,7 @@ import { type DenoiseJob, denoise, evaluationsOf, makeBranch, makeDenoiser, step
 import { type Family, seesContext } from './family.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import { type Parts, programFlops, type ShapeRequest, type Work } from './parts.ts';
-import { makePreviewer, type PreviewMap } from './preview.ts';
+import type { PreviewMap } from './preview.ts';
 import type { ReferenceEncoder } from './references.ts';
 import type { CheckedRequest } from './request.ts';
 import { allFinite, checkDenoised, checkFinite } from './stages/finite.ts';
@@ -97,7 +97,7 @@ export async function runPipeline(
     const startJob = { host, parts, references, family: context.family, request, scene, sigma: job.sigmas[0]! };
     for (let image = 0; image < count; image++) starts.push(await makeStart(startJob, image, work));
     const shows = request.previewEvery !== undefined || variants.count > 1;
-    const previewer = shows && (await makePreviewer(parts, sizes.target, context, work));
+    const previewer = shows && (await (await import('./preview.ts')).makePreviewer(parts, sizes.target, context, work));
     await parts.unbind('vae-encode');
     const encodeImageMs = timer();
 
