@@ -7,6 +7,7 @@ import type { Engine, LoadOptions } from '../kontext/kontext.ts';
 import { checkRequest } from '../kontext/request.ts';
 import type { EditRequest, EditResult, GenerateRequest } from '../kontext/types.ts';
 import { demoModel } from '../model/demo.ts';
+import type { ModelSource } from '../model/open.ts';
 import { Kontext } from '../node.ts';
 import { byteProgress } from './byte-progress.ts';
 import { type Flags, type FlagValues, usage } from './grammar.ts';
@@ -28,6 +29,13 @@ export const RUN_FLAGS: Flags = {
     value: 'PATH|URL|hf:OWNER/NAME|demo',
     help: 'folder of the model, or its address on the hub (default: demo, the small one that comes along)',
   },
+  transformer: {
+    value: 'FILE',
+    help: 'a model’s files one by one, in place of --model: safetensors or GGUF; may hold the others too',
+  },
+  vae: { value: 'FILE', help: 'its autoencoder, with --transformer' },
+  clip: { value: 'FILE', help: 'its CLIP text encoder, with --transformer' },
+  t5: { value: 'FILE', help: 'its T5 text encoder, with --transformer' },
   width: { value: 'W', help: 'of the picture, with --height; the same as --size WxH' },
   height: { value: 'H', help: 'multiples of 16' },
   ...loadFlags(),
@@ -54,6 +62,27 @@ interface Report {
   quiet: boolean;
 }
 
+/** The model that the flags name. @throws KontextError `invalid-request` for files without a transformer, or beside a folder */
+function modelFrom(values: FlagValues<Flags>): ModelSource {
+  const [transformer, vae, clip, t5] = [values.transformer, values.vae, values.clip, values.t5].map(text);
+  const model = text(values.model);
+  if (transformer === undefined) {
+    if (vae !== undefined || clip !== undefined || t5 !== undefined) {
+      throw usage(
+        '--vae, --clip and --t5 go with --transformer: give all files of the model one by one, or its folder as --model.',
+      );
+    }
+    return model === undefined || model === 'demo' ? demoModel() : model;
+  }
+  if (model !== undefined) throw usage('Give --model, a folder, or --transformer and the other files; not both.');
+  return {
+    transformer,
+    ...(vae !== undefined && { vae }),
+    ...(clip !== undefined && { clip }),
+    ...(t5 !== undefined && { t5 }),
+  };
+}
+
 /** @param inputs pictures to edit; undefined to make one from the prompt alone. @throws KontextError, whose code becomes the exit code */
 export async function runRequests(
   values: FlagValues<Flags>,
@@ -74,7 +103,7 @@ export async function runRequests(
     text(values.format),
   );
   await checkOutputs(values, jobs[0]!.request, outputs, signal);
-  const place = text(values.model) ?? 'demo';
+  const source = modelFrom(values);
   const report: Report = {
     line: outputs[0]![0]!.path === '-' ? (line) => console.error(line) : (line) => console.log(line),
     json: values.json === true,
@@ -83,7 +112,7 @@ export async function runRequests(
   const started = performance.now();
   const failures: { label: string; error: KontextError }[] = [];
   const downloading = report.quiet ? undefined : byteProgress(process.stderr, 'downloading');
-  const kontext = await Kontext.load(place === 'demo' ? demoModel() : place, {
+  const kontext = await Kontext.load(source, {
     ...(await loadFrom(values)),
     signal,
     onDownload: (event) =>
@@ -177,7 +206,8 @@ async function checkOutputs(
   await assertCanEncode();
   const { size, maxArea } = checkRequest(request);
   // Where the model chooses, it is about a megapixel; the demo model's pictures are 64×64.
-  const automatic = (text(values.model) ?? 'demo') === 'demo' ? 64 * 64 : 1024 * 1024;
+  const isDemo = values.transformer === undefined && (text(values.model) ?? 'demo') === 'demo';
+  const automatic = isDemo ? 64 * 64 : 1024 * 1024;
   const area = maxArea ?? (typeof size === 'object' ? size.width * size.height : automatic);
   const files = outputs
     .flat()

@@ -1,33 +1,12 @@
-// Opens a model: finds its parts by what files hold, and shows all weights under their original names.
-// Headers and configs are read here, weights are not: those come when a program asks for them.
-import { KontextError } from '../../../runtime/src/errors.ts';
+// Opens a model: what it may be given as, and what comes out. Headers and configs are read, weights are not: those come when a
+// program asks for them.
 import type { WeightFormat } from '../../../runtime/src/program/types.ts';
-import { tinyDecoderNaming } from '../../../runtime/src/weights/naming/index.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import type { ScheduleOptions } from '../host/schedule.ts';
 import type { ModelDefaults } from '../kontext/options.ts';
-import { checkDefaults, scheduleOf } from './configs.ts';
-import {
-  type FileInput,
-  folderFiles,
-  guardFiles,
-  isFolder,
-  localPath,
-  type ModelFiles,
-  openFile,
-  readJson,
-  urlFiles,
-} from './files.ts';
+import { type FileInput, folderFiles, guardFiles, isFolder, localPath, type ModelFiles, urlFiles } from './files.ts';
 import { lockedFiles } from './locked.ts';
-import { findParts } from './search.ts';
-import {
-  type TokenizerInputs,
-  type TokenizerTable,
-  type TokenizerTexts,
-  tokenizersIn,
-  tokenizersOf,
-} from './tokenizers-in.ts';
-import { openWeightsFile, PARTS, partOfFile, type WeightsFile } from './weights-file.ts';
+import type { TokenizerInputs, TokenizerTable, TokenizerTexts } from './tokenizers-in.ts';
 
 /** The four networks. */
 export type PartName = 'clip' | 't5' | 'transformer' | 'vae';
@@ -82,11 +61,16 @@ export type ModelSource = string | URL | BflFiles | ModelFiles;
  * @throws KontextError `weights-invalid` or `tokenizer-invalid` naming the missing, broken or wrong file; `download-failed`
  */
 export async function openModel(source: ModelSource, signal?: AbortSignal): Promise<Model> {
-  if (typeof source === 'object' && source !== null && 'transformer' in source) return openFiles(source, signal);
-  if (typeof source !== 'string' && !(source instanceof URL))
-    return openFolder(await lockedFiles(guardFiles(source), signal), signal);
-  const { files, file } = await placeAndFile(source);
-  return openFolder(await lockedFiles(files, signal), signal, file);
+  if (typeof source === 'object' && source !== null && 'transformer' in source) {
+    return (await import('./open-files.ts')).openFiles(source, signal);
+  }
+  const isPlace = typeof source === 'string' || source instanceof URL;
+  const { files: place, file } = isPlace ? await placeAndFile(source) : { files: guardFiles(source), file: undefined };
+  const files = await lockedFiles(place, signal);
+  // Loaded for packed models only: their reader knows every element type there is.
+  const manifest = file === undefined ? await files.open('kontext-model.json', signal) : undefined;
+  if (manifest) return (await import('./packed.ts')).openPacked(files, manifest, signal);
+  return (await import('./open-files.ts')).openFolder(files, signal, file);
 }
 
 /**
@@ -96,11 +80,12 @@ export async function openModel(source: ModelSource, signal?: AbortSignal): Prom
  * @throws KontextError `weights-invalid` when it is none; `download-failed`
  */
 export async function withPreviewDecoder(model: Model, input: FileInput, signal?: AbortSignal): Promise<Model> {
-  const { source } = await openWeightsFile(await openFile(input, signal), signal);
+  const { openPreviewDecoder } = await import('./open-files.ts');
+  const previewDecoder = await openPreviewDecoder(input, signal);
   const close = async () => {
-    await Promise.all([model.close(), source.close()]);
+    await Promise.all([model.close(), previewDecoder.close()]);
   };
-  return { ...model, previewDecoder: tinyDecoderNaming(source), close };
+  return { ...model, previewDecoder, close };
 }
 
 /** The files of a folder or URL. */
@@ -126,126 +111,4 @@ async function placeAndFile(source: string | URL): Promise<{ files: ModelFiles; 
   if (await isFolder(path)) return { files: folderFiles(withoutSlash(path)) };
   const [, folder = '.', file = path] = /^(.*)[\\/]([^\\/]+)$/.exec(path) ?? [];
   return { files: folderFiles(folder === '' ? '/' : folder), file };
-}
-
-/** @param file the name of one file in the folder, which was given in the folder's place */
-async function openFolder(files: ModelFiles, signal?: AbortSignal, file?: string): Promise<Model> {
-  // Loaded for packed models only: their reader knows every element type there is.
-  const manifest = file === undefined ? await files.open('kontext-model.json', signal) : undefined;
-  if (manifest) return (await import('./packed.ts')).openPacked(files, manifest, signal);
-  let first: WeightsFile | undefined;
-  let place = files;
-  if (file !== undefined) {
-    const bytes = await files.open(file, signal);
-    if (!bytes) {
-      const problem = `There is no model at ${files.label}/${file}. Give a folder or a file of weights that exists.`;
-      throw new KontextError('weights-invalid', problem, { file });
-    }
-    first = await openWeightsFile(bytes, signal, (other) => files.open(other, signal));
-    if (first.identity.unusable) {
-      await first.source.close();
-      partOfFile(first, 'transformer');
-    }
-    place = await widened(files);
-  }
-  const { parts: weights, close } = await findParts(place, first, signal);
-  try {
-    const parts = await withConfigs(weights, async (part) => {
-      const config = await files.open(`${FOLDERS[part]}/config.json`, signal);
-      return config && readJson(config, 'weights-invalid', signal);
-    });
-    const own = await files.open('kontext.json', signal);
-    const scheduler = await files.open('scheduler/scheduler_config.json', signal);
-    return {
-      label: files.label,
-      parts,
-      ...(await tokenizersIn(files, signal)),
-      schedule: scheduler ? scheduleOf(await readJson(scheduler, 'weights-invalid', signal)) : bflSchedule(parts),
-      defaults: own ? checkDefaults(await readJson(own, 'weights-invalid', signal), own.name) : {},
-      close,
-    };
-  } catch (error) {
-    await close();
-    throw error;
-  }
-}
-
-/** A transformer in ComfyUI's tree has the other parts in folders beside its own. */
-async function widened(files: ModelFiles): Promise<ModelFiles> {
-  const [, root] = /^(.*)[\\/](diffusion_models|unet|checkpoints)([\\/][^\\/]+)?$/.exec(files.label) ?? [];
-  return root !== undefined && files.list ? folderFiles(root) : files;
-}
-
-async function openFiles(files: BflFiles, signal?: AbortSignal): Promise<Model> {
-  const opened: WeightSource[] = [];
-  const open = async (input: FileInput): Promise<WeightsFile> => {
-    const file = await openWeightsFile(await openFile(input, signal), signal, siblingOf(input));
-    opened.push(file.source);
-    return file;
-  };
-  const close = async () => {
-    await Promise.all(opened.map((source) => source.close()));
-  };
-  try {
-    const main = await open(files.transformer);
-    const part = async (name: PartName): Promise<WeightSource> => {
-      const input = files[name];
-      if (input !== undefined) return partOfFile(await open(input), name);
-      if (!main.identity.unusable && main.identity.networks.includes(name)) return partOfFile(main, name);
-      const { role, example } = PARTS[name];
-      throw new KontextError('invalid-request', `The model needs its ${role}: give ${name}, for example ${example}.`, {
-        part: name,
-      });
-    };
-    const transformer = partOfFile(main, 'transformer');
-    const weights = { clip: await part('clip'), t5: await part('t5'), transformer, vae: await part('vae') };
-    const parts = await withConfigs(weights, async (name) => files.configs?.[name]);
-    return {
-      label: transformer.label,
-      parts,
-      ...(await tokenizersOf(files, signal)),
-      schedule: bflSchedule(parts),
-      defaults: checkDefaults({ ...files.defaults }, 'defaults'),
-      close,
-    };
-  } catch (error) {
-    await close();
-    throw error;
-  }
-}
-
-async function withConfigs(
-  weights: Record<PartName, WeightSource>,
-  configOf: (part: PartName) => Promise<Record<string, unknown> | undefined>,
-): Promise<Record<PartName, ModelPart>> {
-  const part = async (name: PartName): Promise<ModelPart> => {
-    const config = await configOf(name);
-    return { weights: weights[name], ...(config && { config }) };
-  };
-  return {
-    clip: await part('clip'),
-    t5: await part('t5'),
-    transformer: await part('transformer'),
-    vae: await part('vae'),
-  };
-}
-
-/** Other files of a local file's folder. */
-function siblingOf(input: FileInput) {
-  const path = typeof input === 'string' || input instanceof URL ? localPath(input) : undefined;
-  const folder = path === undefined ? undefined : (/^(.*)[\\/]/.exec(path)?.[1] ?? '.');
-  return folder === undefined ? undefined : (name: string) => folderFiles(folder).open(name);
-}
-
-const FOLDERS: Record<PartName, string> = {
-  clip: 'text_encoder',
-  t5: 'text_encoder_2',
-  transformer: 'transformer',
-  vae: 'vae',
-};
-
-/** FLUX.1 [schnell], the one release without a guidance embedding, samples an unshifted schedule. */
-function bflSchedule(parts: Record<PartName, ModelPart>): Model['schedule'] {
-  const guided = parts.transformer.weights.tensors.has('guidance_in.in_layer.weight');
-  return { shift: guided ? 'dynamic' : 'none' };
 }
