@@ -66,9 +66,8 @@ export {
 } from './kontext/options.ts';
 export type { ModelPlan, PlannedRequest, SettingPlan } from './kontext/plan.ts';
 export type { ProgramProvider, ProgramRequest } from './kontext/programs.ts';
-export type { Session, Turn, TurnOptions } from './kontext/session.ts';
 export type * from './kontext/types.ts';
-export { demoModel } from './model/demo.ts';
+export { demoModel, demoPicture } from './model/demo.ts';
 export { type FileInput, folderFiles, type ModelFiles, urlFiles } from './model/files.ts';
 export type { BflFiles, ModelSource, PartName } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';

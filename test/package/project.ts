@@ -23,6 +23,12 @@ export function pack(): { folder: string; tarball: string } {
   return { folder, tarball: join(folder, filename) };
 }
 
+/** Makes `folder` a project with nothing but the package in it. */
+export function installInto(folder: string, { tarball }: { tarball: string }): void {
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'app', private: true, type: 'module' }));
+  npm(folder, 'install', tarball);
+}
+
 /** @returns the folder of a fresh project with the files of `template` and the package installed */
 export function install({ folder, tarball }: { folder: string; tarball: string }, name: string, template: string) {
   const project = join(folder, name);

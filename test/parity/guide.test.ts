@@ -1,28 +1,22 @@
 // The guides for Node and for programs ahead of time, run from top to bottom: every command and every program on the page.
 // With the demo model and the sources instead of the installed package; the texts are otherwise taken as they are.
 import { execFile } from 'node:child_process';
-import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { demoModel } from '../../sdk/src/model/demo.ts';
+import { filesOf, partsOf } from '../support/page-programs.ts';
 
 const root = new URL('../..', import.meta.url).pathname;
-const pages = ['node', 'ahead-of-time'].map((name) => {
-  const text = readFileSync(join(root, `docs/guide/${name}.md`), 'utf8');
-  const blocks = [...text.matchAll(/^```(sh|js)\n([\s\S]*?)^```$/gm)].map(([, language, code]) => ({
-    language,
-    code: code!,
-  }));
-  // In the order of the page: a program may use what a command above it made.
-  const parts = blocks.flatMap(({ language, code }) => (language === 'sh' ? code.trim().split('\n') : [code]));
-  return [name, parts] as const;
-});
+const pages = ['guide/node', 'guide/ahead-of-time'].map(
+  (name) => [name, partsOf(readFileSync(join(root, `docs/${name}.md`), 'utf8'))] as const,
+);
 
 let folder: string;
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'kontext-guide-'));
-  copyFileSync(join(demoModel(), '../inputs/apple-on-red.png'), join(folder, 'scene.png'));
+  mkdirSync(join(folder, 'node_modules'));
+  symlinkSync(root.replace(/\/$/, ''), join(folder, 'node_modules/kontext-webgpu'));
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -36,26 +30,23 @@ function execute(file: string, args: string[]): Promise<string> {
   });
 }
 
-describe.each(pages)('docs/guide/%s.md', { timeout: 600_000 }, (name, parts) => {
+describe.each(pages)('docs/%s.md', { timeout: 600_000 }, (name, parts) => {
   it('has commands and programs', () => {
-    expect(parts.filter((text) => text.startsWith('npx ')).length).toBeGreaterThanOrEqual(4);
-    expect(parts.filter((text) => text.startsWith('import ')).length).toBeGreaterThanOrEqual(1);
+    expect(parts.filter(({ code }) => code.startsWith('npx ')).length).toBeGreaterThanOrEqual(4);
+    expect(parts.filter(({ kind }) => kind === 'program').length).toBeGreaterThanOrEqual(1);
   });
 
-  it.each(parts.map((text, i) => [text.split('\n')[0]!, text, i] as const))('%s', async (_, text, i) => {
-    if (text.startsWith('import ')) return runProgram(text, `${name}-${i}.mts`);
-    const shell = text.replace(/^npx kontext/, `${TSX} ${join(root, 'sdk/src/cli/main.ts')}`);
-    expect(shell).not.toBe(text);
-    await execute('bash', ['-c', shell]);
-    const output = /(?:-o|--svg|>) (\S+)$/.exec(text)?.[1] ?? /-o (\S+)/.exec(text)?.[1];
-    if (output) expect(existsSync(join(folder, output))).toBe(true);
+  it.each(parts.map((part, i) => [part.code.split('\n')[0]!, part, i] as const))('%s', async (_, part, i) => {
+    const command = part.code.replace(/^npx kontext/, `${TSX} ${join(root, 'sdk/src/cli/main.ts')}`);
+    const out = await (part.kind === 'program'
+      ? runProgram(part.code, `${name.replace('/', '-')}-${i}.mts`)
+      : execute('bash', ['-c', command]));
+    for (const file of filesOf(part)) expect(existsSync(join(folder, file)), out).toBe(true);
   });
 });
 
-async function runProgram(text: string, name: string): Promise<void> {
+function runProgram(text: string, name: string): Promise<string> {
   const file = join(folder, name);
   writeFileSync(file, text.replace(`'kontext-webgpu'`, JSON.stringify(join(root, 'sdk/src/node.ts'))));
-  const out = await execute(TSX, [file]);
-  for (const [, saved] of text.matchAll(/saveImage\('([^']+)'/g))
-    expect(existsSync(join(folder, saved!)), out).toBe(true);
+  return execute(TSX, [file]);
 }

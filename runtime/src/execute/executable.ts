@@ -288,7 +288,7 @@ class Progress {
     private readonly program: Program,
     private readonly report: RunOptions['onProgress'],
   ) {
-    this.total = program.dispatches.reduce((sum, dispatch) => sum + size(dispatch), 0);
+    this.total = programSize(program);
   }
 
   advance(dispatches: number): void {
@@ -297,6 +297,11 @@ class Progress {
     }
     this.report?.(this.total > 0 ? this.done / this.total : 1);
   }
+}
+
+/** How much one run is, in FLOPs or what takes as long: the unit of the fraction that {@link RunOptions.onProgress} tells. */
+export function programSize(program: Program): number {
+  return program.dispatches.reduce((sum, dispatch) => sum + size(dispatch), 0);
 }
 
 /** In FLOPs; ten to the byte, and something for being there at all. */

@@ -1,5 +1,6 @@
 // `fetch` for Node that connects only to addresses it has checked.
 // Checking a name first and fetching it then would let its DNS answer differently the second time.
+import type { LookupFunction } from 'node:net';
 import { checkAddress } from './access.ts';
 
 /** As `fetch` without redirects, caches and request bodies; refuses names that resolve to any private address. */
@@ -8,7 +9,7 @@ export const pinnedFetch: typeof fetch = async (input, init = {}) => {
   const { request } = url.protocol === 'https:' ? await import('node:https') : await import('node:http');
   const dns = await import('node:dns');
   const { Readable } = await import('node:stream');
-  const lookup: import('node:net').LookupFunction = (hostname, options, done) => {
+  const lookup: LookupFunction = (hostname, options, done) => {
     dns.lookup(hostname, { ...options, all: true }, (error, found) => {
       if (error) return done(error, []);
       try {

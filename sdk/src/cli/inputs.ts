@@ -2,6 +2,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { demoPicture } from '../model/demo.ts';
 import { usage } from './grammar.ts';
 
 /** One picture to work on. */
@@ -59,6 +60,8 @@ const isUrl = (text: string): boolean => /^(https?|file|data):/i.test(text);
 
 async function fromDisk(path: string, amongOthers: boolean): Promise<Input[]> {
   const found = await stat(path).catch(() => undefined);
+  // As the model of that name: what comes along, unless the user has a file called so.
+  if (!found && path === 'demo') return [{ label: path, picture: demoPicture() }];
   if (found?.isDirectory()) {
     const names = (await readdir(path)).filter((name) => PICTURE_ENDINGS.includes(extname(name).toLowerCase()));
     if (names.length > 0) return names.sort().map((name) => ({ label: join(path, name), picture: join(path, name) }));

@@ -3,8 +3,7 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { decodeImage, toBlob, toCanvas } from '../image/browser.ts';
 import type { PixelImage } from '../image/pixels.ts';
-import type { TurnOptions } from '../kontext/session.ts';
-import type { EditResult, ImageInput, KontextEngine, ProgressEvent } from '../kontext/types.ts';
+import type { EditResult, ImageInput, KontextEngine, ProgressEvent, TurnOptions } from '../kontext/types.ts';
 import { Kontext, type WorkerOptions } from '../worker/client.ts';
 import type { AdapterList, EditorAdapter } from './adapter-list.ts';
 import { buildFace, type Face, fillFace, fitPrompt } from './face.ts';

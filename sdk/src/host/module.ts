@@ -1,23 +1,7 @@
 // Starts the AssemblyScript module and moves bytes in and out of it.
 // One place knows about memory growth, the scratch arena and error codes, so the facades beside it can stay short.
 import { KontextError, type KontextErrorCode } from '../../../runtime/src/errors.ts';
-import type { RandomExports } from './random.ts';
-import type { ResizeExports } from './resize.ts';
-import type { ScheduleExports } from './schedule.ts';
-import type { TokenizerExports } from './tokenizers.ts';
-
-/** Memory management of `sdk/assembly/memory.ts`; addresses are byte offsets into `memory`. */
-export interface MemoryExports {
-  readonly memory: WebAssembly.Memory;
-  allocate(bytes: number): number;
-  release(address: number): number;
-  scratch(bytes: number): number;
-  reset(): void;
-  errorDetail(): number;
-}
-
-/** Everything the module exports. */
-export interface HostExports extends MemoryExports, ScheduleExports, RandomExports, ResizeExports, TokenizerExports {}
+import type { HostExports } from './exports.ts';
 
 /** Where the WASM module comes from; by default out of the bundle itself. */
 export interface HostOptions {

@@ -3,13 +3,6 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { Host } from './module.ts';
 
-/** Exports of `sdk/assembly/random.ts`. */
-export interface RandomExports {
-  generatorBytes(): number;
-  generatorSeed(generator: number, seed: number): void;
-  generatorNormal(generator: number, out: number, count: number, mean: number, std: number, bfloat16: number): void;
-}
-
 /** Options of {@link TorchGenerator.normal}. */
 export interface NormalOptions {
   /** Default 0. */

@@ -4,23 +4,6 @@ import { KontextError, throwIfAborted } from '../../../runtime/src/errors.ts';
 import { fromRgb } from '../image/pixels.ts';
 import type { ErrorTable, Host } from './module.ts';
 
-/** Exports of `sdk/assembly/resize.ts`. */
-export interface ResizeExports {
-  resizeBegin(
-    width: number,
-    height: number,
-    channels: number,
-    outWidth: number,
-    outHeight: number,
-    filter: number,
-  ): number;
-  resizeBand(job: number): number;
-  resizeBandRows(job: number): number;
-  resizeOut(job: number): number;
-  resizeOutRows(job: number): number;
-  resizeStep(job: number, rows: number): number;
-}
-
 /** An 8-bit image: rows from the top, pixels from the left, channels interleaved, no padding between rows. */
 export interface ByteImage<Data extends Uint8Array | Uint8ClampedArray = Uint8Array | Uint8ClampedArray> {
   /** `width · height · channels` bytes. */

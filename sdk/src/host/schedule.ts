@@ -4,17 +4,6 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import type { Host } from './module.ts';
 import type { TorchGenerator } from './random.ts';
 
-/** Exports of `sdk/assembly/schedule.ts`. */
-export interface ScheduleExports {
-  linearSigmas(out: number, steps: number): void;
-  dynamicMu(tokens: number, baseTokens: number, maxTokens: number, baseShift: number, maxShift: number): number;
-  shiftExponential(sigmas: number, count: number, mu: number): void;
-  shiftStatic(sigmas: number, count: number, shift: number): void;
-  logitNormalDensity(t: number, mean: number, std: number): number;
-  logitNormalQuantile(q: number, mean: number, std: number): number;
-  sigmoidInPlace(values: number, count: number): void;
-}
-
 /**
  * How the uniform schedule is moved towards noise, which larger images need (Esser et al. 2024, section 5.3.2):
  *

@@ -3,14 +3,6 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { ErrorTable, Host } from './module.ts';
 
-/** Exports of sdk/assembly/clip-bpe.ts and t5-unigram.ts. */
-export interface TokenizerExports {
-  clipCreate(table: number, bytes: number): number;
-  clipEncode(handle: number, text: number, bytes: number, out: number, length: number): number;
-  t5Create(table: number, bytes: number): number;
-  t5Encode(handle: number, text: number, bytes: number, out: number, length: number): number;
-}
-
 /** Ids of a text, and whether it was longer than they are. */
 export interface Encoding {
   /** `length` ids: the text's, then padding. */

@@ -3,17 +3,17 @@
 import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Sharp, SharpOptions } from 'sharp';
+import type { Sharp } from 'sharp';
 import { abortedError, asKontextError, KontextError, shown } from '../../../runtime/src/errors.ts';
 import type { AccessPolicy } from '../../../runtime/src/net/access.ts';
 import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import { shownUrl } from '../../../runtime/src/net/retry.ts';
 import { refusedPermission } from '../../../runtime/src/permission.ts';
 import { writeWhole } from '../files/whole.ts';
-import { MAX_INPUT_PIXELS } from '../kontext/options.ts';
 import type { ImageInput } from '../kontext/types.ts';
+import { isBmp } from './bmp.ts';
+import { pixelsOf } from './node-pixels.ts';
 import {
-  checkImageSize,
   checkPixelBytes,
   checkPixels,
   flattened,
@@ -40,12 +40,13 @@ export interface EncodeOptions {
  *
  * EXIF orientation is applied. Transparency is laid over white. 16-bit, grey, palette and CMYK files become 8-bit RGB; an
  * embedded colour profile is converted to sRGB, files without one are taken as sRGB (CMYK without one by libvips' default).
- * Of an animation the first frame is taken. SVG and PDF are refused: they can pull in other files.
+ * Of an animation the first frame is taken. SVG and PDF are refused: they can pull in other files. Takes up to 8 bytes a pixel while it
+ * runs and 4 afterwards: half a gigabyte for the largest picture allowed, 64 megapixels.
  *
  * @param role what the picture is for, named in errors; default `picture`
  * @param depth `own` keeps transparency, and in `data16` the bits of 16-bit files
  * @param access which hosts may be asked for it; default all
- * @throws KontextError `image-invalid`, `download-failed`
+ * @throws KontextError `image-invalid`, `download-failed`, `aborted`
  */
 export async function decodeImage(
   input: ImageInput,
@@ -70,24 +71,9 @@ async function decode(
 ): Promise<PixelImage> {
   if (typeof input === 'object' && input !== null && 'data' in input) return checkPixels(input, role, depth);
   const bytes = await readBytes(input, role, signal, access);
-  const sharp = await loadSharp();
+  const sharp = isBmp(bytes) ? undefined : await loadSharp();
   try {
-    const options: SharpOptions = { autoOrient: true, failOn: 'error', limitInputPixels: MAX_INPUT_PIXELS };
-    const { format, width, height, depth: bits } = await sharp(bytes, options).metadata();
-    if (format === undefined || !RASTER_FORMATS.includes(format)) {
-      throw new Error(`${format ?? 'this format'} is not supported; use PNG, JPEG or WebP`);
-    }
-    checkImageSize(width, height, role);
-    if (depth === 'own' && bits === 'ushort') return await decodeDeep(sharp(bytes, options));
-    const picture = sharp(bytes, options);
-    if (depth === 'opaque') picture.flatten({ background: '#ffffff' });
-    const { data, info } = await picture
-      .toColourspace('srgb')
-      .ensureAlpha()
-      .raw({ depth: 'uchar' })
-      .toBuffer({ resolveWithObject: true });
-    if (info.channels !== 4) throw new Error(`it decodes to ${info.channels} channels`);
-    return { width: info.width, height: info.height, data: new Uint8ClampedArray(data) };
+    return await pixelsOf(sharp, bytes, role, depth, signal);
   } catch (cause) {
     if (cause instanceof KontextError) throw cause;
     const name = describe(input);
@@ -98,17 +84,6 @@ async function decode(
       { cause },
     );
   }
-}
-
-/** A 16-bit file: all of its bits, and the upper eight as the pipeline sees them. */
-async function decodeDeep(picture: Sharp): Promise<PixelImage> {
-  const raw = await picture.toColourspace('rgb16').ensureAlpha().raw({ depth: 'ushort' }).toBuffer({
-    resolveWithObject: true,
-  });
-  const { width, height } = raw.info;
-  // A copy, because the library's memory need not lie at an even address.
-  const data16 = new Uint16Array(new Uint8Array(raw.data).buffer);
-  return { width, height, data: Uint8ClampedArray.from(data16, (value) => value >> 8), data16 };
 }
 
 /**
@@ -173,8 +148,6 @@ export function formatOf(path: string): ImageFormat {
 }
 
 const FORMATS: Record<string, ImageFormat> = { '.png': 'png', '.jpg': 'jpeg', '.jpeg': 'jpeg', '.webp': 'webp' };
-
-const RASTER_FORMATS: readonly string[] = ['png', 'jpeg', 'webp', 'gif', 'tiff', 'heif', 'avif'];
 
 const encoders: Record<ImageFormat, (raw: Sharp, quality: number) => Sharp> = {
   png: (raw) => raw.png(),

@@ -37,7 +37,7 @@ import { ProgressTracker } from './progress.ts';
 import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
 import { type CheckedRequest, checkRequest } from './request.ts';
-import { Session } from './session.ts';
+import { Session as EngineSession } from './session.ts';
 import { checkSignal } from './signal.ts';
 import { chooseSizes } from './sizes.ts';
 import { eventStream } from './stream.ts';
@@ -54,6 +54,7 @@ import type {
   LatentsResult,
   PrepareRequest,
   ResolvedOptions,
+  Session,
   StreamEvent,
 } from './types.ts';
 
@@ -285,7 +286,7 @@ export class Engine implements KontextEngine {
   }
 
   session(image: ImageInput): Session {
-    return new Session(this, image, (input) =>
+    return new EngineSession(this, image, (input) =>
       this.platform.decodeImage(input, 'picture of the session', undefined, 'opaque', this.options.access),
     );
   }

@@ -3,7 +3,7 @@
 import type { BundleShape } from '../../../kernels-codegen/src/bundle/types.ts';
 import type { Component } from '../../../kernels-codegen/src/compile.ts';
 import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
-import { Executable } from '../../../runtime/src/execute/executable.ts';
+import { Executable, programSize } from '../../../runtime/src/execute/executable.ts';
 import { SlabPool } from '../../../runtime/src/execute/slabs.ts';
 import type { KontextDevice } from '../../../runtime/src/gpu/device.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
@@ -146,10 +146,16 @@ export class Parts {
       foreign: this.options.foreign === true,
       signal: work.signal,
       onProgress: ({ phase, done, total }) => {
-        if (phase === 'kernels') return work.tracker.send({ type: 'compile', component, done, total });
+        // Kernels compile while weights load: the time since the last of either is counted once.
         const now = performance.now();
-        work.tracker.finish(`load ${component}`, done - loaded, now - last);
-        [loaded, last] = [done, now];
+        const elapsed = now - last;
+        last = now;
+        if (phase === 'kernels') {
+          work.tracker.finish(`compile ${component}`, 1, elapsed);
+          return work.tracker.send({ type: 'compile', component, done, total });
+        }
+        work.tracker.finish(`load ${component}`, done - loaded, elapsed);
+        loaded = done;
         work.tracker.send({ type: 'load', component, loadedBytes: done, totalBytes: total });
       },
     });
@@ -165,8 +171,19 @@ export class Parts {
     work: Work,
     options: Omit<Parameters<Executable['run']>[0] & object, 'signal'> = {},
   ): Promise<number> {
-    const { milliseconds } = await executable.run({ ...options, signal: work.signal });
-    work.tracker.finish(`run ${executable.program.component}`, programFlops(executable.program), milliseconds);
+    const { program } = executable;
+    const size = programSize(program);
+    let done = 0;
+    let last = performance.now();
+    const { milliseconds } = await executable.run({
+      ...options,
+      signal: work.signal,
+      onProgress: (fraction) => {
+        const now = performance.now();
+        work.tracker.finish(`run ${program.component}`, (fraction - done) * size, now - last);
+        [done, last] = [fraction, now];
+      },
+    });
     return milliseconds;
   }
 

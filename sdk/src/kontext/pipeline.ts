@@ -2,16 +2,15 @@
 // Reads like a page: sizes, pictures, text, modulation, noise, denoising, decoding.
 
 import { KontextError } from '../../../runtime/src/errors.ts';
-import type { Host } from '../host/module.ts';
+import { programSize } from '../../../runtime/src/execute/executable.ts';
 import type { PixelImage } from '../image/pixels.ts';
-import type { Model } from '../model/open.ts';
 import { eulerStages } from '../sampling/stage.ts';
+import type { PipelineContext } from './context.ts';
 import { type DenoiseJob, denoise, evaluationsOf, makeBranch, makeDenoiser, stepsOf } from './denoiser.ts';
-import { type Family, seesContext } from './family.ts';
+import { seesContext } from './family.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
-import { type Parts, programFlops, type ShapeRequest, type Work } from './parts.ts';
-import { makePreviewer, type PreviewMap } from './preview.ts';
-import type { ReferenceEncoder } from './references.ts';
+import type { Parts, ShapeRequest, Work } from './parts.ts';
+import { makePreviewer } from './preview.ts';
 import type { CheckedRequest } from './request.ts';
 import { allFinite, checkDenoised, checkFinite } from './stages/finite.ts';
 import { isPlain, plainScene, type Scene } from './stages/plain-scene.ts';
@@ -19,22 +18,12 @@ import { referencePlaces } from './stages/references.ts';
 import { requestSigmas } from './stages/schedule.ts';
 import { firstStep } from './stages/strength.ts';
 import { makeStart, type Start } from './starts.ts';
-import type { EncodedPrompt, Prompt, TextEncoders } from './text.ts';
+import type { EncodedPrompt, Prompt } from './text.ts';
 import { decodeTiled, isTooLarge, wholeOrTiled } from './tiling.ts';
 import type { ImageSize, Timings } from './types.ts';
 import { type Branch, denoiseShape } from './velocity.ts';
 
-/** What outlives a request. */
-export interface PipelineContext {
-  host: Host;
-  model: Model;
-  parts: Parts;
-  text: TextEncoders;
-  references: ReferenceEncoder;
-  family: Family;
-  /** Set by the first request that shows previews by it. */
-  preview?: PreviewMap;
-}
+export type { PipelineContext } from './context.ts';
 
 export interface PipelineRequest extends CheckedRequest {
   conditioning: 'exact' | 'bfloat16';
@@ -260,12 +249,13 @@ async function planWork(
     });
     if (!found) return;
     const { program, bound } = found;
-    tracker.plan(`run ${shape.component}`, runs * programFlops(program));
-    if (!bound)
-      tracker.plan(
-        `load ${shape.component}`,
-        program.weights.reduce((sum, { bytes }) => sum + bytes, 0),
-      );
+    tracker.plan(`run ${shape.component}`, runs * programSize(program));
+    if (bound) return;
+    tracker.plan(`compile ${shape.component}`, program.kernels.length);
+    tracker.plan(
+      `load ${shape.component}`,
+      program.weights.reduce((sum, { bytes }) => sum + bytes, 0),
+    );
   };
   const own = scene.base && request.context && seesContext(family) ? [scene.base] : [];
   const views = [...scene.context, ...own];

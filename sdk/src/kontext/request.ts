@@ -18,9 +18,9 @@ import {
 import { checkSignal } from './signal.ts';
 import type { Stitch } from './stages/stitch.ts';
 import { firstStep } from './stages/strength.ts';
-import type { Variants } from './stages/variants.ts';
 import type {
   CacheOptions,
+  ChooseVariants,
   EditRequest,
   GenerateRequest,
   ImageInput,
@@ -29,6 +29,15 @@ import type {
   RequestOptions,
   Sides,
 } from './types.ts';
+
+/** Pictures begun from several seeds, of which some go on. */
+export interface Variants {
+  /** Seeds that start. */
+  count: number;
+  /** Steps before the choice. */
+  steps: number;
+  choose: ChooseVariants | undefined;
+}
 
 /** A request with every default filled in; sizes are chosen later, when the pictures are open. */
 export interface CheckedRequest {

@@ -2,8 +2,7 @@
 // Loaded only when a session is exported or imported.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { checkPixels, type PixelImage } from '../image/pixels.ts';
-import type { Turn } from './session.ts';
-import type { ImageInput } from './types.ts';
+import type { ImageInput, Turn } from './types.ts';
 
 /** What a session is made of. */
 export interface SessionContents {

@@ -3,7 +3,6 @@
 import type { PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
 import type { MaskMode, ReferencePositions, SamplerName, ScheduleName, StitchDirection } from './options.ts';
-import type { Session } from './session.ts';
 
 /**
  * A picture: raw RGBA pixels (an ImageData is one), encoded bytes (PNG, JPEG, WebP, …), a Blob or File, a URL, in Node a file
@@ -439,6 +438,80 @@ export interface PrepareRequest extends Partial<ImageSize> {
   signal?: AbortSignal;
   /** Called with `queued`, `compile`, `load` and `done` events. */
   onProgress?: (event: ProgressEvent) => void;
+}
+
+/** Options of a turn: those of `edit()` without the picture. */
+export interface TurnOptions extends Omit<EditRequest, 'image' | 'prompt'> {
+  /** Shows the session's first picture as a further reference, so that many turns drift less from it. Default false. */
+  anchor?: boolean;
+}
+
+/** One edit that was made; plain JSON apart from the picture and further references. */
+export interface Turn {
+  /** What was asked for. */
+  prompt: string;
+  /** As given, with the seed that was used; what only mattered while it was made is left out, and variants, of which the seed is the chosen one's. */
+  options: Omit<TurnOptions, 'signal' | 'onProgress' | 'preview' | 'choose' | 'variants' | 'variantSteps'>;
+  /** The same with every default filled in. */
+  resolved: ResolvedOptions;
+  /** The result. */
+  image: PixelImage;
+}
+
+/**
+ * Made by `kontext.session(image)`.
+ *
+ * Between turns the engine keeps prompt embeddings by text and encoded references by picture and size: the same numbers come
+ * out as without them. The latents of a result are *not* taken as the next turn's reference, although that would save an
+ * encoding: the decoder's output rounded to 8 bits and encoded again is what the reference pipeline would see, and differs.
+ */
+export interface Session {
+  /** The turns up to now, oldest first; undone ones are not among them. */
+  readonly history: readonly Turn[];
+  /** Whether {@link Session.undo} would change anything. */
+  readonly canUndo: boolean;
+  /** Whether {@link Session.redo} would change anything. */
+  readonly canRedo: boolean;
+  /** The picture the next edit works on: the last result, or the first picture as it was given. */
+  readonly current: ImageInput;
+  /**
+   * {@link Session.current} as pixels, whatever was given: for an own interface that shows the picture after `undo()` and `redo()`.
+   * The first picture is decoded once.
+   *
+   * @throws KontextError `image-invalid`, `download-failed` when the first picture cannot be read
+   */
+  readonly image: Promise<PixelImage>;
+  /**
+   * Edits the current picture; the result becomes current and undone turns are dropped. Calls made at the same time run in
+   * order, each on the result of the one before. A turn that fails or is cancelled leaves the session as it was.
+   *
+   * @throws KontextError as `edit()`; `invalid-request` for `output: 'latents'` or several `images`, which leave no one picture
+   */
+  edit(prompt: string, options?: TurnOptions): Promise<EditResult>;
+  /** Steps back one turn. @returns the picture that is current now; unchanged when there is nothing to undo */
+  undo(): ImageInput;
+  /** Steps forward to a turn that was undone. @returns the picture that is current now */
+  redo(): ImageInput;
+  /** A session of its own from here on, with this one's history. */
+  fork(): Session;
+  /**
+   * Everything of the session as one JSON text, undone turns included: the pictures bit for bit, prompts, options and seeds.
+   *
+   * @throws KontextError `image-invalid`, `download-failed` when a picture that was given cannot be read any more
+   */
+  export(): Promise<string>;
+  /**
+   * A session with what {@link Session.export} gave, on this one's engine.
+   *
+   * @throws KontextError `invalid-request` when `text` is none
+   */
+  import(text: string): Promise<Session>;
+  /**
+   * Makes every turn again from the first picture, with the same prompts, options and seeds.
+   *
+   * @returns a new session; on the same adapter its pictures equal this one's byte for byte
+   */
+  replay(options?: { signal?: AbortSignal }): Promise<Session>;
 }
 
 /** A loaded model. Requests made at the same time run one after the other. */

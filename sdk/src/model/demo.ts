@@ -8,11 +8,25 @@ import { refusedPermission } from '../../../runtime/src/permission.ts';
 
 /** Folder of the demo model. @throws KontextError `weights-invalid` when the package was installed without it */
 export function demoModel(): string {
+  return demoFile('model', 'model_index.json');
+}
+
+/**
+ * Path of a picture to try the demo model on: 64×64 pixels, an apple on red.
+ *
+ * @throws KontextError `image-invalid` when the package was installed without it
+ */
+export function demoPicture(): string {
+  return join(demoFile('inputs', 'apple-on-red.png'), 'apple-on-red.png');
+}
+
+/** @returns the folder `examples/demo-model/NAME` that holds `file` */
+function demoFile(name: 'model' | 'inputs', file: string): string {
   // The source lies three folders below the package, the built files at other depths.
   for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
-    const model = join(folder, 'examples', 'demo-model', 'model');
+    const place = join(folder, 'examples', 'demo-model', name);
     try {
-      if (existsSync(join(model, 'model_index.json'))) return model;
+      if (existsSync(join(place, file))) return place;
     } catch (cause) {
       // Only Deno's existsSync throws.
       const refused = refusedPermission(cause) ?? String(cause);
@@ -20,5 +34,7 @@ export function demoModel(): string {
     }
     if (folder === dirname(folder)) break;
   }
-  throw new KontextError('weights-invalid', 'The demo model is not installed. Give another model with --model PATH.');
+  throw name === 'model'
+    ? new KontextError('weights-invalid', 'The demo model is not installed. Give another model with --model PATH.')
+    : new KontextError('image-invalid', 'The demo picture is not installed. Give one of your own.');
 }

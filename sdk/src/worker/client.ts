@@ -5,7 +5,7 @@ import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { isHubAddress } from '../hub/address.ts';
 import { decodeImage, toPortable } from '../image/browser.ts';
 import type { PixelImage } from '../image/pixels.ts';
-import { Session } from '../kontext/session.ts';
+import { Session as EngineSession } from '../kontext/session.ts';
 import { eventStream } from '../kontext/stream.ts';
 import type {
   ChooseVariants,
@@ -18,6 +18,7 @@ import type {
   LatentsResult,
   PrepareRequest,
   ProgressEvent,
+  Session,
   StreamEvent,
 } from '../kontext/types.ts';
 import type { BflFiles } from '../model/open.ts';
@@ -125,7 +126,7 @@ export class WorkerEngine implements KontextEngine {
   }
 
   session(image: ImageInput): Session {
-    return new Session(this, image, (input) => decodeImage(input, 'picture of the session'));
+    return new EngineSession(this, image, (input) => decodeImage(input, 'picture of the session'));
   }
 
   async prepare(request: PrepareRequest = {}): Promise<void> {
@@ -296,7 +297,6 @@ function crashed(message: string | undefined): KontextError {
 export { KontextError, type KontextErrorCode } from '../../../runtime/src/errors.ts';
 export { type BlobOptions, decodeImage, toBlob, toCanvas, toImageBitmap, toImageData } from '../image/browser.ts';
 export type { PixelDepth, PixelImage } from '../image/pixels.ts';
-export type { Session, Turn, TurnOptions } from '../kontext/session.ts';
 export type * from '../kontext/types.ts';
 export type { BflFiles } from '../model/open.ts';
 export type { PublicKey } from '../programs/signature.ts';

@@ -84,7 +84,7 @@ describe('ProgressTracker', () => {
     tracker.send({ type: 'stage', stage: 'encode-text' });
     tracker.finish('load text', 50, 20);
     tracker.send({ type: 'stage', stage: 'modulation' });
-    tracker.finish('run text', 100, 10);
+    for (const ms of [5, 5]) tracker.finish('run text', 50, ms);
     tracker.send({ type: 'stage', stage: 'denoise' });
     // 50 bytes at 2.5/ms, and 900 operations at the 10/ms of the other component.
     expect(events.at(-1)).toMatchObject({ remainingMs: 110 });

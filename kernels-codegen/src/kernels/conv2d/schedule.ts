@@ -25,8 +25,8 @@ export function chooseConv2dSchedule(spec: Conv2dSpec, target: TargetProfile): C
     const same = chooseMatmulSchedule(equivalentMatmul(spec, target), target);
     if (same.variant === 'matrix') return same;
   }
-  const fitting = TILES.filter((s) => !misfit(spec, target, s));
-  if (!fitting.length) checkConv2dSchedule(spec, target, TILES.at(-1)!);
+  const fitting = CONV2D_TILES.filter((s) => !misfit(spec, target, s));
+  if (!fitting.length) checkConv2dSchedule(spec, target, CONV2D_TILES.at(-1)!);
   return fitting.reduce((best, s) => (estimate(spec, s) < estimate(spec, best) ? s : best));
 }
 
@@ -50,18 +50,16 @@ const tile = (threadsM: number, threadsN: number, rows: number, cols: number, ti
 });
 
 /** From the most reuse to the least; the narrow ones are for moments (32, 8) and images (3, 4), 12 for inputs of 4 channels. */
-const TILES: TiledConv2dSchedule[] = [
+export const CONV2D_TILES: readonly TiledConv2dSchedule[] = [
   tile(16, 16, 8, 8, 16),
   tile(16, 16, 8, 8, 8),
   tile(16, 16, 8, 4, 16),
   tile(16, 16, 8, 4, 12),
   tile(16, 16, 4, 4, 16),
-  tile(16, 16, 4, 4, 12),
   tile(32, 8, 4, 4, 16),
   tile(32, 8, 4, 4, 12),
   tile(8, 8, 4, 4, 16),
   tile(8, 8, 4, 4, 12),
-  tile(64, 2, 4, 4, 8),
   tile(64, 1, 4, 4, 8),
   tile(16, 1, 4, 4, 16),
 ];

@@ -43,17 +43,15 @@ const tile = (threadsM: number, threadsN: number, rows: number, cols: number, ti
 });
 
 /** From the most reuse to the least; the narrow ones are for outputs of few columns (latents, RGB). */
-const TILES: TiledSchedule[] = [
+export const MATMUL_TILES: readonly TiledSchedule[] = [
   tile(16, 16, 8, 8, 16),
   tile(16, 16, 8, 4, 32),
   tile(16, 16, 8, 4, 16),
   tile(16, 16, 4, 4, 32),
   tile(16, 16, 4, 4, 16),
   tile(8, 16, 4, 4, 32),
-  tile(8, 16, 4, 4, 16),
   tile(8, 8, 4, 4, 16),
   tile(32, 4, 4, 4, 16),
-  tile(64, 1, 4, 4, 8),
   tile(32, 1, 4, 4, 8),
 ];
 
@@ -64,12 +62,12 @@ function skinny(spec: MatmulSpec, target: TargetProfile): SkinnySchedule {
   return { variant: 'skinny', threads, subgroups };
 }
 
-function candidatesFor(spec: MatmulSpec, target: TargetProfile): MatmulSchedule[] {
+function candidatesFor(spec: MatmulSpec, target: TargetProfile): readonly MatmulSchedule[] {
   // Also where a CPU's driver has matrix instructions: they take it half a minute to compile and run no faster.
   if (target.software) return [directSchedule(spec.m, spec.n, spec.weight.cols)];
   if (spec.m <= SKINNY_ROWS) return [skinny(spec, target)];
   const config = matrixConfig(spec, target);
-  return config ? [...matrices(config, target.subgroupSize!.max), ...TILES] : TILES;
+  return config ? [...matrices(config, target.subgroupSize!.max), ...MATMUL_TILES] : MATMUL_TILES;
 }
 
 /** Blocks of 64 × 64 to 16 × 16 a subgroup, as far as its threads' registers hold the results. */

@@ -12,7 +12,7 @@ export const edit = defineCommand({
     'kontext edit photos/*.jpg "make it a rainy night" -o nights/',
     'kontext edit - "make it a rainy night" -o - < photo.jpg > night.png',
   ],
-  notes: `IMAGE is a file, a folder of pictures, a URL, or - for standard input. Several are edited one after the other with one model;
+  notes: `IMAGE is a file, a folder of pictures, a URL, - for standard input, or demo for a picture that comes along. Several are edited one after the other with one model;
 a bad one is told and passed over, and the exit code is then not 0.`,
   flags: { ...RUN_FLAGS, ...requestFlags('edit') },
   async run({ words, values, signal }) {

@@ -3,22 +3,13 @@
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import type { Host } from '../../host/module.ts';
 import type { PixelImage } from '../../image/pixels.ts';
+import type { PipelineContext } from '../context.ts';
 import { type DenoiseJob, type Denoiser, denoise, type Paused, type StepRange, stepsOf } from '../denoiser.ts';
 import type { Work } from '../parts.ts';
-import type { PipelineContext } from '../pipeline.ts';
 import { fitted } from '../references.ts';
+import type { Variants } from '../request.ts';
 import type { Start } from '../starts.ts';
-import type { ChooseVariants } from '../types.ts';
 import type { Scene } from './plain-scene.ts';
-
-/** What was asked for. */
-export interface Variants {
-  /** Seeds that start. */
-  count: number;
-  /** Steps before the choice. */
-  steps: number;
-  choose: ChooseVariants | undefined;
-}
 
 /** A picture that goes on, and from where. */
 export interface Going {
