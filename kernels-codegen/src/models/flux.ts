@@ -216,7 +216,7 @@ function network(
     const qkvOf = (s: 'txt' | 'img'): Tensor => {
       const at = `${name}.${s}_attn`;
       const h = modulate(g, streams[s], modulation(`${name}.${s}_mod.lin`, 0), `${name}.${s}_norm1`);
-      const qkv = g.linear(h, `${at}.qkv`, 3 * hidden, { bias: spec.qkvBias });
+      const qkv = g.linear(h, `${at}.qkv`, 3 * hidden, { bias: spec.qkvBias, stacked: 3 });
       return g.headNorm(qkv, {
         heads: spec.heads,
         size,
@@ -256,8 +256,10 @@ function network(
     const h = modulate(g, x, mod, `${name}.pre_norm`);
     // The checkpoint stacks both layers of the norm's output; their results go different ways.
     const [first, all] = [3 * hidden, 3 * hidden + wide];
+    const linear1 = (rows: [number, number], label: string): Tensor =>
+      g.linear(h, `${name}.linear1`, rows[1] - rows[0], { rows, label: `${name}.linear1.${label}`, stacked: 4 });
     const attended = attention(() => {
-      const projected = g.linear(h, `${name}.linear1`, first, { rows: [0, first], label: `${name}.linear1.qkv` });
+      const projected = linear1([0, first], 'qkv');
       const qkv = g.headNorm(projected, {
         heads: spec.heads,
         size,
@@ -268,7 +270,7 @@ function network(
       });
       return attend(g, qkv, spec, `${name}.attention`);
     });
-    const mlp = g.linear(h, `${name}.linear1`, wide, { rows: [first, all], label: `${name}.linear1.mlp` });
+    const mlp = linear1([first, all], 'mlp');
     const active = g.map([mlp], e.geluTanh(e.operand(0)), `${name}.mlp_act`);
     const y = g.linear([attended, active], `${name}.linear2`, hidden);
     return gated(g, x, mod.gate(), y, name);
