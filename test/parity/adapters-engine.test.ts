@@ -107,6 +107,14 @@ describe('adapters in the engine', { timeout: TIMEOUT }, () => {
     }
   });
 
+  it('runs in every part of a denoising program that remembers steps', async () => {
+    const adapters = [{ source: file, scale: 0.8 }];
+    // A threshold that no step is below: everything is computed, in two programs instead of one.
+    const cache = { kind: 'first-block', threshold: 1e-6 } as const;
+    const { image } = await kontext.edit({ ...request, adapters, cache });
+    expect(psnr(image, wanted)).toBeGreaterThan(55);
+  });
+
   it('keeps memory flat over switches', async () => {
     const use: number[] = [];
     for (let i = 0; i < 9; i++) {

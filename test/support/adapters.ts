@@ -158,7 +158,9 @@ export class AdapterRunner {
     }
     const { executable, contents } = entry;
     try {
-      await contents.fill(beside ?? new Map());
+      // Each program has the layers of its half; together they have all, or the result is wrong.
+      const mine = [...(beside ?? [])].filter(([module]) => Object.hasOwn(contents.ranks ?? {}, module));
+      await contents.fill(new Map(mine));
       for (const [port, data] of Object.entries(inputs)) executable.write(port, data);
       await executable.run();
       return await executable.read(request.component === 'modulation' ? 'modulation' : 'velocity');

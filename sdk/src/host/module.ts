@@ -97,8 +97,10 @@ export async function loadHost(options: HostOptions = {}): Promise<Host> {
 }
 
 async function inlinedModule(): Promise<Uint8Array<ArrayBuffer>> {
-  const { wasmBase64 } = await import('./wasm.generated.ts');
-  return Uint8Array.from(atob(wasmBase64), (char) => char.charCodeAt(0));
+  const { deflatedWasmBase64 } = await import('./wasm.generated.ts');
+  const deflated = Uint8Array.from(atob(deflatedWasmBase64), (char) => char.charCodeAt(0));
+  const inflated = new Blob([deflated]).stream().pipeThrough(new DecompressionStream('deflate-raw'));
+  return new Uint8Array(await new Response(inflated).arrayBuffer());
 }
 
 async function fetchModule(url: string | URL): Promise<ArrayBuffer> {

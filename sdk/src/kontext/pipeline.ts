@@ -10,7 +10,6 @@ import { type DenoiseJob, denoise, evaluationsOf, makeBranch, makeDenoiser, step
 import { seesContext } from './family.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, ShapeRequest, Work } from './parts.ts';
-import { makePreviewer } from './preview.ts';
 import type { CheckedRequest } from './request.ts';
 import { allFinite, checkDenoised, checkFinite } from './stages/finite.ts';
 import { isPlain, plainScene, type Scene } from './stages/plain-scene.ts';
@@ -86,7 +85,7 @@ export async function runPipeline(
     const startJob = { host, parts, references, family: context.family, request, scene, sigma: job.sigmas[0]! };
     for (let image = 0; image < count; image++) starts.push(await makeStart(startJob, image, work));
     const shows = request.previewEvery !== undefined || variants.count > 1;
-    const previewer = shows && (await makePreviewer(parts, sizes.target, context, work));
+    const previewer = shows && (await (await import('./preview.ts')).makePreviewer(parts, sizes.target, context, work));
     await parts.unbind('vae-encode');
     const encodeImageMs = timer();
 

@@ -7,13 +7,9 @@ import type { FluxSpec } from '../../../kernels-codegen/src/models/flux.ts';
 import type { T5Spec } from '../../../kernels-codegen/src/models/t5.ts';
 import type { TinyDecoderSpec } from '../../../kernels-codegen/src/models/tiny-decoder.ts';
 import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
-import { KontextError } from '../../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import type { Model, ModelPart } from '../model/open.ts';
-import { checkSpecBounds } from '../model/spec-bounds.ts';
-import { checkTensors } from '../programs/model.ts';
-import { CONTROL_CHANNELS, LATENT_CHANNELS, TOKEN_CHANNELS } from './latents.ts';
 import type { Precision } from './options.ts';
 
 /** What a model's networks are. */
@@ -44,6 +40,7 @@ export function justInTime(): ProgramProvider {
   return {
     async specs(model) {
       const read = await import('../../../kernels-codegen/src/models/specs.ts');
+      const { checkSpecs } = await import('./spec-check.ts');
       const shapeOf = (part: ModelPart) => (name: string) => part.weights.tensors.get(name)?.shape;
       const { clip, t5, transformer, vae } = model.parts;
       const { previewDecoder } = model;
@@ -71,43 +68,4 @@ export function justInTime(): ProgramProvider {
       return compile(request);
     },
   };
-}
-
-/** The four networks must fit together; a folder mixed from two models fails here, not in the middle of an edit. */
-function checkSpecs(model: Model, specs: ModelSpecs): ModelSpecs {
-  checkSpecBounds(specs, model.label, 'weights-invalid');
-  const { clip, t5, transformer, vae, preview } = specs;
-  const headSize = transformer.hidden / transformer.heads;
-  const rules: [fits: boolean, problem: string][] = [
-    [
-      transformer.pooledWidth === clip.width,
-      `the transformer wants a pooled text of ${transformer.pooledWidth}, CLIP gives ${clip.width}`,
-    ],
-    [
-      transformer.textWidth === t5.width,
-      `the transformer wants text of width ${transformer.textWidth}, T5 gives ${t5.width}`,
-    ],
-    [
-      vae.latentChannels === LATENT_CHANNELS,
-      `the autoencoder has ${vae.latentChannels} latent channels, not ${LATENT_CHANNELS}`,
-    ],
-    [
-      !preview || (preview.latentChannels === LATENT_CHANNELS && preview.blocks.length === 4),
-      `the preview decoder is not for FLUX's latents: it takes ${preview?.latentChannels} channels and doubles ${(preview?.blocks.length ?? 1) - 1} times, not ${LATENT_CHANNELS} and 3`,
-    ],
-    [vae.channels.length === 4, `the autoencoder halves ${vae.channels.length - 1} times, not 3`],
-    [
-      transformer.outChannels === TOKEN_CHANNELS &&
-        Object.values(CONTROL_CHANNELS).includes(transformer.inChannels - TOKEN_CHANNELS),
-      `the transformer has ${transformer.inChannels} input and ${transformer.outChannels} output channels; known are 64 (dev, schnell, Kontext), 128 (Canny, Depth) and 384 (Fill) in, 64 out`,
-    ],
-    [
-      transformer.axes.reduce((sum, axis) => sum + axis, 0) === headSize,
-      `the rotary axes ${transformer.axes.join(' + ')} do not add up to the head size ${headSize}`,
-    ],
-  ];
-  const broken = rules.find(([fits]) => !fits);
-  if (broken) throw new KontextError('weights-invalid', `${model.label}: ${broken[1]}.`, { model: model.label });
-  checkTensors(model, specs);
-  return specs;
 }

@@ -93,7 +93,11 @@ export class AdapterBindings {
   async fill(component: Component['component'], executable: Executable, signal: AbortSignal): Promise<void> {
     const contents = this.#contents.get(executable) ?? new RoomContents(executable);
     this.#contents.set(executable, contents);
-    await contents.fill(this.#beside(component), signal);
+    const beside = this.#beside(component);
+    // A part of the denoising program has only some of its layers; the other parts have the others.
+    const has = ([module]: readonly [string, unknown]) =>
+      component === 'denoise' || Object.hasOwn(contents.ranks ?? {}, module);
+    await contents.fill(component.startsWith('denoise') ? new Map([...beside].filter(has)) : beside, signal);
   }
 
   /** On the GPU: factors of these programs, and changed weights. */
@@ -109,7 +113,7 @@ export class AdapterBindings {
 
   #beside(component: Component['component']): ReadonlyMap<string, readonly Share[]> {
     if (component === 'clip' || component === 't5') return this.#plans.get(component)?.beside ?? new Map();
-    if (component !== 'modulation' && component !== 'denoise') return new Map();
+    if (component !== 'modulation' && !component.startsWith('denoise')) return new Map();
     const beside = this.#plans.get('transformer')?.beside ?? new Map<string, readonly Share[]>();
     return new Map([...beside].filter(([module]) => isModulation(module) === (component === 'modulation')));
   }
