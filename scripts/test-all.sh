@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # All tests of the project, from a fresh clone, in one command: Node, Chromium, Deno and the packed package.
-# It installs what is missing (scripts/setup.sh, scripts/ensure-chromium.sh) and says at the end how long each suite took.
+# It installs what is missing (scripts/setup.sh, scripts/ensure-chromium.sh, scripts/ensure-redis.sh) and says at the end how long each suite took.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
 source scripts/ensure-chromium.sh
 ensure_chromium
+source scripts/ensure-redis.sh
+ensure_redis
 
 times=()
 suite() {
