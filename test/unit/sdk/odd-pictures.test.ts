@@ -131,8 +131,8 @@ describe('a photo of 12 megapixels', () => {
     const beat = setInterval(() => beats++, 1);
     const small = await resizeInTurns(host, image, 1184, 880);
     clearInterval(beat);
-    // It takes a quarter of a second or more, in turns of 25 ms; at once there would be one beat at most.
-    expect(beats).toBeGreaterThan(3);
+    // It goes in turns of 25 ms, of which a fast machine needs few; at once there would be one beat at most.
+    expect(beats).toBeGreaterThan(1);
     const whole = resize(host, { data, width: PHOTO_WIDTH, height: PHOTO_HEIGHT, channels: 3 }, 1184, 880);
     expect(Buffer.compare(toRgb(small), whole.data)).toBe(0);
   });
