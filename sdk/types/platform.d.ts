@@ -33,6 +33,7 @@ interface KnownBlob {
   arrayBuffer(): Promise<ArrayBuffer>;
 }
 
+export type CryptoKey = Known<'CryptoKey', Absent>;
 export type ImageBitmap = Known<'ImageBitmap', Absent>;
 export type ImageData = Known<'ImageData', Absent>;
 export type HTMLImageElement = Known<'HTMLImageElement', Absent>;

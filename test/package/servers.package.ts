@@ -116,6 +116,8 @@ it.each(Object.keys(SERVERS))('%s serves a model', async (name) => {
 it('finds a file that was not there before: neither a 404 nor a fallback is kept for ever', async () => {
   const own = join(project, 'dist/model/kontext.json');
   rmSync(own);
+  // A lock says which files there are; this folder is to be one without.
+  rmSync(join(project, 'dist/model/kontext.lock.json'));
   let spare: string | undefined;
   const url = await files(() => spare);
   const { page } = await openPage(browser, `${url}/`);
