@@ -261,7 +261,12 @@ describe('wrong inputs', { timeout: TIMEOUT }, () => {
     ['an unknown precision', () => edit(input, 'x', '-o', at('no.png'), '--precision', 'f64'), 2, /precision is "f64"/],
     ['an absent adapter', () => edit(input, 'x', '-o', at('no.png'), '--adapter', 'Voodoo'), 3, /Voodoo/],
     ['a missing folder', () => edit(input, 'x', '-o', at('no.png'), '--model', at('absent')), 4, /no model at/],
-    ['a folder without a model', () => edit(input, 'x', '-o', at('no.png'), '--model', at('.')), 4, /is no model|has no transformer|has no CLIP/],
+    [
+      'a folder without a model',
+      () => edit(input, 'x', '-o', at('no.png'), '--model', at('.')),
+      4,
+      /is no model|has no transformer|has no CLIP/,
+    ],
     [
       'a silent server',
       () => edit(input, 'x', '-o', at('no.png'), '--model', 'http://127.0.0.1:9/m'),

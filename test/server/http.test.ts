@@ -362,6 +362,28 @@ describe('the wire', () => {
   });
 });
 
+it('drains: says no to the balancer, still serves what comes, finishes what it has, then closes', async () => {
+  const draining = createServer({ engine: fakeEngine({ stepMs: 100 }), processMetrics: false });
+  const own = await listen(draining.fetch, { port: 0 });
+  const ask = () =>
+    fetch(`${own.url}/v1/images/generations`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ prompt: 'x', size: '64x64', kontext: { steps: 4 } }),
+    });
+  const before = ask();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  draining.beginDrain();
+  expect((await fetch(`${own.url}/readyz`)).status).toBe(503);
+  const after = ask();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const ended = Promise.all([own.stop(), draining.drain()]);
+  expect([(await before).status, (await after).status]).toEqual([200, 200]);
+  await ended;
+  await expect(fetch(`${own.url}/healthz`)).rejects.toThrow();
+  await draining.close();
+});
+
 it('describes itself: every option of the table is in the document or said to be elsewhere', () => {
   const text = JSON.stringify(openApiDocument('1.0.0'));
   for (const name of Object.keys(REQUEST_OPTIONS)) {
