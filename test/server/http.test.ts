@@ -216,6 +216,27 @@ describe('pictures', () => {
   });
 });
 
+it('takes adapters by the names the server has loaded, never a place to read from', async () => {
+  const seen: unknown[] = [];
+  const engine = fakeEngine({ onRequest: (request) => seen.push((request as { adapters?: unknown }).adapters) });
+  const own = createServer({ engine, processMetrics: false });
+  const ask = (adapters: unknown) =>
+    own.fetch(
+      new Request('http://x/v1/images/generations', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ prompt: 'x', size: '64x64', kontext: { steps: 1, adapters } }),
+      }),
+    );
+  expect((await ask([{ name: 'sepia', scale: 0.5 }])).status).toBe(200);
+  expect(seen).toEqual([[{ name: 'sepia', scale: 0.5 }]]);
+  for (const source of ['/etc/passwd', 'http://169.254.169.254/x.safetensors']) {
+    expect((await ask([{ name: 'a', source }])).status).toBe(400);
+    expect((await ask([{ source }])).status).toBe(400);
+  }
+  await own.close();
+});
+
 describe('the queue', () => {
   it('is bounded: 429 with Retry-After from measured speed', async () => {
     stepMs = 0;

@@ -5,6 +5,7 @@ import { demoModel } from '../model/demo.ts';
 import { Kontext } from '../node.ts';
 import type { LocalModel, Logger } from '../server/index.ts';
 import { type Flags, type FlagValues, usage } from './grammar.ts';
+import { LORA_FLAGS, loraOptions } from './lora-flag.ts';
 import { loadFlags, loadOptions, numberFrom } from './request-flags.ts';
 
 export const SERVING_FLAGS = {
@@ -14,6 +15,7 @@ export const SERVING_FLAGS = {
     help: 'a model, by a name of your choice; may be given several times (default: demo)',
   },
   ...loadFlags(),
+  ...LORA_FLAGS,
   programs: { value: 'BUNDLE', help: 'folder or URL of programs compiled ahead of time' },
   adapter: { value: 'NAME', help: 'part of the GPU’s name, as doctor shows it: one process for each GPU' },
   redis: { value: 'URL', help: 'queue on Redis, shared by servers and workers, such as redis://localhost:6379' },
@@ -71,6 +73,7 @@ export async function loadModels(values: FlagValues<Flags>, signal: AbortSignal)
     // One process, one kind of work: what is loaded stays.
     memory: 'resident',
     ...loadOptions(values),
+    ...loraOptions(values as FlagValues<typeof LORA_FLAGS>),
     ...(programs !== undefined && { programs }),
     ...(adapter !== undefined && { device: { adapter } }),
     signal,

@@ -7,6 +7,8 @@ import { REQUEST_OPTIONS, type RequestOption } from '../../kontext/options.ts';
 export const MAX_IMAGES = 10;
 /** Largest `partial_images`: OpenAI's bound. */
 export const MAX_PARTIAL_IMAGES = 3;
+/** Adapters of one request. */
+const MAX_ADAPTERS = 16;
 /** Steps of a request, and one more. */
 const MAX_NUMBERS = 1001;
 /** Characters of a prompt: OpenAI's bound. */
@@ -68,6 +70,16 @@ function fieldOf(option: RequestOption): z.ZodType | undefined {
 export const kontextOptions = z
   .strictObject({
     ...tableFields(),
+    adapters: z
+      .array(
+        z.strictObject({
+          name: z.string().min(1).max(200),
+          scale: z.union([z.number(), z.record(z.string().max(200), z.number())]).optional(),
+        }),
+      )
+      .max(MAX_ADAPTERS)
+      .describe('adapters that the server was given, by name, with other strengths; left out: all of them as given')
+      .optional(),
     priority: z.number().int().min(0).max(9).describe('0 is served first; the key bounds it').optional(),
   })
   .describe('options of this server beyond the images API');
