@@ -131,3 +131,11 @@ export function wholeNumber(
 export function text(value: string | string[] | boolean | undefined): string | undefined {
   return typeof value === 'string' ? value : undefined;
 }
+
+/** Resolves with the first signal to end. */
+export function stopped(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

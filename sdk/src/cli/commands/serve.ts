@@ -9,6 +9,7 @@ import {
   openLog,
   SERVING_FLAGS,
   serverModule,
+  stopped,
   text,
   wholeNumber,
 } from '../serving.ts';
@@ -132,12 +133,4 @@ async function readKeys(path: string, check: (value: unknown) => ApiKey[]): Prom
   } catch (cause) {
     throw usage(`--keys ${path}: ${(cause as Error).message}`);
   }
-}
-
-/** Resolves with the first signal to end. */
-function stopped(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }

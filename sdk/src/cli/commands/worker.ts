@@ -8,6 +8,7 @@ import {
   openLog,
   SERVING_FLAGS,
   serverModule,
+  stopped,
   text,
   wholeNumber,
 } from '../serving.ts';
@@ -62,10 +63,7 @@ export const worker = defineCommand({
     });
     if (scraped !== undefined) port.listen(scraped, '127.0.0.1');
     log.info({ models: models.map((model) => model.name) }, 'taking jobs');
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve();
-      else signal.addEventListener('abort', () => resolve(), { once: true });
-    });
+    await stopped(signal);
     log.info({}, 'draining');
     await running.drain();
     await running.close();

@@ -2,7 +2,7 @@
 // Keys are random and long, so one round of SHA-256 is enough; a password would need more.
 import { createHash, randomBytes } from 'node:crypto';
 import { ApiError } from './errors.ts';
-import type { Client } from './job-request.ts';
+import { type Client, DEFAULT_PRIORITY } from './job-request.ts';
 
 /** One key as the key file holds it. */
 export interface ApiKey {
@@ -65,7 +65,6 @@ export interface Admission {
   release: () => void;
 }
 
-const DEFAULT_PRIORITY = 5;
 const MINUTE_MS = 60_000;
 
 /** Lets requests in by their keys; without keys everybody is `anonymous`. */
