@@ -240,14 +240,16 @@ it('offers adapters with their strengths, and hands over those that are chosen',
   ]);
   expect(await page.locator('kontext-editor .adapters output').first().textContent()).toBe('0.90');
   // Those that stay keep what was chosen; without any, requests say nothing of adapters.
-  await page.evaluate(() => {
-    editor.adapters = editor.adapters.slice(0, 1);
-  });
+  // An edit started in the same turn as a change counts the change.
+  const afterwards = (adapters: 'one' | 'none') =>
+    page.evaluate(async (left) => {
+      editor.adapters = left === 'one' ? editor.adapters.slice(0, 1) : [];
+      await editor.edit('x');
+      return (requests.at(-1)! as { adapters?: { name: string }[] }).adapters?.map(({ name }) => name);
+    }, adapters);
+  expect(await afterwards('one')).toEqual(['sepia']);
   expect(await chosen()).toEqual([['sepia', sepia, 0.9]]);
   if (process.env.KONTEXT_SCREENSHOTS) await page.screenshot({ path: `${root}/docs/pictures/editor-adapters.png` });
-  await page.evaluate(() => {
-    editor.adapters = [];
-  });
-  expect(await chosen()).toBeUndefined();
+  expect(await afterwards('none')).toBeUndefined();
   expect(await page.locator('kontext-editor .adapters').count()).toBe(0);
 });

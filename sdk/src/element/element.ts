@@ -63,6 +63,8 @@ export class KontextEditor extends Base {
   #maskEditor: MaskEditor | undefined;
   #adapters: readonly EditorAdapter[] = [];
   #adapterList: AdapterList | undefined;
+  /** Settles once the list shows what {@link adapters} holds; an edit waits for it. */
+  #adaptersShown: Promise<void> = Promise.resolve();
   /** Counts calls of {@link open}: the last one wins. */
   #opened = 0;
 
@@ -85,7 +87,7 @@ export class KontextEditor extends Base {
   /** Replaces the list; what was chosen of those that stay is kept. */
   set adapters(adapters: readonly EditorAdapter[]) {
     this.#adapters = adapters;
-    void this.#offerAdapters();
+    this.#adaptersShown = this.#offerAdapters();
   }
 
   /** Called by the browser. @internal */
@@ -96,7 +98,7 @@ export class KontextEditor extends Base {
     this.#upgrade();
     fillFace(this.#face, this.#strings);
     this.#listen(this.#face);
-    void this.#offerAdapters();
+    this.#adaptersShown = this.#offerAdapters();
     void this.#askForAdapter();
   }
 
@@ -145,6 +147,7 @@ export class KontextEditor extends Base {
       this.#render();
       const mask = await this.#maskOptions();
       const engine = await this.#engine();
+      await this.#adaptersShown;
       const result = await engine.edit({
         ...this.#requestOptions(),
         ...mask,
@@ -242,9 +245,13 @@ export class KontextEditor extends Base {
   }
 
   async #offerAdapters(): Promise<void> {
-    if (!this.#face || (this.#adapters.length === 0 && !this.#adapterList)) return;
-    const { AdapterList } = await import('./adapter-list.ts');
-    this.#adapterList ??= new AdapterList(this.#face, this.#strings);
+    if (!this.#face) return;
+    if (!this.#adapterList) {
+      if (this.#adapters.length === 0) return;
+      const { AdapterList } = await import('./adapter-list.ts');
+      this.#adapterList ??= new AdapterList(this.#face, this.#strings);
+    }
+    // Read after the wait: what was set last counts.
     this.#adapterList.offer(this.#adapters);
   }
 
