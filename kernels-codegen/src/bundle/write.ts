@@ -4,6 +4,7 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import { type CompileRequest, type Component, compile } from '../compile.ts';
+import { rowsAtOnce } from '../models/modulation-rows.ts';
 import type { Quantization } from '../plan/lower.ts';
 import type { TargetProfile } from '../targets/types.ts';
 import { type Module, packModules, sha256 } from './pack.ts';
@@ -107,13 +108,21 @@ export async function writeBundle(
 }
 
 /** Quantisation changes only what reads the large matrices; the other programs are compiled once. */
-function jobs({ shapes, targets, quantizations }: BundleRequest) {
+function jobs({ shapes, targets, quantizations, specs }: BundleRequest) {
   return targets.flatMap((target) =>
-    shapes.flatMap((shape) => {
+    shapesOn(target, shapes, specs).flatMap((shape) => {
       const kinds: readonly Quantization[] = QUANTIZED.includes(shape.component) ? quantizations : ['none'];
       return kinds.map((quantization) => ({ shape, target, quantization }));
     }),
   );
+}
+
+/** Many steps are made in turn by one program, where a target cannot hold them at once. */
+function shapesOn(target: TargetProfile, shapes: readonly BundleShape[], { transformer }: BundleSpecs): BundleShape[] {
+  const own = shapes.map((shape) =>
+    shape.component === 'modulation' ? { ...shape, steps: rowsAtOnce(shape.steps, transformer, target.limits) } : shape,
+  );
+  return [...new Map(own.map((shape) => [JSON.stringify(shape), shape])).values()];
 }
 
 const QUANTIZED: readonly Component['component'][] = ['t5', 'modulation', 'denoise'];

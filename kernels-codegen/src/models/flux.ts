@@ -4,6 +4,7 @@
 import * as e from '../expr/expr.ts';
 import type { Builder } from '../graph/builder.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
+import { modulationLayout, modulationWidth } from './modulation-rows.ts';
 
 export interface FluxSpec {
   /** Channels of a latent token: latent channels × 2 × 2. */
@@ -33,27 +34,6 @@ export interface PatchGrid {
 }
 
 export const tokensOf = (grid: PatchGrid): number => grid.height * grid.width;
-
-/** Columns of one row of the modulation table, in order: each double block's image then text rows, single blocks, final layer. */
-export function modulationLayout(spec: FluxSpec): { name: string; first: number; count: number }[] {
-  const names: [string, number][] = [];
-  for (let i = 0; i < spec.doubleBlocks; i++) {
-    names.push([`double_blocks.${i}.img_mod.lin`, 6], [`double_blocks.${i}.txt_mod.lin`, 6]);
-  }
-  for (let i = 0; i < spec.singleBlocks; i++) names.push([`single_blocks.${i}.modulation.lin`, 3]);
-  names.push(['final_layer.adaLN_modulation.1', 2]);
-  let first = 0;
-  return names.map(([name, chunks]) => {
-    const at = first;
-    first += chunks * spec.hidden;
-    return { name, first: at, count: chunks * spec.hidden };
-  });
-}
-
-export function modulationWidth(spec: FluxSpec): number {
-  const last = modulationLayout(spec).at(-1)!;
-  return last.first + last.count;
-}
 
 /**
  * All adaLN rows of all steps: `modulation[s] = concat over layers of W·silu(vec_s) + b`.

@@ -5,8 +5,8 @@ import type { Executable } from '../../../runtime/src/execute/executable.ts';
 import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { addsNoise, type SamplerStage } from '../sampling/stage.ts';
-import { sinusoids } from './conditioning.ts';
 import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
+import { ModulationRows } from './modulation.ts';
 import type { Parts, Work } from './parts.ts';
 import type { Previewer } from './preview.ts';
 import type { Start } from './starts.ts';
@@ -68,29 +68,23 @@ export async function makeBranch(
   work: Work,
 ): Promise<Branch> {
   const { guidance, conditioning, sigmas } = job;
-  const steps = stepsOf(job);
-  const table = async (label: string, bytes: number) => {
-    const buffer = await parts.allocate(label, bytes, TABLE_USAGE);
-    buffers.push(buffer);
-    return buffer;
-  };
-  const executable = await parts.bind({ component: 'modulation', steps }, work);
-  executable.write('timesteps', sinusoids(sigmas.subarray(0, steps), conditioning));
-  executable.write('pooled', prompt.pooled);
-  if (parts.specs.transformer.guidance) executable.write('guidance', sinusoids([guidance], conditioning));
-  const port = executable.program.ports.find(({ name }) => name === 'modulation')!;
-  const rowBytes = port.shape[1]! * 4;
-  const modulation = await table('modulation rows', steps * rowBytes);
-  await parts.run(executable, work, {
-    after: (encoder) => encoder.copyBufferToBuffer(executable.port('modulation'), 0, modulation, 0, steps * rowBytes),
+  const rows = new ModulationRows(parts, {
+    sigmas: sigmas.subarray(0, stepsOf(job)),
+    pooled: prompt.pooled,
+    guidance,
+    conditioning,
   });
-  const text = await table('text states', prompt.text.byteLength);
+  buffers.push(await rows.allocate());
+  await rows.reach(0, work);
+  const text = await parts.allocate('text states', prompt.text.byteLength, TABLE_USAGE);
+  buffers.push(text);
   parts.gpu.queue.writeBuffer(text, 0, prompt.text);
-  return { text, textBytes: prompt.text.byteLength, modulation, rowBytes };
+  return { text, textBytes: prompt.text.byteLength, rows };
 }
 
 /** Programs of the loop, bound to each other's buffers, and the inputs that no step changes. */
 export interface Denoiser {
+  branches: readonly Branch[];
   velocity: Velocity;
   /** Euler's update, or that of any sampler. */
   update: Executable;
@@ -125,7 +119,7 @@ export async function makeDenoiser(
     for (const buffer of negative) parts.free(buffer);
     await remembering?.dispose();
   };
-  const denoiser: Denoiser = { velocity, update, dispose };
+  const denoiser: Denoiser = { branches, velocity, update, dispose };
   if (job.mask) {
     denoiser.keep = await parts.bind({ component: 'keep-known', ...shape }, work, { latents: shared.latents });
     denoiser.keep.write('mask', job.mask);
@@ -228,12 +222,14 @@ export async function denoise(
 async function evaluate(
   parts: Parts,
   job: DenoiseJob,
-  { velocity, mix }: Denoiser,
+  { branches, velocity, mix }: Denoiser,
   at: number,
   step: number,
   work: Work,
 ): Promise<number> {
+  await branches[0]!.rows.reach(at, work);
   if (!mix || !isGuided(job, step)) return velocity.run(0, at);
+  await branches[1]!.rows.reach(at, work);
   const negative = await velocity.run(1, at, (encoder) =>
     encoder.copyBufferToBuffer(velocity.velocity, 0, mix.port('negative'), 0, mix.port('negative').size),
   );

@@ -1,5 +1,6 @@
 // The engine: a loaded model that edits and generates, one request at a time, in this process.
 // It owns the device and gets over its loss; what differs between Node and a page comes in as a Platform.
+import { rowsAtOnce } from '../../../kernels-codegen/src/models/modulation-rows.ts';
 import { asKontextError, KontextError, shown } from '../../../runtime/src/errors.ts';
 import { findAdapter, type OpenDeviceOptions } from '../../../runtime/src/gpu/open.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
@@ -577,7 +578,8 @@ async function prepareShapes(
   if (parts.options.memory !== 'resident') return;
   await parts.bind({ component: 'clip', tokens: 77 }, work);
   await parts.bind({ component: 't5', tokens: maxSequenceLength }, work);
-  await parts.bind({ component: 'modulation', steps }, work);
+  const { specs, target: profile } = parts;
+  await parts.bind({ component: 'modulation', steps: rowsAtOnce(steps, specs.transformer, profile.limits) }, work);
   for (const reference of references) await parts.bind({ component: 'vae-encode', ...reference }, work);
   await parts.bind({ component: 'vae-decode', ...target }, work);
 }

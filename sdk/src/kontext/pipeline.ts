@@ -1,6 +1,7 @@
 // One request from pictures and words to pictures, in the order of the paper and of the reference pipelines.
 // Reads like a page: sizes, pictures, text, modulation, noise, denoising, decoding.
 
+import { rowsAtOnce } from '../../../kernels-codegen/src/models/modulation-rows.ts';
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { programSize } from '../../../runtime/src/execute/executable.ts';
 import type { PixelImage } from '../image/pixels.ts';
@@ -266,7 +267,10 @@ async function planWork(
   const uncached = promptsOf(request).filter((prompt) => !text.has(prompt, request.maxSequenceLength)).length;
   await plan({ component: 'clip', tokens: 77 }, uncached);
   await plan({ component: 't5', tokens: request.maxSequenceLength }, uncached);
-  await plan({ component: 'modulation', steps }, prompts);
+  const rows = rowsAtOnce(steps, parts.specs.transformer, parts.target.limits);
+  const windows = Math.ceil(steps / rows);
+  // Made before the first picture; where there are several windows, made again for each picture.
+  await plan({ component: 'modulation', steps: rows }, prompts * (windows > 1 ? windows * request.images : 1));
   // A cached step's parts are counted as if they were the whole: they are its kernels.
   const share = request.variants.steps / stepsOf(job);
   const pictures = request.variants.count > 1 ? request.variants.count * share + 1 - share : request.images;

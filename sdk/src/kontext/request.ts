@@ -2,6 +2,7 @@
 // Every refusal names the option, its value and its bounds: this is where most mistakes of a new user end.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { type CheckedAdapter, checkAdapters } from './adapters/check.ts';
+import { CLIP_TOKENS, checkPromptLength } from './cut-prompt.ts';
 import { refuseUnknown } from './known-options.ts';
 import {
   type ChoiceOption,
@@ -153,6 +154,9 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Requ
   if (checked.output !== 'image' && checked.output !== 'latents') {
     throw invalid(`output is ${show(checked.output)}; it must be "image" or "latents".`);
   }
+  checkPromptLength('prompt', checked.prompt, checked.maxSequenceLength);
+  checkPromptLength('negativePrompt', checked.negativePrompt ?? '', checked.maxSequenceLength);
+  checkPromptLength('clipPrompt', checked.clipPrompt ?? '', CLIP_TOKENS);
   if (typeof checked.autoResize !== 'boolean') throw invalid('autoResize must be true or false.');
   if (checked.latents !== undefined && !(checked.latents instanceof Float32Array)) {
     throw invalid('latents must be a Float32Array of packed tokens.');

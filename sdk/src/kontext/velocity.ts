@@ -2,6 +2,7 @@
 // Whole by default; `stages/cache.ts` offers the same with steps that reuse earlier ones.
 import type { Executable } from '../../../runtime/src/execute/executable.ts';
 import { patches } from './latents.ts';
+import type { ModulationRows } from './modulation.ts';
 import type { Parts, ShapeRequest, Work } from './parts.ts';
 import { type Place, ropeTable } from './rope.ts';
 import type { ImageSize } from './types.ts';
@@ -10,9 +11,7 @@ import type { ImageSize } from './types.ts';
 export interface Branch {
   text: GPUBuffer;
   textBytes: number;
-  modulation: GPUBuffer;
-  /** Of one step. */
-  rowBytes: number;
+  rows: ModulationRows;
 }
 
 /** What the transformer is to see beside latents and prompts. */
@@ -59,12 +58,9 @@ export function denoiseShape<C extends 'denoise' | `denoise-${string}`>(
   };
 }
 
-/** What a whole evaluation reads of a branch, copied into the ports of its program. */
-export function branchCopies({ modulation, rowBytes, text, textBytes }: Branch, at: number) {
-  return [
-    { from: modulation, fromOffset: at * rowBytes, to: 'modulation', toOffset: 0, bytes: rowBytes },
-    { from: text, fromOffset: 0, to: 'text', toOffset: 0, bytes: textBytes },
-  ];
+/** What a whole evaluation reads of a branch, copied into the ports of its program. The row `at` must have been reached. */
+export function branchCopies({ rows, text, textBytes }: Branch, at: number) {
+  return [rows.copyOf(at), { from: text, fromOffset: 0, to: 'text', toOffset: 0, bytes: textBytes }];
 }
 
 /** Inputs that no step changes. */

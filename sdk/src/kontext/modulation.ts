@@ -1,0 +1,74 @@
+// One prompt's modulation rows: each block's shifts, scales and gates at every step, made before the loop reads them.
+// All steps at once where they fit, else window by window as the loop goes on: a thousand rows of FLUX.1 are four gigabytes.
+import { modulationWidth, rowsAtOnce } from '../../../kernels-codegen/src/models/modulation-rows.ts';
+import type { PortCopy } from '../../../runtime/src/execute/executable.ts';
+import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
+import { sinusoids } from './conditioning.ts';
+import type { Parts, Work } from './parts.ts';
+
+/** What the rows depend on beside the weights. */
+export interface ModulationInputs {
+  /** Of the steps, without the final 0. */
+  sigmas: Float32Array;
+  /** CLIP's vector. */
+  pooled: Float32Array<ArrayBuffer>;
+  guidance: number;
+  conditioning: 'exact' | 'bfloat16';
+}
+
+export class ModulationRows {
+  readonly #rowBytes: number;
+  /** Rows of one window. */
+  readonly #rows: number;
+  /** First row of the window in the buffer. */
+  #first: number | undefined;
+  #buffer: GPUBuffer | undefined;
+
+  constructor(
+    private readonly parts: Parts,
+    private readonly inputs: ModulationInputs,
+  ) {
+    const { transformer } = parts.specs;
+    this.#rowBytes = 4 * modulationWidth(transformer);
+    this.#rows = rowsAtOnce(inputs.sigmas.length, transformer, parts.target.limits);
+  }
+
+  /** The buffer that windows go to; its owner frees it. */
+  async allocate(): Promise<GPUBuffer> {
+    const bytes = this.#rows * this.#rowBytes;
+    this.#buffer = await this.parts.allocate('modulation rows', bytes, BufferUsage.COPY_SRC | BufferUsage.COPY_DST);
+    return this.#buffer;
+  }
+
+  /** Puts the window with row `at` into the buffer, unless it is there. */
+  async reach(at: number, work: Work): Promise<void> {
+    const first = at - (at % this.#rows);
+    if (first === this.#first) return;
+    const { parts, inputs } = this;
+    const executable = await parts.bind({ component: 'modulation', steps: this.#rows }, work);
+    executable.write('timesteps', sinusoids(this.#window(first), inputs.conditioning));
+    executable.write('pooled', inputs.pooled);
+    if (parts.specs.transformer.guidance) {
+      executable.write('guidance', sinusoids([inputs.guidance], inputs.conditioning));
+    }
+    const buffer = this.#buffer!;
+    await parts.run(executable, work, {
+      after: (encoder) => encoder.copyBufferToBuffer(executable.port('modulation'), 0, buffer, 0, buffer.size),
+    });
+    this.#first = first;
+    // Between windows the loop runs: its memory is not to be shared with a program that waits.
+    if (this.#rows < inputs.sigmas.length) await parts.unbind('modulation');
+  }
+
+  /** Row `at`, which must have been reached, into a program's port. */
+  copyOf(at: number): PortCopy {
+    const bytes = this.#rowBytes;
+    return { from: this.#buffer!, fromOffset: (at - this.#first!) * bytes, to: 'modulation', toOffset: 0, bytes };
+  }
+
+  /** The last window is filled with its last σ, so that all have one program. */
+  #window(first: number): Float32Array {
+    const { sigmas } = this.inputs;
+    return Float32Array.from({ length: this.#rows }, (_, i) => sigmas[Math.min(first + i, sigmas.length - 1)]!);
+  }
+}
