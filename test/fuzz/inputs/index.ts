@@ -26,6 +26,8 @@ import { verifyBundle } from '../../../sdk/src/programs/signature.ts';
 import { sha256 } from '../../support/tampered-bundle.ts';
 import { affineTwice, sumOfWeights } from '../../support/tiny-program.ts';
 import { mutateBytes, mutateJson, ODD_VALUES, pick, type Random } from '../mutate.ts';
+import { adapterInputs } from './adapters.ts';
+import { ggufInputs } from './gguf.ts';
 
 export interface Fuzzed {
   name: string;
@@ -160,6 +162,8 @@ export async function inputs(): Promise<Fuzzed[]> {
         checkRequest(given as never);
       },
     },
+    ...ggufInputs(),
+    ...adapterInputs(),
   ];
 }
 
