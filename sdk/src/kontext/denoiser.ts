@@ -1,7 +1,7 @@
 // The denoising loop on the GPU: programs bound to each other's ports, and the steps from noise to picture.
 // Nothing is read back inside the loop, save for what a request asks to see.
 import { throwIfAborted } from '../../../runtime/src/errors.ts';
-import type { Executable } from '../../../runtime/src/execute/executable.ts';
+import type { Executable, Unsound } from '../../../runtime/src/execute/executable.ts';
 import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { addsNoise, type SamplerStage } from '../sampling/stage.ts';
@@ -9,6 +9,7 @@ import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import { ModulationRows } from './modulation.ts';
 import type { Parts, Work } from './parts.ts';
 import type { Previewer } from './preview.ts';
+import type { Look } from './stages/finite.ts';
 import type { Start } from './starts.ts';
 import type { EncodedPrompt } from './text.ts';
 import type { FirstBlockCache, TaylorCache } from './types.ts';
@@ -34,6 +35,8 @@ export interface DenoiseJob extends VelocityJob {
   previewEvery: number | undefined;
   /** Packed `[tokens, 64]`: after each step the picture is put back where it is 0. */
   mask?: Float32Array<ArrayBuffer>;
+  /** Looks at every evaluation. */
+  look?: Look;
   afterStep?: ((image: number, step: number, latents: Float32Array) => void) | undefined;
 }
 
@@ -189,6 +192,11 @@ export async function denoise(
     }
     throwIfAborted(work.signal);
     stepMs += await evaluate(parts, job, denoiser, stage.at, step, work);
+    await job.look?.(
+      step,
+      () => read('velocity'),
+      () => locate(denoiser, stage.at, work),
+    );
     if (job.euler) update.write('step', Float32Array.of(sigmas[step + 1]! - sigmas[step]!, 0, 0, 0));
     else {
       update.write('step', Float32Array.of(...stage.keep, ...stage.move));
@@ -235,6 +243,15 @@ async function evaluate(
   );
   const positive = await velocity.run(0, at);
   return negative + positive + (await parts.run(mix, work));
+}
+
+/** The layer in which the numbers of an evaluation stop being finite: of the prompts' modulation, then of the blocks. */
+async function locate({ branches, velocity }: Denoiser, at: number, work: Work): Promise<Unsound | undefined> {
+  for (const [i, { rows }] of branches.entries()) {
+    const found = (await rows.locate(at, work)) ?? (await velocity.locate(i as 0 | 1, at));
+    if (found) return found;
+  }
+  return undefined;
 }
 
 const HISTORY_PORTS = ['derivative', 'd1', 'd2', 'd3'] as const;

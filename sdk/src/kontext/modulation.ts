@@ -1,10 +1,12 @@
 // One prompt's modulation rows: each block's shifts, scales and gates at every step, made before the loop reads them.
 // All steps at once where they fit, else window by window as the loop goes on: a thousand rows of FLUX.1 are four gigabytes.
 import { modulationWidth, rowsAtOnce } from '../../../kernels-codegen/src/models/modulation-rows.ts';
-import type { PortCopy } from '../../../runtime/src/execute/executable.ts';
+import type { Executable, PortCopy, Unsound } from '../../../runtime/src/execute/executable.ts';
+import { readBuffer } from '../../../runtime/src/execute/ports.ts';
 import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
 import { sinusoids } from './conditioning.ts';
 import type { Parts, Work } from './parts.ts';
+import { allFinite } from './stages/finite.ts';
 
 /** What the rows depend on beside the weights. */
 export interface ModulationInputs {
@@ -45,12 +47,7 @@ export class ModulationRows {
     const first = at - (at % this.#rows);
     if (first === this.#first) return;
     const { parts, inputs } = this;
-    const executable = await parts.bind({ component: 'modulation', steps: this.#rows }, work);
-    executable.write('timesteps', sinusoids(this.#window(first), inputs.conditioning));
-    executable.write('pooled', inputs.pooled);
-    if (parts.specs.transformer.guidance) {
-      executable.write('guidance', sinusoids([inputs.guidance], inputs.conditioning));
-    }
+    const executable = await this.#bind(first, work);
     const buffer = this.#buffer!;
     await parts.run(executable, work, {
       after: (encoder) => encoder.copyBufferToBuffer(executable.port('modulation'), 0, buffer, 0, buffer.size),
@@ -64,6 +61,32 @@ export class ModulationRows {
   copyOf(at: number): PortCopy {
     const bytes = this.#rowBytes;
     return { from: this.#buffer!, fromOffset: (at - this.#first!) * bytes, to: 'modulation', toOffset: 0, bytes };
+  }
+
+  /** The layer in which a row stopped being finite, if one did in the window with row `at`, which must have been reached. */
+  async locate(at: number, work: Work): Promise<Unsound | undefined> {
+    const { parts } = this;
+    const bytes = this.#rows * this.#rowBytes;
+    const info = { name: 'modulation rows', direction: 'out', type: 'f32', shape: [bytes / 4], bytes } as const;
+    const values = await readBuffer(parts.gpu, this.#buffer!, { ...info, shape: [...info.shape] }, 'f32');
+    const row = (at - this.#first!) * (this.#rowBytes / 4);
+    if (allFinite(values.subarray(row, row + this.#rowBytes / 4))) return undefined;
+    const executable = await this.#bind(this.#first!, work);
+    const found = await executable.firstUnsound({ signal: work.signal });
+    await parts.unbind('modulation');
+    return found;
+  }
+
+  /** The program of a window, its inputs written. */
+  async #bind(first: number, work: Work): Promise<Executable> {
+    const { parts, inputs } = this;
+    const executable = await parts.bind({ component: 'modulation', steps: this.#rows }, work);
+    executable.write('timesteps', sinusoids(this.#window(first), inputs.conditioning));
+    executable.write('pooled', inputs.pooled);
+    if (parts.specs.transformer.guidance) {
+      executable.write('guidance', sinusoids([inputs.guidance], inputs.conditioning));
+    }
+    return executable;
   }
 
   /** The last window is filled with its last σ, so that all have one program. */

@@ -12,7 +12,7 @@ import { seesContext } from './family.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, ShapeRequest, Work } from './parts.ts';
 import type { CheckedRequest } from './request.ts';
-import { allFinite, checkDenoised, checkFinite } from './stages/finite.ts';
+import { allFinite, checkDecoded, checkDenoised } from './stages/finite.ts';
 import { isPlain, plainScene, type Scene } from './stages/plain-scene.ts';
 import { referencePlaces } from './stages/references.ts';
 import { requestSigmas } from './stages/schedule.ts';
@@ -80,7 +80,6 @@ export async function runPipeline(
     tracker.send({ type: 'stage', stage: 'encode-image' });
     const encoded: Float32Array[] = [];
     for (const { picture, size } of scene.context) encoded.push(await references.encode(parts, picture, size, work));
-    for (const values of encoded) checkFinite(values, 'the autoencoder’s encoder');
     const { variants } = request;
     const count = variants.count > 1 ? variants.count : request.images;
     const startJob = { host, parts, references, family: context.family, request, scene, sigma: job.sigmas[0]! };
@@ -98,10 +97,6 @@ export async function runPipeline(
     if (!cached && !resident) await parts.release('transformer');
     const texts: EncodedPrompt[] = [];
     for (const prompt of prompts) texts.push(await text.encode(parts, prompt, request.maxSequenceLength, work));
-    for (const { text: states, pooled } of texts) {
-      checkFinite(states, 'the text encoder T5');
-      checkFinite(pooled, 'the text encoder CLIP');
-    }
     if (!resident) for (const part of ['clip', 't5'] as const) await parts.release(part);
     const encodeTextMs = timer();
 
@@ -130,8 +125,8 @@ export async function runPipeline(
     try {
       for (const { start, range } of going) {
         const done = await denoise(parts, job, denoiser, start, work, range);
-        await checkDenoised(done.latents, start.image, (afterStep) =>
-          denoise(parts, { ...job, afterStep }, denoiser, start, work, range),
+        await checkDenoised(done.latents, start.image, (look) =>
+          denoise(parts, { ...job, look }, denoiser, start, work, range),
         );
         latents.push(done.latents);
         skipped += done.skipped;
@@ -224,6 +219,10 @@ function decode(parts: Parts, tokens: Float32Array, { width, height }: ImageSize
     executable.write('latents', tokens);
     await parts.run(executable, work);
     const bytes = await executable.read('image', 'bytes');
+    await checkDecoded(bytes, () => {
+      executable.write('latents', tokens);
+      return executable.firstUnsound({ signal: work.signal });
+    });
     return { width, height, data: new Uint8ClampedArray(bytes.buffer, 0, width * height * 4) };
   };
   const size = { width, height };

@@ -6,6 +6,7 @@ import type { Model } from '../model/open.ts';
 import { CLIP_TOKENS, cutPrompt } from './cut-prompt.ts';
 import type { Parts, Work } from './parts.ts';
 import { PromptTokens } from './prompt-tokens.ts';
+import { checkFinite } from './stages/finite.ts';
 
 export interface EncodedPrompt {
   /** T5 states `[maxSequenceLength, textWidth]`. */
@@ -100,9 +101,15 @@ async function encode(
   work: Work,
 ): Promise<Float32Array<ArrayBuffer>> {
   const executable = await parts.bind({ component, tokens: ids.length }, work);
-  executable.write('embeddings', await parts.embeddings(component, ids, work.signal));
+  const embeddings = await parts.embeddings(component, ids, work.signal);
+  executable.write('embeddings', embeddings);
   await parts.run(executable, work);
-  return executable.read('hidden');
+  const states = await executable.read('hidden');
+  await checkFinite(states, `the text encoder ${component === 't5' ? 'T5' : 'CLIP'}`, () => {
+    executable.write('embeddings', embeddings);
+    return executable.firstUnsound({ signal: work.signal });
+  });
+  return states;
 }
 
 /** Configs with the end id 2, which is wrong but published, mean the position of the largest id; else the first end token. */

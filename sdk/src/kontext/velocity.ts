@@ -1,6 +1,6 @@
 // The transformer as the denoising loop sees it: latents in, velocity out, once for each prompt.
 // Whole by default; `stages/cache.ts` offers the same with steps that reuse earlier ones.
-import type { Executable } from '../../../runtime/src/execute/executable.ts';
+import type { Executable, Unsound } from '../../../runtime/src/execute/executable.ts';
 import { patches } from './latents.ts';
 import type { ModulationRows } from './modulation.ts';
 import type { Parts, ShapeRequest, Work } from './parts.ts';
@@ -39,6 +39,8 @@ export interface Velocity {
    * @returns milliseconds
    */
   run(branch: 0 | 1, at: number, after?: (encoder: GPUCommandEncoder) => void): Promise<number>;
+  /** Runs an evaluation again, whole, to find the layer in which its numbers stop being finite. */
+  locate(branch: 0 | 1, at: number): Promise<Unsound | undefined>;
   /** Forgets what earlier pictures left. */
   reset(): void;
   /** Evaluations since the last reset that reused an earlier one. */
@@ -101,6 +103,7 @@ export async function wholeVelocity(
     read: (port) => program.read(port),
     run: (branch, at, after) =>
       parts.run(program, work, { copies: branchCopies(branches[branch]!, at), ...(after && { after }) }),
+    locate: (branch, at) => program.firstUnsound({ copies: branchCopies(branches[branch]!, at), signal: work.signal }),
     reset: () => {},
     skipped: 0,
   };
