@@ -32,6 +32,13 @@ const CASES: Record<string, Case> = {
     maxError: 2e-3,
     maxGpuBytes: 1e9,
   },
+  // The transformer as its file holds it, Q4_0; T5, in bfloat16, becomes f16.
+  'gguf-streamed': {
+    source: 'gguf',
+    options: { memory: 'streamed' },
+    maxError: 2e-3,
+    maxGpuBytes: 1e9,
+  },
 };
 /** What a process has beside the GPU's share on a software adapter: one shard of the model, and Node with Dawn. */
 const HOST_BYTES = 0.9e9;
