@@ -131,6 +131,7 @@ function withSpec(shape: BundleShape, specs: BundleSpecs): Component {
     case 'denoise-skip':
     case 'denoise-tell':
     case 'denoise-given':
+    case 'denoise-nag':
       return { ...shape, spec: specs.transformer };
     case 'vae-encode':
     case 'vae-decode':

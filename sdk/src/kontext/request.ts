@@ -39,12 +39,24 @@ export interface Variants {
   choose: ChooseVariants | undefined;
 }
 
+/** Normalised attention guidance by the negative prompt. */
+export interface AttentionGuidance {
+  scale: number;
+  tau: number;
+  alpha: number;
+  /** Applied from this share of noise up. */
+  sigmaEnd: number;
+}
+
 /** A request with every default filled in; sizes are chosen later, when the pictures are open. */
 export interface CheckedRequest {
   kind: 'edit' | 'generate';
   prompt: string;
   negativePrompt: string | undefined;
   trueCfgScale: number;
+  /** Steps that CFG-Zero* leaves out at the start; undefined without it. */
+  cfgZero: number | undefined;
+  nag: AttentionGuidance | undefined;
   steps: number;
   guidance: number;
   maxSequenceLength: number;
@@ -115,11 +127,14 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Requ
   if (trueCfgScale > 1 && request.negativePrompt === undefined) {
     throw invalid(`trueCfgScale ${trueCfgScale} has no effect without a negativePrompt; "" is one.`);
   }
+  const nag = checkNag(request);
   const checked: CheckedRequest = {
     kind: edit ? 'edit' : 'generate',
     prompt: request.prompt,
-    negativePrompt: trueCfgScale > 1 ? request.negativePrompt : undefined,
+    negativePrompt: trueCfgScale > 1 || nag ? request.negativePrompt : undefined,
     trueCfgScale,
+    cfgZero: checkCfgZero(request, trueCfgScale),
+    nag,
     steps: checkSteps(request, model),
     guidance: numeric('guidance', request.guidance, model.guidance),
     maxSequenceLength: numeric('maxSequenceLength', request.maxSequenceLength, model.maxSequenceLength),
@@ -242,6 +257,49 @@ function checkInterval({ cfgInterval, trueCfgScale = 1 }: RequestOptions): reado
   throw invalid('cfgInterval has no effect without a negativePrompt and a trueCfgScale above 1.', {
     option: 'cfgInterval',
   });
+}
+
+function checkCfgZero(request: RequestOptions, trueCfgScale: number): number | undefined {
+  const { cfgZeroStar = false, cfgZeroInitSteps } = request;
+  if (typeof cfgZeroStar !== 'boolean') throw invalid('cfgZeroStar must be true or false.', { option: 'cfgZeroStar' });
+  if (cfgZeroStar && trueCfgScale > 1) return numeric('cfgZeroInitSteps', cfgZeroInitSteps);
+  if (cfgZeroStar) {
+    throw invalid('cfgZeroStar has no effect without a negativePrompt and a trueCfgScale above 1.', {
+      option: 'cfgZeroStar',
+    });
+  }
+  if (cfgZeroInitSteps === undefined) return undefined;
+  throw invalid('cfgZeroInitSteps belongs to cfgZeroStar. Leave it out, or give cfgZeroStar: true.', {
+    option: 'cfgZeroInitSteps',
+  });
+}
+
+function checkNag(request: RequestOptions): AttentionGuidance | undefined {
+  const scale = numeric('nagScale', request.nagScale);
+  const { nagTau, nagAlpha, nagSigmaEnd, negativePrompt, cache } = request;
+  if (scale === 1) {
+    for (const [name, value] of Object.entries({ nagTau, nagAlpha, nagSigmaEnd })) {
+      if (value === undefined) continue;
+      throw invalid(`${name} has no effect without a nagScale above 1. Give nagScale: 5, for instance.`, {
+        option: name,
+      });
+    }
+    return undefined;
+  }
+  if (negativePrompt === undefined) {
+    throw invalid(`nagScale ${scale} has no effect without a negativePrompt; "" is one.`, { option: 'nagScale' });
+  }
+  if (cache !== undefined) {
+    throw invalid('nagScale and cache do not go together: cached steps know one text only. Leave out one of them.', {
+      option: 'nagScale',
+    });
+  }
+  return {
+    scale,
+    tau: numeric('nagTau', nagTau),
+    alpha: numeric('nagAlpha', nagAlpha),
+    sigmaEnd: numeric('nagSigmaEnd', nagSigmaEnd),
+  };
 }
 
 const CACHE_DEFAULTS = {
