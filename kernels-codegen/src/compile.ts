@@ -102,14 +102,18 @@ export type Component =
   /** in `sum`; out `image` rgba8 words, or `latents` [height/2 · width/2, 4·channels] */
   | { component: 'tile-finish'; height: number; width: number; channels: number; output: 'image' | 'packed' };
 
-/** The first block, the others, and the last layer alone; the whole with its attentions told, or given; with guided attention. */
+/**
+ * The first block, the others, and the last layer alone; the whole with its attentions told, or given; with guided attention; of some of
+ * the target's tokens, as a grid of one row.
+ */
 export type DenoisePart =
   | 'denoise-first'
   | 'denoise-rest'
   | 'denoise-skip'
   | 'denoise-tell'
   | 'denoise-given'
-  | 'denoise-nag';
+  | 'denoise-nag'
+  | 'denoise-region';
 
 export type CompileRequest = Component & {
   target: TargetProfile;
@@ -157,6 +161,7 @@ export function buildGraph(request: Component, g = builderFor(request)): Graph {
     case 'denoise-tell':
     case 'denoise-given':
     case 'denoise-nag':
+    case 'denoise-region':
       for (const grid of [request.image, ...request.references]) {
         positive('patch rows', grid.height);
         positive('patch columns', grid.width);
@@ -206,6 +211,7 @@ const DENOISE: Record<'denoise' | DenoisePart, typeof buildDenoise> = {
   'denoise-tell': (g, spec, shape) => buildDenoiseAttended(g, spec, shape, false),
   'denoise-given': (g, spec, shape) => buildDenoiseAttended(g, spec, shape, true),
   'denoise-nag': buildDenoiseNag,
+  'denoise-region': buildDenoise,
 };
 
 /** The passes, in order. The list is closed: a new one needs a reason, a test and a line in docs/design. */
@@ -242,6 +248,7 @@ function describe(r: Component): string {
     case 'denoise-tell':
     case 'denoise-given':
     case 'denoise-nag':
+    case 'denoise-region':
       return `${r.component} ${[r.image, ...r.references].map(grid).join(' + ')}, ${r.textTokens} text tokens`;
     default:
       return `${r.component} ${r.width}×${r.height}`;

@@ -27,6 +27,7 @@ const plain = {
   steps: STEPS,
   maxSequenceLength: 32,
   size: { width: 64, height: 48 },
+  autoResize: false,
   seed: 3,
   output: 'latents',
 } as const;

@@ -10,6 +10,7 @@ import { EDIT_KINDS, type EditKind, editOf, render, SCENE_SIZE, sampleEdit, seed
 import { anchorStudy } from './studies/anchor.ts';
 import { cache, cacheDefault } from './studies/cache.ts';
 import { positions } from './studies/positions.ts';
+import { region } from './studies/region.ts';
 import { samplers } from './studies/samplers.ts';
 import { variantsStudy } from './studies/variants.ts';
 import { runStudy, type Study, tableOf } from './study.ts';
@@ -20,6 +21,7 @@ const STUDIES: Record<string, Study> = {
   samplers,
   cache,
   'cache-default': cacheDefault,
+  region,
 };
 
 const { values } = parseArgs({

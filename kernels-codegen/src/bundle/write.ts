@@ -132,6 +132,7 @@ function withSpec(shape: BundleShape, specs: BundleSpecs): Component {
     case 'denoise-tell':
     case 'denoise-given':
     case 'denoise-nag':
+    case 'denoise-region':
       return { ...shape, spec: specs.transformer };
     case 'vae-encode':
     case 'vae-decode':

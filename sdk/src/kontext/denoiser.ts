@@ -5,14 +5,14 @@ import type { Executable } from '../../../runtime/src/execute/executable.ts';
 import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { addsNoise, type SamplerStage } from '../sampling/stage.ts';
+import type { AttentionGuidance } from './check-guidance.ts';
 import { sinusoids } from './conditioning.ts';
 import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, Work } from './parts.ts';
 import type { Previewer } from './preview.ts';
-import type { AttentionGuidance } from './request.ts';
 import type { Start } from './starts.ts';
 import type { EncodedPrompt } from './text.ts';
-import type { FirstBlockCache, TaylorCache } from './types.ts';
+import type { CacheOptions } from './types.ts';
 import { type Branch, type Velocity, type VelocityJob, wholeVelocity } from './velocity.ts';
 
 /** What all pictures of a request have in common. */
@@ -34,7 +34,7 @@ export interface DenoiseJob extends VelocityJob {
   /** Guidance by the negative prompt in attention. */
   nag?: AttentionGuidance;
   /** Which steps reuse earlier ones; absent when none may. */
-  cache?: Required<FirstBlockCache> | Required<TaylorCache>;
+  cache?: CacheOptions;
   conditioning: 'exact' | 'bfloat16';
   previewEvery: number | undefined;
   /** Packed `[tokens, 64]`: after each step the picture is put back where it is 0. */
@@ -169,6 +169,9 @@ async function makeVelocity(
 ): Promise<Velocity> {
   if (job.nag) return (await import('./stages/nag.ts')).nagVelocity(job.nag, parts, job, context, branches, work);
   if (!job.cache) return wholeVelocity(parts, job, context, branches, work);
+  if (job.cache.kind === 'region') {
+    return (await import('./stages/region.ts')).regionVelocity(job.cache, parts, job, context, branches, work);
+  }
   return (await import('./stages/cache.ts')).cachedVelocity(job.cache, parts, job, context, branches, work);
 }
 

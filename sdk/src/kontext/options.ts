@@ -222,7 +222,7 @@ export const REQUEST_OPTIONS = {
   /** @see {@link RequestOptions.variantSteps} */
   variantSteps: integer(null, 1, 1000, 'steps before variants are chosen from; by itself a quarter of them'),
   /** @see {@link RequestOptions.cache} */
-  cache: value('cache', 'none', 'reuse steps, lossy: first-block, or taylor'),
+  cache: value('cache', 'none', 'reuse steps, lossy: first-block, taylor, or with a mask region'),
   /** @see {@link RequestOptions.sampler} */
   sampler: choice(
     'euler',

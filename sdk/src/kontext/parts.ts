@@ -297,6 +297,7 @@ export const PART_OF: Record<Component['component'], StoreName> = {
   'denoise-tell': 'transformer',
   'denoise-given': 'transformer',
   'denoise-nag': 'transformer',
+  'denoise-region': 'transformer',
   'taylor-update': 'transformer',
   'taylor-predict': 'transformer',
   euler: 'transformer',

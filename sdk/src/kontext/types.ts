@@ -87,7 +87,7 @@ export interface RequestOptions {
   /** For FLUX.1 Canny and Depth, which need it: the edges or depths to follow, brought to the picture's size. */
   control?: ImageInput;
   /** Lets steps reuse earlier ones: faster and not the same picture. Default none; the result tells how many did. */
-  cache?: FirstBlockCache | TaylorCache;
+  cache?: FirstBlockCache | TaylorCache | RegionCache;
   /** Shares of the steps from and up to which `negativePrompt` counts, 0 to 1; outside, steps cost half. Default [0, 1]. */
   cfgInterval?: readonly [from: number, to: number];
   /** What CLIP reads instead of the prompt, which then goes to T5 alone. CLIP sets the mood, T5 the content. */
@@ -154,8 +154,23 @@ export interface TaylorCache {
   lite?: boolean;
 }
 
+/**
+ * Region caching for edits with a mask (after RegionE, https://arxiv.org/abs/2510.25590): between evaluations of the whole picture only the
+ * tokens that may change are evaluated, the others keep their velocity.
+ */
+export interface RegionCache {
+  /** Tells it from the other kinds. */
+  kind: 'region';
+  /** Evaluations from one of the whole picture to the next; default 4. */
+  interval?: number;
+  /** Evaluations at the start that are of the whole picture; default 2. */
+  start?: number;
+  /** Tokens (16 pixels of the model's size) around the mask that are evaluated with it; default 1. */
+  margin?: number;
+}
+
 /** Which steps may reuse earlier ones. */
-export type CacheOptions = Required<FirstBlockCache> | Required<TaylorCache>;
+export type CacheOptions = Required<FirstBlockCache> | Required<TaylorCache> | Required<RegionCache>;
 
 /** Answers with the index of a preview, or several. */
 export type ChooseVariants = (
@@ -402,7 +417,7 @@ export interface LatentsResult {
   truncated: boolean;
   /** How often the transformer was evaluated for one picture: once a step, twice with a negative prompt or `heun`. */
   evaluations: number;
-  /** How many of all pictures' evaluations reused an earlier one; absent without `cache`. */
+  /** How many of all pictures' evaluations reused an earlier one, with a region cache in part; absent without `cache`. */
   skipped?: number;
   /** Where the time went, in milliseconds. */
   timings: Timings;

@@ -5,7 +5,7 @@ import type { Executable } from '../../../../runtime/src/execute/executable.ts';
 import { BufferUsage } from '../../../../runtime/src/gpu/flags.ts';
 import { TOKEN_CHANNELS, tokenCount } from '../latents.ts';
 import type { Parts, ShapeRequest, Work } from '../parts.ts';
-import type { CacheOptions, FirstBlockCache, TaylorCache } from '../types.ts';
+import type { CacheOptions, FirstBlockCache, RegionCache, TaylorCache } from '../types.ts';
 import { type Branch, branchCopies, denoiseShape, type Velocity, type VelocityJob, writeScene } from '../velocity.ts';
 
 type Make = (
@@ -17,7 +17,10 @@ type Make = (
 ) => Promise<Velocity>;
 
 /** An evaluator with a memory. */
-export function cachedVelocity(cache: CacheOptions, ...of: Parameters<Make>): Promise<Velocity> {
+export function cachedVelocity(
+  cache: Exclude<CacheOptions, Required<RegionCache>>,
+  ...of: Parameters<Make>
+): Promise<Velocity> {
   if (cache.kind === 'first-block') return firstBlockVelocity(cache, ...of);
   return cache.lite ? taylorVelocity(cache, ...of) : taylorAttention(cache, ...of);
 }

@@ -1,8 +1,8 @@
 // Guidance by the negative prompt inside attention (NAG): a program of its own for the steps with much noise, the plain one below.
 // Chen et al. 2025, https://arxiv.org/abs/2505.21179; what each block computes stands in `kernels-codegen/src/models/flux-nag.ts`.
 import type { Executable } from '../../../../runtime/src/execute/executable.ts';
+import type { AttentionGuidance } from '../check-guidance.ts';
 import type { Parts, ShapeRequest, Work } from '../parts.ts';
-import type { AttentionGuidance } from '../request.ts';
 import { type Branch, branchCopies, denoiseShape, type Velocity, type VelocityJob, writeScene } from '../velocity.ts';
 
 /**
