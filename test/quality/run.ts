@@ -1,5 +1,6 @@
 // How well the demo model edits, measured through the SDK: right answers and PSNR by kind, five-turn sessions, drift.
-// Prints a Markdown table and JSON; `npm run quality` with --draws N and --sessions N. With --study NAME: settings compared on the same scenes.
+// Prints a Markdown table and JSON; `npm run quality` with --draws N and --sessions N. With --quantization q8,q4,… it measures these
+// storages beside f16 instead, on the same scenes; with --study NAME it compares settings of requests on the same scenes.
 
 import { mkdir, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
@@ -7,6 +8,7 @@ import { toRgb } from '../../sdk/src/image/pixels.ts';
 import { demoModel, Kontext } from '../../sdk/src/node.ts';
 import { drift, judge, percent, picture } from './judge.ts';
 import { EDIT_KINDS, type EditKind, editOf, render, SCENE_SIZE, sampleEdit, seededRandom } from './scenes.ts';
+import { measureStorage } from './storage.ts';
 import { anchorStudy } from './studies/anchor.ts';
 import { cache, cacheDefault } from './studies/cache.ts';
 import { positions } from './studies/positions.ts';
@@ -33,6 +35,7 @@ const { values } = parseArgs({
     study: { type: 'string' },
     scenes: { type: 'string', default: '40' },
     minutes: { type: 'string', default: '600' },
+    quantization: { type: 'string' },
   },
 });
 const draws = Number(values.draws);
@@ -42,6 +45,10 @@ const random = seededRandom(Number(values.seed));
 /** Kinds a five-turn session is made of: they keep an object that later turns can edit. */
 const TURN_KINDS = ['background', 'replace', 'move', 'resize'] as const;
 
+if (values.quantization !== undefined) {
+  await measureStorage(values.model ?? demoModel(), values.quantization.split(','), draws, random);
+  process.exit(0);
+}
 await using kontext = await Kontext.load(values.model ?? demoModel());
 if (values.study === undefined) await overall();
 else await compare(values.study);

@@ -6,7 +6,7 @@ import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { addsNoise, type SamplerStage } from '../sampling/stage.ts';
 import type { AttentionGuidance } from './check-guidance.ts';
-import { sinusoids } from './conditioning.ts';
+import { type Rounding, sinusoids } from './conditioning.ts';
 import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, Work } from './parts.ts';
 import type { Previewer } from './preview.ts';
@@ -35,7 +35,7 @@ export interface DenoiseJob extends VelocityJob {
   nag?: AttentionGuidance;
   /** Which steps reuse earlier ones; absent when none may. */
   cache?: CacheOptions;
-  conditioning: 'exact' | 'bfloat16';
+  conditioning: Rounding;
   previewEvery: number | undefined;
   /** Packed `[tokens, 64]`: after each step the picture is put back where it is 0. */
   mask?: Float32Array<ArrayBuffer>;
@@ -94,9 +94,9 @@ export async function makeBranch(
     return buffer;
   };
   const executable = await parts.bind({ component: 'modulation', steps }, work);
-  executable.write('timesteps', sinusoids(sigmas.subarray(0, steps), conditioning));
+  executable.write('timesteps', sinusoids('timesteps', sigmas.subarray(0, steps), conditioning));
   executable.write('pooled', prompt.pooled);
-  if (parts.specs.transformer.guidance) executable.write('guidance', sinusoids([guidance], conditioning));
+  if (parts.specs.transformer.guidance) executable.write('guidance', sinusoids('guidance', [guidance], conditioning));
   const port = executable.program.ports.find(({ name }) => name === 'modulation')!;
   const rowBytes = port.shape[1]! * 4;
   const modulation = await table('modulation rows', steps * rowBytes);
