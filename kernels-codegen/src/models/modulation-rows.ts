@@ -1,7 +1,7 @@
 // The table of modulation rows, one for each step: its columns, and how many rows one program makes.
 // Apart from the network, because whoever runs programs needs it and the compiler need not be there.
 import type { TargetLimits } from '../targets/types.ts';
-import type { FluxSpec } from './flux.ts';
+import type { FluxSpec } from './flux-blocks.ts';
 
 type Depths = Pick<FluxSpec, 'hidden' | 'doubleBlocks' | 'singleBlocks'>;
 

@@ -4,7 +4,7 @@ import { modulationWidth, rowsAtOnce } from '../../../kernels-codegen/src/models
 import type { Executable, PortCopy, Unsound } from '../../../runtime/src/execute/executable.ts';
 import { readBuffer } from '../../../runtime/src/execute/ports.ts';
 import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
-import { sinusoids } from './conditioning.ts';
+import { type Rounding, sinusoids } from './conditioning.ts';
 import type { Parts, Work } from './parts.ts';
 import { allFinite } from './stages/finite.ts';
 
@@ -15,7 +15,7 @@ export interface ModulationInputs {
   /** CLIP's vector. */
   pooled: Float32Array<ArrayBuffer>;
   guidance: number;
-  conditioning: 'exact' | 'bfloat16';
+  conditioning: Rounding;
 }
 
 export class ModulationRows {
@@ -81,10 +81,10 @@ export class ModulationRows {
   async #bind(first: number, work: Work): Promise<Executable> {
     const { parts, inputs } = this;
     const executable = await parts.bind({ component: 'modulation', steps: this.#rows }, work);
-    executable.write('timesteps', sinusoids(this.#window(first), inputs.conditioning));
+    executable.write('timesteps', sinusoids('timesteps', this.#window(first), inputs.conditioning));
     executable.write('pooled', inputs.pooled);
     if (parts.specs.transformer.guidance) {
-      executable.write('guidance', sinusoids([inputs.guidance], inputs.conditioning));
+      executable.write('guidance', sinusoids('guidance', [inputs.guidance], inputs.conditioning));
     }
     return executable;
   }

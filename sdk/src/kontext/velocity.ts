@@ -43,6 +43,8 @@ export interface Velocity {
   locate(branch: 0 | 1, at: number): Promise<Unsound | undefined>;
   /** Forgets what earlier pictures left. */
   reset(): void;
+  /** Frees what it allocated, when the loop is over. */
+  dispose?(): Promise<void>;
   /** Evaluations since the last reset that reused an earlier one. */
   readonly skipped: number;
 }
