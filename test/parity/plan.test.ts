@@ -34,7 +34,7 @@ describe('the predicted peak is the measured one, within 3 %', () => {
   }
 });
 
-describe('adapters of the load count', () => {
+describe('adapters of the load count', { timeout: 600_000 }, () => {
   const adapters = [{ source: adapterFile('formats/pipeline_kohya.safetensors') }];
   it.each([false, true])('merged: %s', async (merge) => {
     const options = { adapters, merge, memory: 'resident', quantization: 'auto' } as const;
