@@ -3,7 +3,7 @@
 
 import { mkdir } from 'node:fs/promises';
 import sharp from 'sharp';
-import { decodeImage, demoAdapter, demoModel, Kontext, type PixelImage } from '../sdk/src/node.ts';
+import { decodeImage, demoModel, Kontext, type PixelImage } from '../sdk/src/node.ts';
 
 /** Demo pictures are 64 pixels wide; shown larger, without smoothing. */
 const SCALE = 2;
@@ -27,10 +27,6 @@ const TURNS = [
   'make the tiger smaller',
   'move the tiger to the left',
 ];
-const ADAPTED = [
-  ['apple-on-red.png', 'turn the apple into a panda'],
-  ['cat-on-green.png', 'make the background pink'],
-] as const;
 
 await mkdir(folder, { recursive: true });
 await using kontext = await Kontext.load(demoModel());
@@ -48,18 +44,7 @@ const session = kontext.session(start);
 const turns = [start];
 for (const prompt of TURNS) turns.push((await session.edit(prompt, { seed: 1 })).image);
 await sheet(`${folder}/session.png`, [turns]);
-
-const strengths: PixelImage[][] = [];
-for (const [file, prompt] of ADAPTED) {
-  const image = await decodeImage(`${inputs}/${file}`, 'image');
-  const row = [image];
-  for (const scale of [0, 0.5, 1]) {
-    row.push((await kontext.edit({ image, prompt, seed: 1, adapters: [{ source: demoAdapter(), scale }] })).image);
-  }
-  strengths.push(row);
-}
-await sheet(`${folder}/adapters.png`, strengths);
-console.log(`Wrote edits.png, session.png and adapters.png in ${folder}`);
+console.log(`Wrote ${folder}/edits.png and ${folder}/session.png`);
 
 async function sheet(path: string, pictures: PixelImage[][]): Promise<void> {
   const side = pictures[0]![0]!.width * SCALE;

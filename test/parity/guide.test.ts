@@ -1,4 +1,4 @@
-// The guides for Node, for adapters and for programs ahead of time, run from top to bottom: every command and every program on the page.
+// The guides for Node and for programs ahead of time, run from top to bottom: every command and every program on the page.
 // With the demo model and the sources instead of the installed package; the texts are otherwise taken as they are.
 import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { filesOf, partsOf } from '../support/page-programs.ts';
 
 const root = new URL('../..', import.meta.url).pathname;
-const pages = ['guide/node', 'guide/adapters', 'guide/ahead-of-time'].map(
+const pages = ['guide/node', 'guide/ahead-of-time'].map(
   (name) => [name, partsOf(readFileSync(join(root, `docs/${name}.md`), 'utf8'))] as const,
 );
 

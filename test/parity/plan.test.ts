@@ -36,26 +36,6 @@ describe('the predicted peak is the measured one, within 3 %', () => {
 
 describe('adapters of the load count', { timeout: 600_000 }, () => {
   const adapters = [{ source: adapterFile('formats/pipeline_kohya.safetensors') }];
-  it.each([false, true])('merged: %s', async (merge) => {
-    const options = { adapters, merge, memory: 'resident', quantization: 'auto' } as const;
-    const of = async (given: object) =>
-      (await Kontext.plan(pipelineModel(), { ...request, ...given })).choices.find((c) => c.memory === 'resident')!;
-    const choice = await of({ adapters, merge, quantization: 'auto' });
-    expect(choice.gpuPeakBytes).toBeGreaterThan((await of({ quantization: 'auto' })).gpuPeakBytes);
-    await using kontext = await Kontext.load(pipelineModel(), options);
-    const { memory: use } = await kontext.edit({
-      ...request,
-      image: pipelineFile('input_1.png'),
-      autoResize: false,
-      size,
-      prompt: 'a red fox',
-      seed: 1,
-    });
-    const off = Math.abs(use.peakBytes / choice.gpuPeakBytes - 1);
-    expect(off, `${use.peakBytes} of ${choice.gpuPeakBytes}`).toBeLessThan(0.03);
-    expect(use.adapterBytes).toBeGreaterThan(0);
-  });
-
   it('an amount that is enough without them is refused with them, naming one that does', async () => {
     const amount = async (given: object) => {
       const { choices } = await Kontext.plan(pipelineModel(), given);
