@@ -58,8 +58,8 @@ async function neededFiles(files: ModelFiles, signal: AbortSignal | undefined): 
   const names = new Set<string>();
   const observed: ModelFiles = {
     ...files,
-    async open(name, openSignal) {
-      const bytes = await files.open(name, openSignal);
+    async open(name, openSignal, links) {
+      const bytes = await files.open(name, openSignal, links);
       if (bytes) names.add(name);
       return bytes;
     },

@@ -4,11 +4,11 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import { tinyDecoderNaming } from '../../../runtime/src/weights/naming/index.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import { checkDefaults, scheduleOf } from './configs.ts';
-import { type FileInput, folderFiles, localPath, type ModelFiles, openFile, readJson } from './files.ts';
+import { type FileInput, folderFiles, localPath, type ModelFiles, openFile, readJson, urlFiles } from './files.ts';
 import type { BflFiles, Model, ModelPart, PartName } from './open.ts';
 import { findParts } from './search.ts';
 import { tokenizersIn, tokenizersOf } from './tokenizers-in.ts';
-import { openWeightsFile, PARTS, partOfFile, type WeightsFile } from './weights-file.ts';
+import { openWeightsFile, PARTS, partOfFile, type Sibling, type WeightsFile } from './weights-file.ts';
 
 /** A small decoder's weights. */
 export async function openPreviewDecoder(input: FileInput, signal?: AbortSignal): Promise<WeightSource> {
@@ -19,28 +19,27 @@ export async function openPreviewDecoder(input: FileInput, signal?: AbortSignal)
 /** @param file the name of one file in the folder, which was given in the folder's place */
 export async function openFolder(files: ModelFiles, signal?: AbortSignal, file?: string): Promise<Model> {
   let first: WeightsFile | undefined;
-  let place = files;
   if (file !== undefined) {
-    const bytes = await files.open(file, signal);
+    const bytes = await files.open(file, signal, 'follow');
     if (!bytes) {
       const problem = `There is no model at ${files.label}/${file}. Give a folder or a file of weights that exists.`;
       throw new KontextError('weights-invalid', problem, { file });
     }
-    first = await openWeightsFile(bytes, signal, (other) => files.open(other, signal));
+    const folder = file.replace(/[^/]*$/, '');
+    first = await openWeightsFile(bytes, signal, (other, links) => files.open(folder + other, signal, links));
     if (first.identity.unusable) {
       await first.source.close();
       partOfFile(first, 'transformer');
     }
-    place = await widened(files);
   }
-  const { parts: weights, close } = await findParts(place, first, signal);
+  const { parts: weights, close } = await findParts(files, first, signal);
   try {
     const parts = await withConfigs(weights, async (part) => {
-      const config = await files.open(`${FOLDERS[part]}/config.json`, signal);
+      const config = await files.open(`${FOLDERS[part]}/config.json`, signal, 'follow');
       return config && readJson(config, 'weights-invalid', signal);
     });
-    const own = await files.open('kontext.json', signal);
-    const scheduler = await files.open('scheduler/scheduler_config.json', signal);
+    const own = await files.open('kontext.json', signal, 'follow');
+    const scheduler = await files.open('scheduler/scheduler_config.json', signal, 'follow');
     return {
       label: files.label,
       parts,
@@ -53,12 +52,6 @@ export async function openFolder(files: ModelFiles, signal?: AbortSignal, file?:
     await close();
     throw error;
   }
-}
-
-/** A transformer in ComfyUI's tree has the other parts in folders beside its own. */
-async function widened(files: ModelFiles): Promise<ModelFiles> {
-  const [, root] = /^(.*)[\\/](diffusion_models|unet|checkpoints)([\\/][^\\/]+)?$/.exec(files.label) ?? [];
-  return root !== undefined && files.list ? folderFiles(root) : files;
 }
 
 /** A model's files, given one by one. */
@@ -116,11 +109,12 @@ async function withConfigs(
   };
 }
 
-/** Other files of a local file's folder. */
-function siblingOf(input: FileInput) {
-  const path = typeof input === 'string' || input instanceof URL ? localPath(input) : undefined;
-  const folder = path === undefined ? undefined : (/^(.*)[\\/]/.exec(path)?.[1] ?? '.');
-  return folder === undefined ? undefined : (name: string) => folderFiles(folder).open(name);
+/** Other files of the folder that a file is in, on disk or on a server. */
+function siblingOf(input: FileInput): Sibling | undefined {
+  if (typeof input !== 'string' && !(input instanceof URL)) return undefined;
+  const path = localPath(input);
+  const files = path === undefined ? urlFiles(new URL('.', input)) : folderFiles(/^(.*)[\\/]/.exec(path)?.[1] ?? '.');
+  return (name, links) => files.open(name, undefined, links);
 }
 
 const FOLDERS: Record<PartName, string> = {

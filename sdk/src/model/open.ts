@@ -68,7 +68,7 @@ export async function openModel(source: ModelSource, signal?: AbortSignal): Prom
   const { files: place, file } = isPlace ? await placeAndFile(source) : { files: guardFiles(source), file: undefined };
   const files = await lockedFiles(place, signal);
   // Loaded for packed models only: their reader knows every element type there is.
-  const manifest = file === undefined ? await files.open('kontext-model.json', signal) : undefined;
+  const manifest = file === undefined ? await files.open('kontext-model.json', signal, 'follow') : undefined;
   if (manifest) return (await import('./packed.ts')).openPacked(files, manifest, signal);
   return (await import('./open-files.ts')).openFolder(files, signal, file);
 }
@@ -96,7 +96,10 @@ export function placeOf(source: string | URL): ModelFiles {
 
 const withoutSlash = (path: string): string => (path.length > 1 ? path.replace(/[\\/]$/, '') : path);
 
-const WEIGHTS_NAME = /\.(safetensors|sft|gguf)$/i;
+const WEIGHTS_NAME = /\.(safetensors|sft|gguf|safetensors\.index(\.[\w-]+)?\.json)$/i;
+
+/** Folders of one network: the other parts lie in folders beside them (diffusers, ComfyUI, whose users sort files into folders). */
+const NETWORK_FOLDER = /^(?:transformer|(?:diffusion_models|unet|checkpoints)(?:\/[^/]+)?)$/;
 
 /** The folder of a path or URL, and the file in it when it names one. */
 async function placeAndFile(source: string | URL): Promise<{ files: ModelFiles; file?: string }> {
@@ -104,11 +107,28 @@ async function placeAndFile(source: string | URL): Promise<{ files: ModelFiles; 
   if (path === undefined) {
     const url = new URL(source);
     if (!WEIGHTS_NAME.test(url.pathname)) return { files: urlFiles(url) };
-    const file = decodeURIComponent(url.pathname.split('/').at(-1)!);
-    url.pathname = url.pathname.replace(/[^/]*$/, '');
-    return { files: urlFiles(url), file };
+    const [root, file] = modelAndFile(url.pathname);
+    url.pathname = `${root}/`;
+    return { files: urlFiles(url), file: decodeURIComponent(file) };
   }
   if (await isFolder(path)) return { files: folderFiles(withoutSlash(path)) };
-  const [, folder = '.', file = path] = /^(.*)[\\/]([^\\/]+)$/.exec(path) ?? [];
-  return { files: folderFiles(folder === '' ? '/' : folder), file };
+  const [root, file] = modelAndFile(path);
+  return { files: folderFiles(root), file };
+}
+
+/** A file's path cut at the model's folder: the one it is in, or above the folder of its network. */
+function modelAndFile(path: string): [root: string, file: string] {
+  const segments = path.split(/[\\/]/);
+  for (const depth of [3, 2]) {
+    const file = segments.slice(-depth);
+    if (file.length < depth || !NETWORK_FOLDER.test(file.slice(0, -1).join('/'))) continue;
+    return [folderOf(path, segments.slice(0, -depth)), file.join('/')];
+  }
+  return [folderOf(path, segments.slice(0, -1)), segments.at(-1)!];
+}
+
+/** @returns the part of `path` that these first segments are, with the slashes it has */
+function folderOf(path: string, segments: readonly string[]): string {
+  if (segments.length === 0) return '.';
+  return path.slice(0, segments.join('/').length) || '/';
 }
