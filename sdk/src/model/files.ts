@@ -14,6 +14,8 @@ import { addressBelow } from './place-names.ts';
 export interface ModelFiles {
   /** For error messages: the folder or URL. */
   readonly label: string;
+  /** The one file that was named in the folder's place: its networks go before those of all others. */
+  readonly file?: string;
   /**
    * The file of this name (with `/` between folders), or undefined when there is none.
    *
@@ -80,6 +82,7 @@ export function guardFiles(files: ModelFiles): ModelFiles {
   };
   return {
     label,
+    ...(typeof files.file === 'string' && { file: files.file }),
     async open(name, signal, links) {
       throwIfAborted(signal);
       const opening = Promise.resolve().then(() => files.open(name, signal, links));

@@ -33,6 +33,7 @@ export async function lockedFiles(files: ModelFiles, signal?: AbortSignal): Prom
 export function withLock(files: ModelFiles, lock: Lock): ModelFiles {
   return {
     label: files.label,
+    ...(files.file !== undefined && { file: files.file }),
     async open(name, signal, links) {
       const entry = lock.files[name];
       // On a server, a file that is not listed is not asked for.

@@ -16,8 +16,9 @@ export async function openPreviewDecoder(input: FileInput, signal?: AbortSignal)
   return tinyDecoderNaming(source);
 }
 
-/** @param file the name of one file in the folder, which was given in the folder's place */
-export async function openFolder(files: ModelFiles, signal?: AbortSignal, file?: string): Promise<Model> {
+/** The networks of a folder; those of the file that was named go first. */
+export async function openFolder(files: ModelFiles, signal?: AbortSignal): Promise<Model> {
+  const { file } = files;
   let first: WeightsFile | undefined;
   if (file !== undefined) {
     const bytes = await files.open(file, signal, 'follow');
@@ -78,7 +79,10 @@ export async function openFiles(files: BflFiles, signal?: AbortSignal): Promise<
     };
     const transformer = partOfFile(main, 'transformer');
     const weights = { clip: await part('clip'), t5: await part('t5'), transformer, vae: await part('vae') };
-    const parts = await withConfigs(weights, async (name) => files.configs?.[name]);
+    const parts = await withConfigs(
+      weights,
+      async (name) => files.configs?.[name] ?? (await configBeside(files[name], name, signal)),
+    );
     return {
       label: transformer.label,
       parts,
@@ -109,10 +113,32 @@ async function withConfigs(
   };
 }
 
+/** The config in a local file's folder, when it is that network's: file by file out of diffusers' folders. */
+async function configBeside(
+  input: FileInput | undefined,
+  part: PartName,
+  signal: AbortSignal | undefined,
+): Promise<Record<string, unknown> | undefined> {
+  if ((typeof input !== 'string' && !(input instanceof URL)) || localPath(input) === undefined) return undefined;
+  const bytes = await siblingOf(input)!('config.json', 'follow');
+  if (!bytes) return undefined;
+  const config = await readJson(bytes, 'weights-invalid', signal);
+  return CONFIG_OF[part].test(String(config._class_name ?? config.model_type)) ? config : undefined;
+}
+
+const CONFIG_OF: Record<PartName, RegExp> = {
+  transformer: /^FluxTransformer2DModel$/,
+  vae: /^AutoencoderKL$/,
+  clip: /^clip/,
+  t5: /^t5$/,
+};
+
 /** Other files of the folder that a file is in, on disk or on a server. */
 function siblingOf(input: FileInput): Sibling | undefined {
   if (typeof input !== 'string' && !(input instanceof URL)) return undefined;
   const path = localPath(input);
+  // Blobs and data have addresses, and no folder.
+  if (path === undefined && !/^https?:/i.test(String(input))) return undefined;
   const files = path === undefined ? urlFiles(new URL('.', input)) : folderFiles(/^(.*)[\\/]/.exec(path)?.[1] ?? '.');
   return (name, links) => files.open(name, undefined, links);
 }

@@ -5,6 +5,7 @@ import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import type { ScheduleOptions } from '../host/schedule.ts';
 import type { ModelDefaults } from '../kontext/options.ts';
 import { type FileInput, folderFiles, guardFiles, isFolder, localPath, type ModelFiles, urlFiles } from './files.ts';
+import { modelAndFile, modelAndFileAt } from './given-file.ts';
 import { lockedFiles } from './locked.ts';
 import type { TokenizerInputs, TokenizerTable, TokenizerTexts } from './tokenizers-in.ts';
 
@@ -43,7 +44,7 @@ export interface BflFiles extends TokenizerInputs {
   clip?: FileInput;
   /** T5 v1.1 XXL's encoder: `t5xxl_fp16.safetensors`, or a GGUF of it */
   t5?: FileInput;
-  /** Contents of a network's `config.json`, for models of another size than FLUX.1's. */
+  /** Contents of a network's `config.json`, for models of another size than FLUX.1's; else one that lies beside a local file serves. */
   configs?: Partial<Record<PartName, Record<string, unknown>>>;
   /** What a folder's `kontext.json` would say. */
   defaults?: ModelDefaults;
@@ -65,12 +66,11 @@ export async function openModel(source: ModelSource, signal?: AbortSignal): Prom
     return (await import('./open-files.ts')).openFiles(source, signal);
   }
   const isPlace = typeof source === 'string' || source instanceof URL;
-  const { files: place, file } = isPlace ? await placeAndFile(source) : { files: guardFiles(source), file: undefined };
-  const files = await lockedFiles(place, signal);
+  const files = await lockedFiles(isPlace ? await givenPlace(source) : guardFiles(source), signal);
   // Loaded for packed models only: their reader knows every element type there is.
-  const manifest = file === undefined ? await files.open('kontext-model.json', signal, 'follow') : undefined;
+  const manifest = files.file === undefined ? await files.open('kontext-model.json', signal, 'follow') : undefined;
   if (manifest) return (await import('./packed.ts')).openPacked(files, manifest, signal);
-  return (await import('./open-files.ts')).openFolder(files, signal, file);
+  return (await import('./open-files.ts')).openFolder(files, signal);
 }
 
 /**
@@ -96,39 +96,17 @@ export function placeOf(source: string | URL): ModelFiles {
 
 const withoutSlash = (path: string): string => (path.length > 1 ? path.replace(/[\\/]$/, '') : path);
 
-const WEIGHTS_NAME = /\.(safetensors|sft|gguf|safetensors\.index(\.[\w-]+)?\.json)$/i;
-
-/** Folders of one network: the other parts lie in folders beside them (diffusers, ComfyUI, whose users sort files into folders). */
-const NETWORK_FOLDER = /^(?:transformer|(?:diffusion_models|unet|checkpoints)(?:\/[^/]+)?)$/;
-
-/** The folder of a path or URL, and the file in it when it names one. */
-async function placeAndFile(source: string | URL): Promise<{ files: ModelFiles; file?: string }> {
+/** The files of the folder that a path or URL names, or that the file is in which it names. */
+async function givenPlace(source: string | URL): Promise<ModelFiles> {
   const path = localPath(source);
-  if (path === undefined) {
-    const url = new URL(source);
-    if (!WEIGHTS_NAME.test(url.pathname)) return { files: urlFiles(url) };
-    const [root, file] = modelAndFile(url.pathname);
-    url.pathname = `${root}/`;
-    return { files: urlFiles(url), file: decodeURIComponent(file) };
-  }
-  if (await isFolder(path)) return { files: folderFiles(withoutSlash(path)) };
+  if (path === undefined) return urlPlace(source);
+  if (await isFolder(path)) return folderFiles(withoutSlash(path));
   const [root, file] = modelAndFile(path);
-  return { files: folderFiles(root), file };
+  return { ...folderFiles(root), file };
 }
 
-/** A file's path cut at the model's folder: the one it is in, or above the folder of its network. */
-function modelAndFile(path: string): [root: string, file: string] {
-  const segments = path.split(/[\\/]/);
-  for (const depth of [3, 2]) {
-    const file = segments.slice(-depth);
-    if (file.length < depth || !NETWORK_FOLDER.test(file.slice(0, -1).join('/'))) continue;
-    return [folderOf(path, segments.slice(0, -depth)), file.join('/')];
-  }
-  return [folderOf(path, segments.slice(0, -1)), segments.at(-1)!];
-}
-
-/** @returns the part of `path` that these first segments are, with the slashes it has */
-function folderOf(path: string, segments: readonly string[]): string {
-  if (segments.length === 0) return '.';
-  return path.slice(0, segments.join('/').length) || '/';
+/** The same on a server. */
+export function urlPlace(source: string | URL, options: Parameters<typeof urlFiles>[1] = {}): ModelFiles {
+  const { base, file } = modelAndFileAt(source);
+  return { ...urlFiles(base, options), ...(file !== undefined && { file }) };
 }

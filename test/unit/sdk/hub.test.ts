@@ -21,6 +21,7 @@ import { plainSha256 } from '../../../sdk/src/hub/sha256.ts';
 import type { DownloadProgress } from '../../../sdk/src/hub/transfer.ts';
 import { openModel } from '../../../sdk/src/model/open.ts';
 import { type HubServer, hubServer } from '../../support/hub-server.ts';
+import { tinyBytes } from '../../support/model-files.ts';
 import { writePipelineModel } from '../../support/pipeline-model.ts';
 
 let folder: string;
@@ -100,6 +101,26 @@ it('downloads what the model needs, verified, with total progress; the next time
   await read('hf:owner/model');
   const bytes = hub.log.flatMap(({ range }) => range ?? []).filter((range) => !range.endsWith('-0'));
   expect(bytes.every((range) => Number(/-(\d+)/.exec(range)![1]) < 100_000)).toBe(true);
+});
+
+it('of a repository that holds the transformer twice, downloads one', async () => {
+  // As FLUX.1's own: one file at the top, and diffusers' folders with shards.
+  const whole = readFileSync(join(model, 'transformer/diffusion_pytorch_model.safetensors'));
+  hub.files.set('flux1-kontext-dev.safetensors', tinyBytes('transformer'));
+  hub.files.set('ae.safetensors', hub.files.get('vae/diffusion_pytorch_model.safetensors')!);
+  const place = await read('hf:owner/model');
+  const there = readdirSync(place, { recursive: true }).map(String);
+  expect(there).toContain('flux1-kontext-dev.safetensors');
+  expect(there).not.toContain('transformer/diffusion_pytorch_model.safetensors');
+  expect(there).not.toContain('vae/diffusion_pytorch_model.safetensors');
+  expect(there).not.toContain('flux-q4.gguf');
+  const sent = hub.log.filter(({ host }) => host === 'storage').map(({ range }) => range);
+  expect(sent.length).toBeGreaterThan(0);
+  expect(whole.length).toBeGreaterThan(100_000);
+  // What was downloaded is found complete the next time.
+  hub.log.length = 0;
+  await read('hf:owner/model');
+  expect(hub.log.filter(({ path: asked }) => asked.includes('/resolve/'))).toEqual([]);
 });
 
 describe('gates', () => {

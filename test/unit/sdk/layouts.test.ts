@@ -128,6 +128,21 @@ describe('where files lie', () => {
     }
   });
 
+  it('files one by one out of diffusers’ folders, with the configs beside them', async () => {
+    const names = {
+      transformer: 'transformer/diffusion_pytorch_model.safetensors',
+      vae: 'vae/diffusion_pytorch_model.safetensors',
+      clip: 'text_encoder/model.safetensors',
+      t5: 'text_encoder_2/model.safetensors',
+    };
+    write(names);
+    const parts = Object.fromEntries(Object.entries(names).map(([part, name]) => [part, at(name)])) as Names;
+    expect(await opened(parts)).toEqual(names);
+    // Of another network, as in one heap, it is none.
+    writeFiles(folder, { 'text_encoder/config.json': '{"model_type":"qwen2"}' });
+    await expect(opened(parts)).rejects.toThrow(/CLIP text encoder of width 12 .*configs\.clip/);
+  });
+
   it('several FLUX files: the one for Kontext, and of a variant and the plain file the plain one', async () => {
     write(HEAP);
     writeFiles(folder, {
