@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { parseHubAddress } from '../../../sdk/src/hub/address.ts';
+import { isHubAddress, parseHubAddress } from '../../../sdk/src/hub/address.ts';
 import { openHubFile } from '../../../sdk/src/hub/file.ts';
 import { downloadHub, openHub } from '../../../sdk/src/hub/open.ts';
 import { plainSha256 } from '../../../sdk/src/hub/sha256.ts';
@@ -73,6 +73,24 @@ it('reads addresses, and refuses what is none', () => {
     revision: 'refs/pr/1',
     file: 'x/y.gguf',
   });
+  // As copied from the address bar.
+  for (const page of ['https://huggingface.co/a/b', 'https://huggingface.co/a/b/', 'https://hf.co/a/b?library=x#y']) {
+    expect(isHubAddress(page), page).toBe(true);
+    expect(parseHubAddress(page)).toEqual({ repository: 'a/b', revision: 'main' });
+  }
+  expect(parseHubAddress('https://huggingface.co/a/b/tree/v1.0')).toEqual({ repository: 'a/b', revision: 'v1.0' });
+  expect(parseHubAddress('https://huggingface.co/a/b/blob/main/x/y.gguf')).toEqual({
+    repository: 'a/b',
+    revision: 'main',
+    file: 'x/y.gguf',
+  });
+  for (const other of [
+    'https://huggingface.co/a/b/resolve/main/x',
+    'https://example.com/a/b',
+    'https://huggingface.co/datasets/a/b',
+  ]) {
+    expect(isHubAddress(other), other).toBe(false);
+  }
   for (const bad of ['hf:a', 'hf:a/b/c', 'hf:/b', 'hf:a/..', 'hf:a/b@', 'hf:a/b@../x', 'hf:a/b?x', 'hf:a/b:']) {
     expect(() => parseHubAddress(bad), bad).toThrow(/hf:owner\/name/);
   }
