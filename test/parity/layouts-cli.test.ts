@@ -80,7 +80,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-describe('kontext edit', { timeout: 300_000 }, () => {
+describe('kontext edit', { timeout: 600_000 }, () => {
   it('gives the same latents from a tree, a file’s path, and files one by one in other forms', async () => {
     const wanted = await latents('--model', folder);
     expect(wanted.equals(await latents('--model', at('diffusion_models/kontext/flux1-kontext-dev.sft')))).toBe(true);
