@@ -9,6 +9,7 @@ import type { HubOptions } from '../hub/repository.ts';
 import type { DownloadProgress } from '../hub/transfer.ts';
 import type { PixelDepth, PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
+import { checkQuantisable } from '../model/formats.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { resolveFile, resolveSource } from '../model/resolve.ts';
 import { type OpenedPrograms, openPrograms, type Programs } from '../programs/sources.ts';
@@ -396,6 +397,7 @@ export class Engine implements KontextEngine {
           prompt: request.prompt,
           ...(request.negativePrompt !== undefined && { negativePrompt: request.negativePrompt }),
           trueCfgScale: request.trueCfgScale,
+          ...guidanceOf(request),
           steps: request.steps,
           guidance: request.guidance,
           maxSequenceLength: request.maxSequenceLength,
@@ -527,6 +529,14 @@ function checkPreparedSizes(sizes: PrepareRequest['references']): PrepareRequest
   return sizes;
 }
 
+/** Guidance by the negative prompt beyond the plain kind. */
+function guidanceOf({ cfgZero, nag }: CheckedRequest): Partial<ResolvedOptions> {
+  return {
+    ...(cfgZero !== undefined && { cfgZeroStar: true, cfgZeroInitSteps: cfgZero }),
+    ...(nag && { nagScale: nag.scale, nagTau: nag.tau, nagAlpha: nag.alpha, nagSigmaEnd: nag.sigmaEnd }),
+  };
+}
+
 /** What differs from how the model is published; with it all, the same picture can be made again. */
 function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
   const { sampler, eta, schedule, sigmas, referencePositions, stitch, references } = request;
@@ -548,7 +558,9 @@ function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
 
 /** A packed model is in the formats it was packed in. */
 function checkPacked(model: Model, { quantization = 'auto' }: Pick<LoadOptions, 'quantization'>): void {
-  if (quantization === 'auto' || !model.parts.transformer.stored) return;
+  const { stored, weights } = model.parts.transformer;
+  if (!stored) checkQuantisable(weights, quantization);
+  if (!stored || quantization === 'auto') return;
   throw new KontextError(
     'invalid-request',
     `${model.label} is packed: its formats were chosen by kontext pack. Leave out quantization "${quantization}", or pack the model again with it.`,
