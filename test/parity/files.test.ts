@@ -1,5 +1,6 @@
 // Files as people have them, through the reader, the naming and the formats that hold them, against the reference's results.
-import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { type CompileRequest, compile } from '../../kernels-codegen/src/compile.ts';
@@ -10,11 +11,11 @@ import type { WeightSource } from '../../runtime/src/weights/source.ts';
 import { heldFormats } from '../../sdk/src/model/formats.ts';
 import type { BflFiles, PartName } from '../../sdk/src/model/open.ts';
 import { openWeightsFile, partOfFile } from '../../sdk/src/model/weights-file.ts';
-import { Kontext, KontextError } from '../../sdk/src/node.ts';
+import { Kontext, KontextError, type LoadOptions } from '../../sdk/src/node.ts';
 import { errorOf, fixtureMeta, fixturePath } from '../support/cases.ts';
-import { FIELD_REQUEST, fieldDistance, fieldFolder } from '../support/field-model.ts';
 import { pipelineFile } from '../support/pipeline-model.ts';
 import { embedded, rotary } from '../support/plain-conditioning.ts';
+import { psnr } from '../support/psnr.ts';
 import { floatTensor, readSafetensors, type TestTensor } from '../support/safetensors.ts';
 
 const gpu = await openDevice();
@@ -147,26 +148,72 @@ describe('T5 encoders', { timeout: 300_000 }, () => {
   });
 });
 
+const REQUEST = {
+  image: pipelineFile('input_1.png'),
+  prompt: 'Replace the red car with a blue bicycle.',
+  steps: 4,
+  guidance: 2.5,
+  seed: 42,
+  size: { width: 96, height: 64 },
+  autoResize: false,
+} as const;
+
+/** A flat folder without tokenizers: the fixture's encoders, an autoencoder, and a transformer of a field case. */
 function folderWith(weights: string, extra: Record<string, string> = {}): string {
-  const folder = fieldFolder(weights, extra);
+  const folder = mkdtempSync(join(tmpdir(), 'files-'));
   folders.push(folder);
+  for (const part of ['text_encoder', 'text_encoder_2']) {
+    cpSync(pipelineFile(`model/${part}`), join(folder, part), { recursive: true });
+  }
+  cpSync(pipelineFile('model/vae/diffusion_pytorch_model.safetensors'), join(folder, 'ae.safetensors'));
+  for (const name of readdirSync(path(weights))) {
+    if (/\.(safetensors|gguf)$/.test(name) && !name.startsWith('expected'))
+      cpSync(path(`${weights}/${name}`), join(folder, name));
+  }
+  for (const [name, from] of Object.entries(extra)) cpSync(path(from), join(folder, name));
   return folder;
 }
 
-async function edited(model: string | BflFiles, request: object = FIELD_REQUEST) {
-  await using kontext = await Kontext.load(model, { precision: 'f32' });
-  return await kontext.edit(request as typeof FIELD_REQUEST);
+async function edited(model: string | BflFiles, request: object = REQUEST, options: LoadOptions = {}) {
+  await using kontext = await Kontext.load(model, { precision: 'f32', ...options });
+  return await kontext.edit(request as typeof REQUEST);
 }
 
-function expectResult(result: Awaited<ReturnType<typeof edited>>, from: string): void {
-  const { latents, decibels } = fieldDistance(result, from);
-  expect(latents).toBeLessThan(1e-3);
-  expect(decibels).toBeGreaterThan(55);
+function expectResult({ image, latents }: Awaited<ReturnType<typeof edited>>, from: string): void {
+  const expected = readSafetensors(path(`${from}/expected.safetensors`));
+  const wanted = floatTensor(expected, 'latents');
+  const worst = latents[0]!.reduce((most, value, i) => Math.max(most, Math.abs(value - wanted[i]!)), 0);
+  expect(worst).toBeLessThan(1e-3);
+  const rgb = expected.get('image')!.data;
+  const { width, height } = image;
+  const data = Uint8ClampedArray.from({ length: width * height * 4 }, (_, i) =>
+    i % 4 === 3 ? 255 : rgb[(i >> 2) * 3 + (i % 4)]!,
+  );
+  expect(psnr(image, { width, height, data })).toBeGreaterThan(55);
 }
 
 describe('whole edits', { timeout: 300_000 }, () => {
   it.each(['weights-gguf-q4_k', 'weights-fp8-scaled'])('%s, without tokenizer files', async (name) => {
     expectResult(await edited(folderWith(`field/${name}`)), `field/${name}`);
+  });
+
+  it.each([
+    'lora-peft-metadata-alpha/pytorch_lora_weights',
+    'lora-onetrainer/lora-onetrainer',
+    'lora-diffusion-model-prefix/kontext_style',
+    'loha-kohya-names/loha',
+  ])('an adapter as people have it: %s, beside the layers and merged', async (file) => {
+    const adapters = [{ source: path(`field/${file}.safetensors`) }];
+    const folder = folderWith('field/base');
+    const from = `field/${file.split('/')[0]}`;
+    const beside = await edited(folder, REQUEST, { adapters });
+    expectResult(beside, from);
+    const merged = await edited(folder, REQUEST, { adapters, merge: true });
+    expectResult(merged, from);
+    expect(psnr(merged.image, beside.image)).toBeGreaterThan(55);
+    // The adapter is what makes the difference.
+    const wanted = floatTensor(readSafetensors(path('field/base/expected.safetensors')), 'latents');
+    expect(Math.max(...beside.latents[0]!.map((value, i) => Math.abs(value - wanted[i]!)))).toBeGreaterThan(0.02);
   });
 
   it('a T5 encoder as GGUF beside the one in 16 bits', async () => {
