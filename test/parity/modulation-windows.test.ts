@@ -10,8 +10,8 @@ import { pipelineModel } from '../support/pipeline-model.ts';
 /** Rows that are made at once; the tiny model's would all fit any device. */
 const ALL = 1000;
 let most = ALL;
-vi.mock('../../kernels-codegen/src/models/modulation-rows.ts', async (load) => {
-  const real = await load<typeof import('../../kernels-codegen/src/models/modulation-rows.ts')>();
+vi.mock('../../runtime/src/program/modulation-rows.ts', async (load) => {
+  const real = await load<typeof import('../../runtime/src/program/modulation-rows.ts')>();
   const rowsAtOnce: typeof real.rowsAtOnce = (steps) => Math.ceil(steps / Math.ceil(steps / most));
   return { ...real, rowsAtOnce };
 });

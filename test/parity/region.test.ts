@@ -1,8 +1,8 @@
 // Region caching through the pipeline on the tiny reference model: what runs, what stays, and that the region's tokens get their own velocity.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { modulationWidth } from '../../kernels-codegen/src/models/modulation-rows.ts';
 import { BufferUsage } from '../../runtime/src/gpu/flags.ts';
 import { openDevice } from '../../runtime/src/index.ts';
+import { modulationWidth } from '../../runtime/src/program/modulation-rows.ts';
 import type { PixelImage } from '../../sdk/src/image/pixels.ts';
 import type { PipelineContext } from '../../sdk/src/kontext/pipeline.ts';
 import { ProgressTracker } from '../../sdk/src/kontext/progress.ts';

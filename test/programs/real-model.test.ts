@@ -4,9 +4,9 @@
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { type CompileRequest, type Component, compile } from '../../kernels-codegen/src/compile.ts';
-import { rowsAtOnce } from '../../kernels-codegen/src/models/modulation-rows.ts';
 import { FLUX1_KONTEXT_DEV } from '../../kernels-codegen/src/models/specs.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
+import { rowsAtOnce } from '../../runtime/src/program/modulation-rows.ts';
 import type { Program } from '../../runtime/src/program/types.ts';
 import { PREFERRED_KONTEXT_SIZES } from '../../sdk/src/host/sizes.ts';
 import { openNullDevice } from '../support/null-device.ts';

@@ -2,9 +2,9 @@
 // WGSL modules and program bodies are stored once under the hash of their text.
 
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { rowsAtOnce } from '../../../runtime/src/program/modulation-rows.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import { type CompileRequest, type Component, compile } from '../compile.ts';
-import { rowsAtOnce } from '../models/modulation-rows.ts';
 import type { Quantization } from '../plan/lower.ts';
 import type { TargetProfile } from '../targets/types.ts';
 import { type Module, packModules, sha256 } from './pack.ts';

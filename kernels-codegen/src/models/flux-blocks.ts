@@ -1,10 +1,10 @@
 // The layers of FLUX.1's blocks for one kind of tokens at a time; which tokens attend to which is said elsewhere.
 // Names are the released checkpoint's; shared by the plain network and by those that treat attention otherwise.
 
+import { modulationLayout } from '../../../runtime/src/program/modulation-rows.ts';
 import * as e from '../expr/expr.ts';
 import type { Builder } from '../graph/builder.ts';
 import type { Tensor } from '../graph/graph.ts';
-import { modulationLayout } from './modulation-rows.ts';
 
 export interface FluxSpec {
   /** Channels of a latent token: latent channels × 2 × 2. */

@@ -1,10 +1,11 @@
 // The engine: a loaded model that edits and generates, one request at a time, in this process.
 // It owns the device and gets over its loss; what differs between Node and a page comes in as a Platform.
-import { rowsAtOnce } from '../../../kernels-codegen/src/models/modulation-rows.ts';
+
 import { asKontextError, KontextError, shown } from '../../../runtime/src/errors.ts';
 import { findAdapter, type OpenDeviceOptions } from '../../../runtime/src/gpu/open.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import type { AccessPolicy } from '../../../runtime/src/net/access.ts';
+import { rowsAtOnce } from '../../../runtime/src/program/modulation-rows.ts';
 import { type HostOptions, loadHost } from '../host/module.ts';
 import type { HubOptions } from '../hub/repository.ts';
 import type { DownloadProgress } from '../hub/transfer.ts';

@@ -1,9 +1,10 @@
 // One prompt's modulation rows: each block's shifts, scales and gates at every step, made before the loop reads them.
 // All steps at once where they fit, else window by window as the loop goes on: a thousand rows of FLUX.1 are four gigabytes.
-import { modulationWidth, rowsAtOnce } from '../../../kernels-codegen/src/models/modulation-rows.ts';
+
 import type { Executable, PortCopy, Unsound } from '../../../runtime/src/execute/executable.ts';
 import { readBuffer } from '../../../runtime/src/execute/ports.ts';
 import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
+import { modulationWidth, rowsAtOnce } from '../../../runtime/src/program/modulation-rows.ts';
 import { type Rounding, sinusoids } from './conditioning.ts';
 import type { Parts, Work } from './parts.ts';
 import { allFinite } from './stages/finite.ts';

@@ -1,9 +1,9 @@
 // One request from pictures and words to pictures, in the order of the paper and of the reference pipelines.
 // Reads like a page: sizes, pictures, text, modulation, noise, denoising, decoding.
 
-import { rowsAtOnce } from '../../../kernels-codegen/src/models/modulation-rows.ts';
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { programSize } from '../../../runtime/src/execute/executable.ts';
+import { rowsAtOnce } from '../../../runtime/src/program/modulation-rows.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { eulerStages } from '../sampling/stage.ts';
 import type { Rounding } from './conditioning.ts';

@@ -1,10 +1,10 @@
 // What a model will need, told before anything of it is loaded: download, GPU memory by stage, work, for every choice of memory
 // and quantisation. Follows pipeline.ts step by step over compiled programs; a test holds it to measured peaks.
 
-import { modulationWidth, rowsAtOnce } from '../../../kernels-codegen/src/models/modulation-rows.ts';
 import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { checkProgram } from '../../../runtime/src/program/check.ts';
+import { modulationWidth, rowsAtOnce } from '../../../runtime/src/program/modulation-rows.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import type { Model, PartName } from '../model/open.ts';
 import type { PlannedAdapters } from './adapters/room.ts';

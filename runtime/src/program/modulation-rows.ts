@@ -1,9 +1,12 @@
 // The table of modulation rows, one for each step: its columns, and how many rows one program makes.
 // Apart from the network, because whoever runs programs needs it and the compiler need not be there.
-import type { TargetLimits } from '../targets/types.ts';
-import type { FluxSpec } from './flux-blocks.ts';
 
-type Depths = Pick<FluxSpec, 'hidden' | 'doubleBlocks' | 'singleBlocks'>;
+/** Of the transformer. */
+interface Depths {
+  hidden: number;
+  doubleBlocks: number;
+  singleBlocks: number;
+}
 
 /** Columns of one row, in order: each double block's image then text rows, single blocks, final layer. */
 export function modulationLayout(spec: Depths): { name: string; first: number; count: number }[] {
@@ -34,11 +37,7 @@ const MOST_BYTES = 512 * 2 ** 20;
  *
  * WebGPU's default binding of 128 MiB holds 31 rows of FLUX.1.
  */
-export function rowsAtOnce(
-  steps: number,
-  spec: Depths,
-  limits: Pick<TargetLimits, 'maxStorageBufferBindingSize'>,
-): number {
+export function rowsAtOnce(steps: number, spec: Depths, limits: { maxStorageBufferBindingSize: number }): number {
   const bytes = Math.min(limits.maxStorageBufferBindingSize, MOST_BYTES);
   const most = Math.max(1, Math.floor(bytes / (4 * modulationWidth(spec))));
   return Math.ceil(steps / Math.ceil(steps / most));
