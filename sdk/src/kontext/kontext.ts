@@ -385,7 +385,8 @@ export class Engine implements KontextEngine {
         image: result.images[0]!,
         images: result.images,
         latents: result.latents,
-        seed: seedOf(request.seed + BigInt(result.chosen)),
+        seed: seedOf(request.seed + BigInt(result.chosen[0]!)),
+        seeds: result.chosen.map((i) => seedOf(request.seed + BigInt(i))),
         options: {
           ...target,
           prompt: request.prompt,

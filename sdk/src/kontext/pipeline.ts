@@ -45,8 +45,8 @@ export interface PipelineResult {
   evaluations: number;
   /** How many of all reused an earlier one. */
   skipped: number;
-  /** Index of the first picture among the seeds that started. */
-  chosen: number;
+  /** Which of the seeds that started each picture is from. */
+  chosen: number[];
   truncated: boolean;
   timings: Omit<Timings, 'totalMs'>;
 }
@@ -154,7 +154,7 @@ export async function runPipeline(
       scene,
       latents,
       images,
-      chosen: going[0]!.start.image,
+      chosen: going.map(({ start }) => start.image),
       skipped,
       evaluations: evaluationsOf(job),
       truncated: texts[0]!.truncated,

@@ -366,6 +366,8 @@ export interface LatentsResult {
   latents: Float32Array<ArrayBuffer>[];
   /** Of the first picture; a bigint when above 2⁵³ − 1. */
   seed: number | bigint;
+  /** Of every picture. */
+  seeds: (number | bigint)[];
   /** Every option as it was used. */
   options: ResolvedOptions;
   /** The prompt had more T5 tokens than `maxSequenceLength`: its end had no influence beyond CLIP's. */
