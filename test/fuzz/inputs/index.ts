@@ -21,6 +21,7 @@ import { writeExif } from '../../../sdk/src/image/metadata/exif.ts';
 import { readPngText, writePngText } from '../../../sdk/src/image/metadata/png-text.ts';
 import { settingsIn } from '../../../sdk/src/image/metadata/settings.ts';
 import { checkRequest } from '../../../sdk/src/kontext/request.ts';
+import { readSession } from '../../../sdk/src/kontext/session-file.ts';
 import { checkDefaults, scheduleOf } from '../../../sdk/src/model/configs.ts';
 import { checkSpecBounds } from '../../../sdk/src/model/spec-bounds.ts';
 import { readManifest } from '../../../sdk/src/programs/bundle.ts';
@@ -147,6 +148,10 @@ export async function inputs(): Promise<Fuzzed[]> {
       },
     },
     {
+      name: 'session file',
+      run: (random) => readSession(text(mutateJson(random, SESSION)) ?? 'null'),
+    },
+    {
       name: 'Content-Range answers',
       async run(random) {
         const headers = new TextDecoder()
@@ -270,6 +275,16 @@ const REQUEST = {
   onProgress: undefined,
 };
 
+/** One pixel, deflated. */
+const PIXEL = { $: 'pixels', width: 1, height: 1, data: 'eJz7/+//fwAJ9wP8' };
+const TURN = {
+  parent: 0,
+  prompt: 'x',
+  resolved: {},
+  options: { seed: { $: 'bigint', data: '7' }, mask: PIXEL },
+  image: PIXEL,
+};
+const SESSION = text({ format: 'kontext-session', version: 2, first: PIXEL, turns: [TURN, TURN], position: 1 });
 const SETTINGS = text({
   software: 'kontext-webgpu',
   prompt: 'x',
