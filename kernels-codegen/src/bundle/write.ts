@@ -110,13 +110,15 @@ export async function writeBundle(
 function jobs({ shapes, targets, quantizations }: BundleRequest) {
   return targets.flatMap((target) =>
     shapes.flatMap((shape) => {
-      const kinds: readonly Quantization[] = QUANTIZED.includes(shape.component) ? quantizations : ['none'];
+      const kinds: readonly Quantization[] = isQuantized(shape) ? quantizations : ['none'];
       return kinds.map((quantization) => ({ shape, target, quantization }));
     }),
   );
 }
 
-const QUANTIZED: readonly Component['component'][] = ['t5', 'modulation', 'denoise'];
+/** Whether a program reads matrices of the kind that quantisation stores otherwise. */
+export const isQuantized = ({ component }: Pick<Component, 'component'>): boolean =>
+  component === 't5' || component === 'modulation' || component.startsWith('denoise');
 
 function withSpec(shape: BundleShape, specs: BundleSpecs): Component {
   switch (shape.component) {

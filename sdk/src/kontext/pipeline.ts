@@ -66,7 +66,7 @@ export async function runPipeline(
   const { defaults } = context.model;
   const scene = isPlain(seen)
     ? plainScene(seen, defaults)
-    : (await import('./stages/scene.ts')).sceneOf(host, seen, defaults);
+    : await (await import('./stages/scene.ts')).sceneOf(host, seen, defaults, work.signal);
   const { sizes } = scene;
   checkLatents(request, sizes.target);
   const job = await jobOf(context, request, scene);
@@ -145,7 +145,7 @@ export async function runPipeline(
     if (request.output === 'image') {
       tracker.send({ type: 'stage', stage: 'decode' });
       for (const tokens of latents) {
-        images.push(scene.finish(await decode(parts, tokens, sizes.target, work)));
+        images.push(await scene.finish(await decode(parts, tokens, sizes.target, work)));
       }
     }
     if (!resident) for (const part of ['vae', 'preview'] as const) await parts.release(part);
