@@ -102,12 +102,10 @@ describe('Session', () => {
       expect(again.turns).toEqual(session.turns);
       expect([again.position, red(again.current)]).toEqual([2, 11]);
     }
-    // A turn that began before somebody went elsewhere stays where it began.
-    const slow = session.edit('3', { seed: 0 });
-    await Promise.resolve();
-    session.goTo(4);
-    await slow;
-    expect(session.turns.at(-1)).toMatchObject({ id: 5, parent: 4 });
+    // Where somebody goes while a turn is made does not change what it was made of.
+    await session.edit('3', { seed: 0, onProgress: () => void session.goTo(4) });
+    expect(session.turns.at(-1)).toMatchObject({ id: 5, parent: 2 });
+    expect([red(session.current), session.position]).toEqual([14, 5]);
   });
 
   it('travels inside a PNG of the current picture', async () => {
