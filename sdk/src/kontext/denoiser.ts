@@ -5,7 +5,7 @@ import type { Executable } from '../../../runtime/src/execute/executable.ts';
 import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { addsNoise, type SamplerStage } from '../sampling/stage.ts';
-import { sinusoids } from './conditioning.ts';
+import { type Rounding, sinusoids } from './conditioning.ts';
 import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, Work } from './parts.ts';
 import type { Previewer } from './preview.ts';
@@ -30,7 +30,7 @@ export interface DenoiseJob extends VelocityJob {
   guided: readonly [from: number, to: number];
   /** Which steps reuse earlier ones; absent when none may. */
   cache?: Required<FirstBlockCache> | Required<TaylorCache>;
-  conditioning: 'exact' | 'bfloat16';
+  conditioning: Rounding;
   previewEvery: number | undefined;
   /** Packed `[tokens, 64]`: after each step the picture is put back where it is 0. */
   mask?: Float32Array<ArrayBuffer>;
@@ -75,9 +75,9 @@ export async function makeBranch(
     return buffer;
   };
   const executable = await parts.bind({ component: 'modulation', steps }, work);
-  executable.write('timesteps', sinusoids(sigmas.subarray(0, steps), conditioning));
+  executable.write('timesteps', sinusoids('timesteps', sigmas.subarray(0, steps), conditioning));
   executable.write('pooled', prompt.pooled);
-  if (parts.specs.transformer.guidance) executable.write('guidance', sinusoids([guidance], conditioning));
+  if (parts.specs.transformer.guidance) executable.write('guidance', sinusoids('guidance', [guidance], conditioning));
   const port = executable.program.ports.find(({ name }) => name === 'modulation')!;
   const rowBytes = port.shape[1]! * 4;
   const modulation = await table('modulation rows', steps * rowBytes);

@@ -247,8 +247,9 @@ export const LOAD_OPTIONS = {
   /** @see {@link LoadOptions.conditioning} */
   conditioning: choice(
     'auto',
-    ['auto', 'exact', 'bfloat16'],
-    'rounding of 1000·t and 1000·guidance: bfloat16 as the published pipelines run, exact as in float32; auto is exact with f32',
+    ['auto', 'exact', 'diffusers', 'bfl'],
+    'rounding of 1000·t and 1000·guidance: as diffusers’ pipeline or as BFL’s own, both in bfloat16, or exact; auto is exact with f32, ' +
+      'else diffusers, whose sizes and schedule are the defaults too',
   ),
   /** @see {@link LoadOptions.quantization} */
   quantization: choice(
@@ -270,7 +271,7 @@ export const LOAD_OPTIONS = {
 
 /** Arithmetic of the matmuls; `auto` takes f16 where the adapter has it. */
 export type Precision = (typeof LOAD_OPTIONS.precision.choices)[number];
-/** Rounding of 1000·t and 1000·guidance before their embedding: as the published bfloat16 pipelines round, or exactly. */
+/** Rounding of 1000·t and 1000·guidance before their embedding: as one of the two published bfloat16 pipelines rounds, or exactly. */
 export type Conditioning = (typeof LOAD_OPTIONS.conditioning.choices)[number];
 /**
  * How the large matrices are stored on the GPU: `auto` as the file has them (quantised ones without loss, floats by the precision),

@@ -5,6 +5,7 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import { programSize } from '../../../runtime/src/execute/executable.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { eulerStages } from '../sampling/stage.ts';
+import type { Rounding } from './conditioning.ts';
 import type { PipelineContext } from './context.ts';
 import { type DenoiseJob, denoise, evaluationsOf, makeBranch, makeDenoiser, stepsOf } from './denoiser.ts';
 import { seesContext } from './family.ts';
@@ -25,7 +26,7 @@ import { type Branch, denoiseShape } from './velocity.ts';
 export type { PipelineContext } from './context.ts';
 
 export interface PipelineRequest extends CheckedRequest {
-  conditioning: 'exact' | 'bfloat16';
+  conditioning: Rounding;
   /** The decoded `references`. */
   pictures: readonly PixelImage[];
   /** The decoded mask. */

@@ -303,7 +303,7 @@ export interface ResolvedOptions extends ImageSize {
   /** T5 tokens. */
   maxSequenceLength: number;
   /** How timesteps and guidance were rounded on their way into the transformer. */
-  conditioning: 'exact' | 'bfloat16';
+  conditioning: 'exact' | 'diffusers' | 'bfl';
   /** Operands of the matmuls. Norms, softmax statistics and accumulators are float32 in both. */
   precision: 'f32' | 'f16';
   /** Sizes the references were brought to. */
