@@ -109,7 +109,7 @@ it('cuts out no more than the surroundings, and at least half of the model’s s
 });
 
 it('lets others have their turn while a large photo is brought to the model’s size and back', async () => {
-  const [width, height] = [3000, 2000];
+  const [width, height] = [1500, 1000];
   const input: PixelImage = { width, height, data: new Uint8ClampedArray(4 * width * height).fill(255) };
   const request = checkRequest({ image: input, mask: input, prompt: 'x' });
   let turns = 0;

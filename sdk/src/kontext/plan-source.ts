@@ -1,0 +1,34 @@
+// `Kontext.plan`: what a model will need, from its headers and an adapter that is only asked what it is.
+import { findAdapter } from '../../../runtime/src/gpu/open.ts';
+import { type ModelSource, openModel } from '../model/open.ts';
+import { resolveSource } from '../model/resolve.ts';
+import { openPrograms } from '../programs/sources.ts';
+import { budgetBytes, fitting } from './budget.ts';
+import { describe, leavesChoice, plannedRequest } from './choose-setting.ts';
+import { deviceOptions } from './device-options.ts';
+import { refuseUnknown } from './known-options.ts';
+import { checkChoices, checkPacked, type KontextPlan, PLAN_KEYS, type PlanOptions } from './load-options.ts';
+
+/** @throws KontextError as `Kontext.load`; `out-of-memory` when nothing fits an amount of `memory` */
+export async function planFor(source: ModelSource, options: PlanOptions = {}): Promise<KontextPlan> {
+  refuseUnknown(options, PLAN_KEYS, 'Kontext.plan');
+  const { precision, quantization } = checkChoices(options);
+  const { hub, access, onDownload, signal } = options;
+  const { provider, trusted } = openPrograms(options.programs);
+  const adapter = await findAdapter(deviceOptions(options.device, trusted));
+  const model = await openModel(
+    await resolveSource(source, { ...hub, signal, access, onProgress: onDownload }),
+    signal,
+  );
+  try {
+    checkPacked(model, options);
+    const request = plannedRequest(model, options);
+    const { planModel } = await import('./plan.ts');
+    const context = { model, provider, device: adapter.report, precision };
+    const plan = await planModel(context, request, quantization, leavesChoice(model, quantization));
+    const budget = budgetBytes(options.memory);
+    return budget === undefined ? plan : { ...plan, chosen: fitting(plan.choices, budget, describe(model, request)) };
+  } finally {
+    await model.close();
+  }
+}
