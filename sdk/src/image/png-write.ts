@@ -1,4 +1,5 @@
 // A PNG encoder small enough for pages and workers, where the canvas would round what is transparent; platform streams do the compressing.
+import { collect } from '../../../runtime/src/net/collect.ts';
 import { pngChunk, SIGNATURE } from './metadata/png-text.ts';
 import { isOpaque, type PixelImage } from './pixels.ts';
 
@@ -36,19 +37,7 @@ export async function deflate(bytes: Uint8Array | Uint8ClampedArray): Promise<Ui
 }
 
 /** @throws Error when there is more than `limit`, before it is held: a few kilobytes can unpack to gigabytes */
-export async function inflate(bytes: Uint8Array<ArrayBuffer>, limit: number): Promise<Uint8Array<ArrayBuffer>> {
-  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate')).getReader();
-  const pieces: Uint8Array<ArrayBuffer>[] = [];
-  let length = 0;
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return new Uint8Array(await new Blob(pieces).arrayBuffer());
-      length += value.length;
-      if (length > limit) throw new Error('it unpacks to more than it says');
-      pieces.push(value as Uint8Array<ArrayBuffer>);
-    }
-  } finally {
-    await reader.cancel().catch(() => {});
-  }
+export function inflate(bytes: Uint8Array<ArrayBuffer>, limit: number): Promise<Uint8Array<ArrayBuffer>> {
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
+  return collect(stream, limit, () => new Error('it unpacks to more than it says'));
 }
