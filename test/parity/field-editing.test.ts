@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openDevice } from '../../runtime/src/index.ts';
 import { decodeImage } from '../../sdk/src/image/node.ts';
 import type { PipelineContext } from '../../sdk/src/kontext/pipeline.ts';
+import { fitted } from '../../sdk/src/kontext/references.ts';
 import type { EditRequest } from '../../sdk/src/kontext/types.ts';
 import { type Model, openModel } from '../../sdk/src/model/open.ts';
 import { fixturePath } from '../support/cases.ts';
@@ -67,7 +68,9 @@ describe('a file as people have it', { timeout: TIMEOUT }, () => {
     ['inpaint-strength-0.6', 5, 0.6],
   ])('%s', async (name, steps, strength) => {
     const mask = path(`${name}/mask.png`);
-    const more = { mask, maskMode: 'reference' as const, steps, strength };
+    // The mask is of the result's size, and masks are of the picture's: brought there first, as the reference does by itself.
+    const image = await fitted(context.host, await decodeImage(pipelineFile('input_1.png')), { width: 96, height: 64 });
+    const more = { image, mask, maskMode: 'reference' as const, steps, strength };
     const { result, expected } = await expectResult(`${name}/expected.safetensors`, more);
     const latents = floatTensor(expected, 'latents_after_step');
     const values = result.latents[0]!.length;
