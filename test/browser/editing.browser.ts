@@ -50,9 +50,8 @@ async function run(model: string, request: Record<string, unknown>) {
       const { Kontext } = (await importModule('/dist/browser/kontext.js')) as typeof InPage;
       const kontext = await Kontext.load(`/models/${model}/`, { precision: 'f32', cache: false });
       try {
-        const { image, latents, skipped } = await ('image' in request
-          ? kontext.edit(request as never)
-          : kontext.generate(request as never));
+        const asked = request as unknown as InPage.EditRequest;
+        const { image, latents, skipped } = await ('image' in request ? kontext.edit(asked) : kontext.generate(asked));
         const { width, height, data } = image;
         return { image: { width, height, data: [...data] }, latents: [...latents[0]!], skipped };
       } finally {
