@@ -50,8 +50,9 @@ async function run(model: string, request: Record<string, unknown>) {
       const { Kontext } = (await importModule('/dist/browser/kontext.js')) as typeof InPage;
       const kontext = await Kontext.load(`/models/${model}/`, { precision: 'f32', cache: false });
       try {
-        const asked = request as unknown as InPage.EditRequest;
-        const { image, latents, skipped } = await ('image' in request ? kontext.edit(asked) : kontext.generate(asked));
+        const { image, latents, skipped } = await ('image' in request
+          ? kontext.edit(request as unknown as InPage.EditRequest)
+          : kontext.generate(request as unknown as InPage.GenerateRequest));
         const { width, height, data } = image;
         return { image: { width, height, data: [...data] }, latents: [...latents[0]!], skipped };
       } finally {
