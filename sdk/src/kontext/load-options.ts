@@ -6,6 +6,7 @@ import type { HostOptions } from '../host/module.ts';
 import type { HubOptions } from '../hub/repository.ts';
 import type { DownloadProgress } from '../hub/transfer.ts';
 import type { FileInput } from '../model/files.ts';
+import { checkQuantisable } from '../model/formats.ts';
 import type { Model } from '../model/open.ts';
 import type { Programs } from '../programs/sources.ts';
 import { budgetBytes } from './budget.ts';
@@ -163,7 +164,9 @@ export function checkChoices(options: Pick<LoadOptions, keyof typeof LOAD_OPTION
 
 /** A packed model is in the formats it was packed in. @throws KontextError `invalid-request` when another is asked for */
 export function checkPacked(model: Model, { quantization = 'auto' }: Pick<LoadOptions, 'quantization'>): void {
-  if (quantization === 'auto' || !model.parts.transformer.stored) return;
+  const { stored, weights } = model.parts.transformer;
+  if (!stored) checkQuantisable(weights, quantization);
+  if (!stored || quantization === 'auto') return;
   throw new KontextError(
     'invalid-request',
     `${model.label} is packed: its formats were chosen by kontext pack. Leave out quantization "${quantization}", or pack the model again with it.`,

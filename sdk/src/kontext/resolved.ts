@@ -15,6 +15,7 @@ export function resolvedOptions(
     prompt: request.prompt,
     ...(request.negativePrompt !== undefined && { negativePrompt: request.negativePrompt }),
     trueCfgScale: request.trueCfgScale,
+    ...guidanceOf(request),
     steps: request.steps,
     guidance: request.guidance,
     maxSequenceLength: request.maxSequenceLength,
@@ -25,6 +26,14 @@ export function resolvedOptions(
     ...(adapters.length > 0 && { adapters: [...adapters] }),
     ...(request.strength < 1 && { strength: request.strength }),
     ...(request.mask && box && { mask: { mode: request.mask.mode, box } }),
+  };
+}
+
+/** Guidance by the negative prompt beyond the plain kind. */
+function guidanceOf({ cfgZero, nag }: CheckedRequest): Partial<ResolvedOptions> {
+  return {
+    ...(cfgZero !== undefined && { cfgZeroStar: true, cfgZeroInitSteps: cfgZero }),
+    ...(nag && { nagScale: nag.scale, nagTau: nag.tau, nagAlpha: nag.alpha, nagSigmaEnd: nag.sigmaEnd }),
   };
 }
 

@@ -3,7 +3,12 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import type { BundleManifest, BundleSignature, BundleSpecs } from '../../../../kernels-codegen/src/bundle/types.ts';
+import type {
+  BundleManifest,
+  BundleSignature,
+  BundleSpecs,
+  BundleStored,
+} from '../../../../kernels-codegen/src/bundle/types.ts';
 import type { TargetProfile } from '../../../../kernels-codegen/src/targets/types.ts';
 import { throwIfAborted } from '../../../../runtime/src/errors.ts';
 import { PREFERRED_KONTEXT_SIZES } from '../../host/sizes.ts';
@@ -11,7 +16,8 @@ import { type ModelDefaults, REQUEST_OPTIONS } from '../../kontext/options.ts';
 import { justInTime } from '../../kontext/programs.ts';
 import type { ImageSize } from '../../kontext/types.ts';
 import { demoModel } from '../../model/demo.ts';
-import { openModel } from '../../model/open.ts';
+import { heldFormats } from '../../model/formats.ts';
+import { openModel, type PartName } from '../../model/open.ts';
 import { CACHES, controlChannelsOf, shapesFor } from '../../programs/shapes.ts';
 import { signBundle } from '../../programs/signature.ts';
 import { bundleFolder } from '../../programs/sources.ts';
@@ -77,7 +83,7 @@ export const compile = defineCommand({
     if (names.length === 0) throw usage('For which GPUs? Give --target NAME[,NAME…]; kontext targets lists them.');
     const targets: TargetProfile[] = [];
     for (const name of names) targets.push(await resolveTarget(name));
-    const { specs, defaults, label } = await specsOf(values.model ?? 'flux1-kontext-dev');
+    const { specs, defaults, label, stored } = await specsOf(values.model ?? 'flux1-kontext-dev');
     const preferred = values.preferred ? (defaults.preferredSizes ?? PREFERRED_KONTEXT_SIZES) : [];
     const sizes = [
       ...(values.size ?? []).map(sizeFrom),
@@ -107,7 +113,7 @@ export const compile = defineCommand({
     const wgsl = values.wgsl === true;
     const line = statusLine(process.stderr);
     const files = await writeBundle(
-      { model: label, specs, shapes, targets, quantizations, wgsl, sign },
+      { model: label, specs, shapes, targets, quantizations, stored, wgsl, sign },
       async (done, total) => {
         line.write(`program ${done} of ${total}`);
         // A turn of the event loop, or Ctrl-C would not be heard.
@@ -143,7 +149,9 @@ async function signer(path: string | undefined): Promise<((digest: string) => Pr
   return (digest) => signBundle(key, digest);
 }
 
-async function specsOf(model: string): Promise<{ specs: BundleSpecs; defaults: ModelDefaults; label: string }> {
+async function specsOf(
+  model: string,
+): Promise<{ specs: BundleSpecs; defaults: ModelDefaults; label: string; stored?: BundleStored }> {
   if (model === 'flux1-kontext-dev') {
     const { FLUX1_KONTEXT_DEV: specs } = await import('../../../../kernels-codegen/src/models/specs.ts');
     return { specs, defaults: {}, label: 'FLUX.1 Kontext [dev]' };
@@ -152,7 +160,12 @@ async function specsOf(model: string): Promise<{ specs: BundleSpecs; defaults: M
   try {
     // The folder's name, not its path: the same bundle comes out wherever the model lies.
     const label = model.replace(/[\\/]+$/, '').replace(/^.*[\\/]/, '');
-    return { specs: await justInTime().specs(opened), defaults: opened.defaults, label };
+    const stored: BundleStored = {};
+    for (const part of Object.keys(opened.parts) as PartName[]) {
+      const formats = opened.parts[part].stored ?? heldFormats(opened.parts[part].weights);
+      if (formats) stored[part] = formats;
+    }
+    return { specs: await justInTime().specs(opened), defaults: opened.defaults, label, stored };
   } finally {
     await opened.close();
   }
