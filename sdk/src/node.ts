@@ -39,7 +39,7 @@ export type { HostOptions } from './host/module.ts';
 export type { HubOptions } from './hub/repository.ts';
 export type { DownloadProgress } from './hub/transfer.ts';
 export { readPngText } from './image/metadata/png-text.ts';
-export type { MadeWith, PictureSettings, Unused } from './image/metadata/settings.ts';
+export type { MadeWith, PictureSettings, Unused } from './image/metadata/types.ts';
 export {
   decodeImage,
   type EncodeOptions,

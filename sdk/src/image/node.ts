@@ -13,7 +13,8 @@ import { writeWhole } from '../files/whole.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { isBmp } from './bmp.ts';
 import { writePngText } from './metadata/png-text.ts';
-import { type MadeWith, type PictureSettings, settingsIn } from './metadata/settings.ts';
+import { settingsIn } from './metadata/settings.ts';
+import type { MadeWith, PictureSettings } from './metadata/types.ts';
 import { withSettings } from './metadata/write.ts';
 import { pixelsOf } from './node-pixels.ts';
 import {

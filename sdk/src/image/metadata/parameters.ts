@@ -1,7 +1,7 @@
 // The text that Stable Diffusion's web interfaces keep in pictures and that galleries show: the prompt, what to avoid, and one line
 // of settings. Written so that they read it, and read as they write it; names of samplers and schedules as people know them.
 import type { SamplerName, ScheduleName } from '../../kontext/options.ts';
-import type { Found, MadeWith, Unused } from './settings.ts';
+import type { Found, MadeWith, Unused } from './types.ts';
 
 /** Keyword of the text in PNG files. */
 export const PARAMETERS = 'parameters';

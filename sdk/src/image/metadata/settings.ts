@@ -2,41 +2,11 @@
 // table of options does not know, and what is left out is told.
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import { REQUEST_OPTIONS, type RequestOption } from '../../kontext/options.ts';
-import type { EditRequest, ResolvedOptions } from '../../kontext/types.ts';
 import { isJpeg, isWebp, jpegExif, webpExif } from './containers.ts';
 import { readExif } from './exif.ts';
 import { PARAMETERS, readParameters } from './parameters.ts';
 import { isPng, readPngText } from './png-text.ts';
-
-/** What a picture was made with: a result's `options`, with its seed. */
-export interface MadeWith extends ResolvedOptions {
-  /** Of this picture. */
-  seed: number | bigint;
-  /** What the model is called. */
-  model?: string;
-}
-
-/** A setting of a file that is not among the options. */
-export interface Unused {
-  /** As the file calls it. */
-  name: string;
-  /** Why not. */
-  reason: string;
-}
-
-/** What a picture's file says about how it was made. */
-export interface PictureSettings {
-  /** Options of a request, the prompt among them; without pictures, which a file does not hold. */
-  options: Partial<Omit<EditRequest, 'image' | 'references' | 'mask' | 'control'>>;
-  /** What the file says beyond that, and why it is not used. */
-  unused: Unused[];
-}
-
-/** Candidates for options, by our names, before they were held to the table. */
-export interface Found {
-  options: Record<string, unknown>;
-  unused: Unused[];
-}
+import type { Found, MadeWith, PictureSettings, Unused } from './types.ts';
 
 /**
  * The settings in a picture's file: our own, or those of Stable Diffusion's web interfaces and whoever writes like them (`parameters`

@@ -5,8 +5,8 @@ import { MAX_JPEG_EXIF, withJpegExif, withWebpExif } from './containers.ts';
 import { writeExif } from './exif.ts';
 import { PARAMETERS, writeParameters } from './parameters.ts';
 import { writePngText } from './png-text.ts';
-import type { MadeWith } from './settings.ts';
 import { writeOwn } from './settings.ts';
+import type { MadeWith } from './types.ts';
 
 /**
  * A JPEG file holds 64 KB of it: of a very long prompt only the other programs' text, or nothing, is kept there.
