@@ -108,25 +108,6 @@ it('cuts out no more than the surroundings, and at least half of the model’s s
   expect(await boxOf({ maskPaddingCrop: 2000 })).toEqual({ x: 0, y: 0, width: 1000, height: 700 });
 });
 
-it('lets others have their turn while a large photo is brought to the model’s size and back', async () => {
-  const [width, height] = [1500, 1000];
-  const input: PixelImage = { width, height, data: new Uint8ClampedArray(4 * width * height).fill(255) };
-  const request = checkRequest({ image: input, mask: input, prompt: 'x' });
-  let turns = 0;
-  const timer = setInterval(() => turns++, 1);
-  const scene = await sceneOf(host, { ...request, pictures: [input], maskPicture: input }, sizes);
-  expect(turns).toBeGreaterThan(0);
-  turns = 0;
-  const { target } = scene.sizes;
-  await scene.finish(picture(target.width, target.height, 'opaque'));
-  clearInterval(timer);
-  expect(turns).toBeGreaterThan(0);
-  const stop = new AbortController();
-  setTimeout(() => stop.abort(), 1);
-  const stopped = sceneOf(host, { ...request, pictures: [input], maskPicture: input }, sizes, stop.signal);
-  await expect(stopped).rejects.toMatchObject({ code: 'aborted' });
-});
-
 it('fades inside the mask only, by the distance to its edge', () => {
   const data = new Uint8Array(40 * 40);
   for (let y = 10; y < 30; y++) data.fill(255, y * 40 + 10, y * 40 + 30);
