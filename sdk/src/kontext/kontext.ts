@@ -8,8 +8,9 @@ import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../
 import { resolveFile, resolveSource } from '../model/resolve.ts';
 import { type OpenedPrograms, openPrograms } from '../programs/sources.ts';
 import { checkAdapters } from './adapters/check.ts';
+import { openShelf, refuseMergeOfNothing } from './adapters/open-shelf.ts';
 import type { AdapterShelf, ChosenAdapters } from './adapters/shelf.ts';
-import type { Setting } from './budget.ts';
+import { budgetBytes, type Setting } from './budget.ts';
 import { chooseSetting } from './choose-setting.ts';
 import type { Rounding } from './conditioning.ts';
 import { deviceOptions } from './device-options.ts';
@@ -117,10 +118,8 @@ export class Engine implements KontextEngine {
       const host = await loadHost(options.host ?? undefined);
       const text = await TextEncoders.create(host, model);
       const engine = new Engine(platform, model, checked, host, programs, device, text);
+      refuseMergeOfNothing(options);
       if (checkAdapters(options.adapters, 'Kontext.load').length > 0) await (await engine.#adapters()).ready(signal);
-      else if (options.merge) {
-        throw new KontextError('invalid-request', 'merge needs adapters. Give some, or leave it out.');
-      }
       await engine.#ready();
       return engine;
     } catch (error) {
@@ -297,10 +296,7 @@ export class Engine implements KontextEngine {
   }
 
   #adapters(): Promise<AdapterShelf> {
-    const { adapters, merge } = this.options;
-    this.#shelf ??= import('./adapters/shelf.ts').then(
-      ({ AdapterShelf }) => new AdapterShelf(this.model, adapters, merge === true),
-    );
+    this.#shelf ??= openShelf(this.model, this.options);
     return this.#shelf;
   }
 
@@ -329,8 +325,11 @@ export class Engine implements KontextEngine {
     }
     const adapter = await findAdapter(this.device);
     await provider.target(adapter.report, precision);
+    // An amount of memory is for what every request has, adapters of the load included.
+    const counts = budgetBytes(this.options.memory) !== undefined && this.options.adapters?.length;
+    const adapters = counts ? await (await this.#adapters()).planned() : undefined;
     const setting = await chooseSetting(
-      { model: this.model, provider, device: adapter.report, precision },
+      { model: this.model, provider, device: adapter.report, precision, adapters },
       this.options,
     );
     const gpu = await adapter.open();

@@ -81,7 +81,17 @@ export interface LoadOptions {
 export interface PlanOptions
   extends Pick<
     LoadOptions,
-    'precision' | 'quantization' | 'memory' | 'device' | 'programs' | 'hub' | 'access' | 'onDownload' | 'signal'
+    | 'precision'
+    | 'quantization'
+    | 'memory'
+    | 'device'
+    | 'programs'
+    | 'adapters'
+    | 'merge'
+    | 'hub'
+    | 'access'
+    | 'onDownload'
+    | 'signal'
   > {
   /** Of the picture. */
   size?: ImageSize;
@@ -121,6 +131,8 @@ export const PLAN_KEYS = namesOf<PlanOptions>({
   memory: true,
   device: true,
   programs: true,
+  adapters: true,
+  merge: true,
   hub: true,
   access: true,
   onDownload: true,
