@@ -122,7 +122,7 @@ export async function writeBundle(
 function jobs({ shapes, targets, quantizations, specs }: BundleRequest) {
   return targets.flatMap((target) =>
     shapesOn(target, shapes, specs).flatMap((shape) => {
-      const kinds: readonly Quantization[] = QUANTIZED.includes(shape.component) ? quantizations : ['none'];
+      const kinds: readonly Quantization[] = isQuantized(shape) ? quantizations : ['none'];
       return kinds.map((quantization) => ({ shape, target, quantization }));
     }),
   );
@@ -136,7 +136,9 @@ function shapesOn(target: TargetProfile, shapes: readonly BundleShape[], { trans
   return [...new Map(own.map((shape) => [JSON.stringify(shape), shape])).values()];
 }
 
-const QUANTIZED: readonly Component['component'][] = ['t5', 'modulation', 'denoise'];
+/** Whether a program reads matrices of the kind that quantisation stores otherwise. */
+export const isQuantized = ({ component }: Pick<Component, 'component'>): boolean =>
+  component === 't5' || component === 'modulation' || component.startsWith('denoise');
 
 /** With the model's own numbers, and the formats its part is held in. */
 function withSpec(shape: BundleShape, { specs, stored }: BundleRequest): Component {

@@ -55,8 +55,8 @@ export interface PipelineResult {
   evaluations: number;
   /** How many of all reused an earlier one. */
   skipped: number;
-  /** Index of the first picture among the seeds that started. */
-  chosen: number;
+  /** Which of the seeds that started each picture is from. */
+  chosen: number[];
   truncated: boolean;
   timings: Omit<Timings, 'totalMs'>;
 }
@@ -76,7 +76,7 @@ export async function runPipeline(
   const { defaults } = context.model;
   const scene = isPlain(seen)
     ? plainScene(seen, defaults)
-    : (await import('./stages/scene.ts')).sceneOf(host, seen, defaults);
+    : await (await import('./stages/scene.ts')).sceneOf(host, seen, defaults, work.signal);
   const { sizes } = scene;
   checkLatents(request, sizes.target);
   const job = await jobOf(context, request, scene);
@@ -150,7 +150,7 @@ export async function runPipeline(
     if (request.output === 'image') {
       tracker.send({ type: 'stage', stage: 'decode' });
       for (const tokens of latents) {
-        images.push(scene.finish(await decode(parts, tokens, sizes.target, work)));
+        images.push(await scene.finish(await decode(parts, tokens, sizes.target, work)));
       }
     }
     if (!resident) for (const part of ['vae', 'preview'] as const) await parts.release(part);
@@ -159,7 +159,7 @@ export async function runPipeline(
       scene,
       latents,
       images,
-      chosen: going[0]!.start.image,
+      chosen: going.map(({ start }) => start.image),
       skipped,
       evaluations: evaluationsOf(job),
       truncated: texts[0]!.truncated,
