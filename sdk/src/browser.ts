@@ -27,6 +27,7 @@ export const Kontext = {
    */
   load(source: ModelSource, { cache = true, ...options }: LoadOptions = {}): Promise<Kontext> {
     if (typeof options.programs === 'string') options.programs = pageUrl(options.programs);
+    if (typeof options.profile === 'string') options.profile = pageUrl(options.profile);
     if (typeof source !== 'string' && !(source instanceof URL)) return Engine.open({ decodeImage }, source, options);
     if (isHubAddress(source)) return Engine.open({ decodeImage }, source, options);
     const url = pageUrl(source);
@@ -91,6 +92,7 @@ export {
   type ScheduleName,
   type StitchDirection,
   type SwitchOption,
+  type Tune,
   type ValueOption,
 } from './kontext/options.ts';
 export type { ModelPlan, PlannedRequest, SettingPlan } from './kontext/plan.ts';
@@ -101,3 +103,4 @@ export type { BflFiles, ModelSource, PartName } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';
 export type { PublicKey } from './programs/signature.ts';
 export type { Programs, SignedPrograms } from './programs/sources.ts';
+export type { TunedAdapter, TunedGain, TuningProfile } from './tune/profile.ts';

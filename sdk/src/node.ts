@@ -62,6 +62,7 @@ export {
   type ScheduleName,
   type StitchDirection,
   type SwitchOption,
+  type Tune,
   type ValueOption,
 } from './kontext/options.ts';
 export type { ModelPlan, PlannedRequest, SettingPlan } from './kontext/plan.ts';
@@ -73,3 +74,4 @@ export type { BflFiles, ModelSource, PartName } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';
 export type { PublicKey } from './programs/signature.ts';
 export type { Programs, SignedPrograms } from './programs/sources.ts';
+export type { TunedAdapter, TunedGain, TuningProfile } from './tune/profile.ts';

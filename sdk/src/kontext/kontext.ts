@@ -12,6 +12,8 @@ import type { FileInput } from '../model/files.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { resolveFile, resolveSource } from '../model/resolve.ts';
 import { type OpenedPrograms, openPrograms, type Programs } from '../programs/sources.ts';
+import type { BackgroundTuner } from '../tune/background.ts';
+import type { TuningProfile } from '../tune/profile.ts';
 import { checkAdapters } from './adapters/check.ts';
 import type { AdapterShelf, ChosenAdapters } from './adapters/shelf.ts';
 import { budgetBytes, fitting, type Setting } from './budget.ts';
@@ -30,6 +32,7 @@ import {
   type ModelDefaults,
   type Precision,
   type Quantization,
+  type Tune,
 } from './options.ts';
 import { Parts, type Work } from './parts.ts';
 import { type PipelineContext, runPipeline } from './pipeline.ts';
@@ -105,6 +108,16 @@ export interface LoadOptions {
    */
   programs?: Programs;
   /**
+   * What `kontext tune` measured on this adapter: the file's path or URL, or its parsed content. Programs compiled in this process then
+   * get the schedules that were fastest. Bundles have theirs by `kontext compile --profile`.
+   */
+  profile?: string | URL | TuningProfile;
+  /**
+   * `background` measures schedules for the shapes in use while the engine is idle, on a device of its own, and keeps what was fastest by
+   * adapter and driver: it is used from the next load on. A request that comes meanwhile waits for one measurement at most. Default `off`.
+   */
+  tune?: Tune;
+  /**
    * A small decoder for sharp previews: a safetensors file of TAESD's kind for FLUX's latents (taef1). Without one, previews come from
    * a linear map fitted for the model's autoencoder, at 1/8 of the size.
    */
@@ -168,7 +181,7 @@ export class Engine implements KontextEngine {
     private readonly model: Model,
     private readonly options: Choices & LoadOptions,
     private readonly host: Awaited<ReturnType<typeof loadHost>>,
-    private readonly programs: OpenedPrograms,
+    private readonly programs: OpenedPrograms & { tuner?: BackgroundTuner },
     private readonly device: OpenDeviceOptions,
     text: TextEncoders,
   ) {
@@ -197,8 +210,9 @@ export class Engine implements KontextEngine {
     refuseUnknown(options.host ?? {}, HOST_KEYS, 'host');
     const checked = { ...options, ...checkChoices(options) };
     const { previewDecoder } = options;
-    const programs = openPrograms(options.programs);
-    const device = deviceOptions(options.device, programs.trusted);
+    const opened = openPrograms(options.programs);
+    const device = deviceOptions(options.device, opened.trusted);
+    const programs = await withSchedules(opened, checked, device, signal);
     // Asked for before anything is fetched: without one, nothing of a model is of use. Not kept, because adapters expire.
     await findAdapter(device);
     const { hub, access, onDownload } = options;
@@ -323,6 +337,7 @@ export class Engine implements KontextEngine {
 
   async #close(): Promise<void> {
     await this.#queue.close();
+    await this.programs.tuner?.close();
     this.#text.dispose();
     this.#context?.parts.gpu.destroy();
     this.#context = undefined;
@@ -443,12 +458,14 @@ export class Engine implements KontextEngine {
 
   /** Runs `task`; after the loss of the device everything on it is forgotten, and the next request starts anew. */
   async #guarded<T>(task: (context: PipelineContext) => Promise<T>): Promise<T> {
-    const context = await this.#ready();
+    const ended = this.programs.tuner?.begin();
     try {
-      return await task(context);
+      return await task(await this.#ready());
     } catch (error) {
       if (error instanceof KontextError && error.code === 'device-lost') this.#context = undefined;
       throw error;
+    } finally {
+      ended?.();
     }
   }
 
@@ -502,6 +519,36 @@ export class Engine implements KontextEngine {
     if (conditioning !== 'auto') return conditioning;
     return parts.precision === 'f32' ? 'exact' : 'diffusers';
   }
+}
+
+/** Programs with measured schedules; what reads or finds those is loaded by who wants it. */
+async function withSchedules(
+  programs: OpenedPrograms,
+  { profile, tune, programs: given, access }: LoadOptions,
+  device: OpenDeviceOptions,
+  signal: AbortSignal | undefined,
+): Promise<OpenedPrograms & { tuner?: BackgroundTuner }> {
+  if (profile === undefined && tune !== 'background') return programs;
+  const option = profile === undefined ? 'tune' : 'profile';
+  if (given !== undefined) {
+    throw new KontextError(
+      'invalid-request',
+      `${option} is for programs compiled in this process: give a profile to kontext compile --profile instead, or leave programs out.`,
+      { option },
+    );
+  }
+  if (profile === undefined) {
+    const { BackgroundTuner } = await import('../tune/background.ts');
+    const tuner = await BackgroundTuner.create(device);
+    return { ...programs, provider: tuner.programs(programs.provider), tuner };
+  }
+  if (tune === 'background') {
+    throw new KontextError('invalid-request', 'Give a profile, or tune in the background; not both.', {
+      option: 'tune',
+    });
+  }
+  const { openTuning, tunedPrograms } = await import('../tune/profile.ts');
+  return { ...programs, provider: tunedPrograms(programs.provider, await openTuning(profile, { access, signal })) };
 }
 
 /** A number where that holds it. */
@@ -595,6 +642,8 @@ const LOAD_KEYS = namesOf<LoadOptions>({
   device: true,
   host: true,
   programs: true,
+  profile: true,
+  tune: true,
   previewDecoder: true,
   adapters: true,
   merge: true,
