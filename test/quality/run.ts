@@ -1,22 +1,13 @@
 // How well the demo model edits, measured through the SDK: right answers and PSNR by kind, five-turn sessions, drift.
-// Prints a Markdown table and JSON; `npm run quality` with --draws N and --sessions N.
+// Prints a Markdown table and JSON; `npm run quality` with --draws N and --sessions N. With --quantization q8,q4,… it measures these
+// storages beside f16 instead, on the same scenes.
 
 import { parseArgs } from 'node:util';
-import type { PixelImage } from '../../sdk/src/image/pixels.ts';
-import { fromRgb, toRgb } from '../../sdk/src/image/pixels.ts';
+import { toRgb } from '../../sdk/src/image/pixels.ts';
 import { demoModel, Kontext } from '../../sdk/src/node.ts';
-import {
-  EDIT_KINDS,
-  type EditKind,
-  editOf,
-  nearestScene,
-  render,
-  SCENE_SIZE,
-  type Scene,
-  sameScene,
-  sampleEdit,
-  seededRandom,
-} from './scenes.ts';
+import { judge, picture } from './judge.ts';
+import { EDIT_KINDS, type EditKind, editOf, render, SCENE_SIZE, sampleEdit, seededRandom } from './scenes.ts';
+import { measureStorage } from './storage.ts';
 
 const { values } = parseArgs({
   options: {
@@ -24,17 +15,20 @@ const { values } = parseArgs({
     sessions: { type: 'string', default: '50' },
     seed: { type: 'string', default: '20261123' },
     model: { type: 'string' },
+    quantization: { type: 'string' },
   },
 });
 const draws = Number(values.draws);
 const sessions = Number(values.sessions);
 const random = seededRandom(Number(values.seed));
 
-/** A right answer's nearest scene is the true one, and it is recognisably that scene: 20 dB, as in the training's own evaluation. */
-const RIGHT_DB = 20;
 /** Kinds a five-turn session is made of: they keep an object that later turns can edit. */
 const TURN_KINDS = ['background', 'replace', 'move', 'resize'] as const;
 
+if (values.quantization !== undefined) {
+  await measureStorage(values.model ?? demoModel(), values.quantization.split(','), draws, random);
+  process.exit(0);
+}
 await using kontext = await Kontext.load(values.model ?? demoModel());
 
 const byKind: Record<string, { right: number; psnr: number }> = {};
@@ -107,18 +101,6 @@ function drift(start: Uint8Array, now: Uint8Array, truth: Uint8Array, untouched:
     count += 3;
   }
   return count === 0 ? 0 : sum / count;
-}
-
-function judge(image: PixelImage, target: Scene): { right: boolean; psnr: number } {
-  const rgb = toRgb(image);
-  const truth = render(target);
-  const squares = rgb.reduce((sum, v, i) => sum + (v - truth[i]!) ** 2, 0);
-  const psnr = 10 * Math.log10(255 ** 2 / Math.max(squares / rgb.length, 1e-4));
-  return { right: psnr > RIGHT_DB && sameScene(nearestScene(rgb).scene, target), psnr };
-}
-
-function picture(scene: Scene): PixelImage {
-  return fromRgb(render(scene), SCENE_SIZE, SCENE_SIZE);
 }
 
 function percent(share: number): string {

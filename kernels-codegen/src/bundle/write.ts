@@ -7,7 +7,15 @@ import { type CompileRequest, type Component, compile } from '../compile.ts';
 import type { Quantization } from '../plan/lower.ts';
 import type { TargetProfile } from '../targets/types.ts';
 import { type Module, packModules, sha256 } from './pack.ts';
-import type { BundleBody, BundleEntry, BundleManifest, BundleShape, BundleSignature, BundleSpecs } from './types.ts';
+import type {
+  BundleBody,
+  BundleEntry,
+  BundleManifest,
+  BundleShape,
+  BundleSignature,
+  BundleSpecs,
+  BundleStored,
+} from './types.ts';
 
 /** Raised whenever a bundle written by an older version could be misread; `sdk/src/programs/bundle.ts` holds its twin. */
 export const BUNDLE_SCHEMA = 1;
@@ -19,6 +27,8 @@ export interface BundleRequest {
   shapes: readonly BundleShape[];
   targets: readonly TargetProfile[];
   quantizations: readonly Quantization[];
+  /** For a packed or quantised model: what it holds its matrices in wins over `quantizations`. */
+  stored?: BundleStored | undefined;
   /** Adds each module as a file of its own, for reading; the runtime never asks for these. */
   wgsl?: boolean;
   /** Signs the manifest's digest. */
@@ -47,7 +57,7 @@ export async function writeBundle(
   };
   const wanted = jobs(request);
   for (const [i, { shape, target, quantization }] of wanted.entries()) {
-    const program = compile({ ...withSpec(shape, request.specs), target, quantization } as CompileRequest);
+    const program = compile({ ...withSpec(shape, request), target, quantization } as CompileRequest);
     if (!isTiledInstead(shape, request.shapes)) checkFits(program, target);
     const kernels: BundleBody['kernels'] = [];
     for (const { label, wgsl, bindings } of program.kernels) {
@@ -87,6 +97,7 @@ export async function writeBundle(
     digest: '',
     model: request.model,
     specs: request.specs,
+    ...(request.stored && Object.keys(request.stored).length > 0 && { stored: request.stored }),
     targets: [...request.targets],
     programs: entries,
     modules: packs,
@@ -118,12 +129,17 @@ function jobs({ shapes, targets, quantizations }: BundleRequest) {
 
 const QUANTIZED: readonly Component['component'][] = ['t5', 'modulation', 'denoise'];
 
-function withSpec(shape: BundleShape, specs: BundleSpecs): Component {
+/** With the model's own numbers, and the formats its part is held in. */
+function withSpec(shape: BundleShape, { specs, stored }: BundleRequest): Component {
+  const of = (part: keyof BundleSpecs) => ({
+    ...shape,
+    spec: specs[part],
+    ...(stored?.[part] && { stored: stored[part] }),
+  });
   switch (shape.component) {
     case 'clip':
-      return { ...shape, spec: specs.clip };
     case 't5':
-      return { ...shape, spec: specs.t5 };
+      return of(shape.component) as Component;
     case 'modulation':
     case 'denoise':
     case 'denoise-first':
@@ -131,10 +147,10 @@ function withSpec(shape: BundleShape, specs: BundleSpecs): Component {
     case 'denoise-skip':
     case 'denoise-tell':
     case 'denoise-given':
-      return { ...shape, spec: specs.transformer };
+      return of('transformer') as Component;
     case 'vae-encode':
     case 'vae-decode':
-      return { ...shape, spec: specs.vae };
+      return of('vae') as Component;
     default:
       return shape;
   }

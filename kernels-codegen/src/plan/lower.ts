@@ -3,6 +3,7 @@
 
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { columnsUnit } from '../../../runtime/src/program/formats.ts';
+import { quantisedFormat } from '../../../runtime/src/program/quantized.ts';
 import type {
   BufferRange,
   Constant,
@@ -413,13 +414,6 @@ export function conflictsOf(placement: ReturnType<typeof place>): Map<Storage, S
   return conflicts;
 }
 
-/**
- * Matrices outside of blocks keep 16 bits below this many elements when others are quantised: they are embedders, few and small.
- * Those of blocks are the model, whatever its size.
- */
-const QUANTIZE_FROM = 2 ** 20;
-const IN_BLOCK = /(^|\.)(blocks?|double_blocks|single_blocks|layers?)\.\d+\./;
-
 function weightRequest(t: Tensor, o: LowerOptions): WeightRequest {
   const { weight } = t.origin as { kind: 'weight'; weight: WeightOrigin };
   const format = weightFormat(t, weight, o);
@@ -439,9 +433,10 @@ function weightFormat(t: Tensor, { name, role }: WeightOrigin, o: LowerOptions):
   const { quantization, stored = {} } = o;
   const own = Object.hasOwn(stored, name) ? stored[name] : undefined;
   if (own !== undefined && t.cols % columnsUnit(own) === 0) return own;
-  const large = t.rows * t.cols >= QUANTIZE_FROM || IN_BLOCK.test(name);
-  const quantised = role === 'matrix' && large && (quantization === 'q8' || quantization === 'q4');
-  if (quantised && t.cols % columnsUnit(quantization) === 0) return quantization;
+  if (role === 'matrix' && (quantization === 'q8' || quantization === 'q4')) {
+    const format = quantisedFormat(quantization, name, t.rows, t.cols);
+    if (format) return format;
+  }
   const half = quantization !== 'none' || hasTier(o.target, 'f16');
   return half && t.cols % 2 === 0 ? 'f16' : 'f32';
 }

@@ -9,6 +9,7 @@ import type { HubOptions } from '../hub/repository.ts';
 import type { DownloadProgress } from '../hub/transfer.ts';
 import type { PixelDepth, PixelImage } from '../image/pixels.ts';
 import type { FileInput } from '../model/files.ts';
+import { checkQuantisable } from '../model/formats.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { resolveFile, resolveSource } from '../model/resolve.ts';
 import { type OpenedPrograms, openPrograms, type Programs } from '../programs/sources.ts';
@@ -595,7 +596,9 @@ function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
 
 /** A packed model is in the formats it was packed in. */
 function checkPacked(model: Model, { quantization = 'auto' }: Pick<LoadOptions, 'quantization'>): void {
-  if (quantization === 'auto' || !model.parts.transformer.stored) return;
+  const { stored, weights } = model.parts.transformer;
+  if (!stored) checkQuantisable(weights, quantization);
+  if (!stored || quantization === 'auto') return;
   throw new KontextError(
     'invalid-request',
     `${model.label} is packed: its formats were chosen by kontext pack. Leave out quantization "${quantization}", or pack the model again with it.`,

@@ -7,6 +7,7 @@ import type {
   BundleManifest,
   BundleModules,
   BundleSource,
+  BundleStored,
 } from '../../../kernels-codegen/src/bundle/types.ts';
 import type { AdapterRoom } from '../../../kernels-codegen/src/graph/room.ts';
 import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
@@ -172,6 +173,7 @@ function chooseTarget(manifest: BundleManifest, device: AdapterReport, precision
 
 function findEntry(manifest: BundleManifest, request: ProgramRequest): BundleEntry {
   const { target, quantization = 'none' } = request;
+  checkStored(manifest, request);
   const key = shapeKey(request);
   const mine = manifest.programs.filter(
     (entry) => entry.target === target.name && entry.shape.component === request.component,
@@ -193,6 +195,27 @@ function findEntry(manifest: BundleManifest, request: ProgramRequest): BundleEnt
     `The bundle of ${manifest.model} has no ${request.component} program ${what} for target ${target.name}; it has ${has.join(', ') || 'none'}. Compile one with kontext compile, or leave \`programs\` out.`,
     { component: request.component, shape: key, quantization, target: target.name },
   );
+}
+
+/** Programs read matrices as one model holds them: a packed or quantised one needs a bundle compiled for it. */
+function checkStored(manifest: BundleManifest, { component, stored = {} }: ProgramRequest): void {
+  const part = partOf(component);
+  const own = (part && manifest.stored?.[part]) ?? {};
+  const names = new Set([...Object.keys(stored), ...Object.keys(own)]);
+  const differing = [...names].find((name) => stored[name] !== own[name]);
+  if (differing === undefined) return;
+  const held = (format: string | undefined) => (format === undefined ? 'as floats' : `as ${format}`);
+  throw new KontextError(
+    'program-mismatch',
+    `The bundle of ${manifest.model} reads ${differing} ${held(own[differing])}; this model holds it ${held(stored[differing])}. Compile one for this model with kontext compile --model, or leave \`programs\` out.`,
+    { component, tensor: differing },
+  );
+}
+
+function partOf(component: ProgramRequest['component']): keyof BundleStored | undefined {
+  if (component === 'clip' || component === 't5') return component;
+  if (component === 'vae-encode' || component === 'vae-decode') return 'vae';
+  return component === 'modulation' || component.startsWith('denoise') ? 'transformer' : undefined;
 }
 
 /** Rank of the adapters that an entry has room for; 0 for none. */
@@ -234,7 +257,7 @@ function tooLittleRoom(
 
 /** All that tells programs of one component apart, in one order of names. */
 function shapeKey(request: object): string {
-  const skipped = ['component', 'spec', 'target', 'quantization', 'room'];
+  const skipped = ['component', 'spec', 'target', 'quantization', 'room', 'stored'];
   const fields = Object.entries(request).filter(([name, value]) => !skipped.includes(name) && value !== undefined);
   const sorted = (value: unknown): unknown =>
     value && typeof value === 'object' && !Array.isArray(value)

@@ -16,6 +16,7 @@ export const F32: SourceType = {
   reader: {
     kind: 'element',
     wgsl: 'bitcast<f32>(src[i])',
+    bits: { magnitude: 0x7fffffff, toInfinity: 0x00800000 },
     decode: (bytes) => new Float32Array(aligned(bytes)),
   },
 };
@@ -27,6 +28,8 @@ export const F16: SourceType = {
   reader: {
     kind: 'element',
     wgsl: 'unpack2x16float(src[i / 2u])[i % 2u]',
+    bits: { magnitude: 0x7fff7fff, toInfinity: 0x04000400 },
+    pair: 'unpack2x16float(w)',
     decode: (bytes) => Float32Array.from(new Uint16Array(aligned(bytes)), halfToFloat),
   },
 };
@@ -38,6 +41,8 @@ export const BF16: SourceType = {
   reader: {
     kind: 'element',
     wgsl: 'bitcast<f32>((src[i / 2u] >> ((i % 2u) * 16u)) << 16u)',
+    bits: { magnitude: 0x7fff7fff, toInfinity: 0x00800080 },
+    pair: 'vec2<f32>(bitcast<f32>(w << 16u), bitcast<f32>(w & 0xffff0000u))',
     decode: (bytes) => {
       const bits = Uint32Array.from(new Uint16Array(aligned(bytes)), (b) => b << 16);
       return new Float32Array(bits.buffer);
@@ -87,6 +92,7 @@ function fp8(kind: 'e4m3' | 'e5m2', name: string): SourceType {
       kind: 'element',
       wgsl: 'fp8(vec4<u32>((src[i / 4u] >> ((i % 4u) * 8u)) & 0xffu)).x',
       declarations: fp8Wgsl(kind, 'fp8'),
+      bits: { magnitude: 0x7f7f7f7f, toInfinity: kind === 'e4m3' ? 0x01010101 : 0x04040404 },
       decode: (bytes) => {
         values ??= fp8Values(kind);
         return Float32Array.from(bytes, (code) => values![code]!);

@@ -8,6 +8,7 @@ import type {
   BundleShape,
   BundleSignature,
   BundleSpecs,
+  BundleStored,
 } from '../../../../kernels-codegen/src/bundle/types.ts';
 import type { TargetProfile } from '../../../../kernels-codegen/src/targets/types.ts';
 import { throwIfAborted } from '../../../../runtime/src/errors.ts';
@@ -20,7 +21,8 @@ import { justInTime } from '../../kontext/programs.ts';
 import { tilePrograms } from '../../kontext/tiling.ts';
 import type { ImageSize } from '../../kontext/types.ts';
 import { demoModel } from '../../model/demo.ts';
-import { openModel } from '../../model/open.ts';
+import { heldFormats } from '../../model/formats.ts';
+import { openModel, type PartName } from '../../model/open.ts';
 import { signBundle } from '../../programs/signature.ts';
 import { bundleFolder } from '../../programs/sources.ts';
 import { diffBundles } from '../diff.ts';
@@ -87,7 +89,7 @@ export const compile = defineCommand({
     if (values.profile !== undefined && names.length > 1)
       throw usage('--profile is of one GPU: give one --target with it.');
     for (const name of names) targets.push(await resolveTarget(name, values.profile));
-    const { specs, defaults, label } = await specsOf(values.model ?? 'flux1-kontext-dev');
+    const { specs, defaults, label, stored } = await specsOf(values.model ?? 'flux1-kontext-dev');
     const preferred = values.preferred ? (defaults.preferredSizes ?? PREFERRED_KONTEXT_SIZES) : [];
     const sizes = [
       ...(values.size ?? []).map(sizeFrom),
@@ -110,7 +112,7 @@ export const compile = defineCommand({
     const wgsl = values.wgsl === true;
     const line = statusLine(process.stderr);
     const files = await writeBundle(
-      { model: label, specs, shapes, targets, quantizations, wgsl, sign },
+      { model: label, specs, shapes, targets, quantizations, stored, wgsl, sign },
       async (done, total) => {
         line.write(`program ${done} of ${total}`);
         // A turn of the event loop, or Ctrl-C would not be heard.
@@ -189,7 +191,9 @@ export function shapesFor(wanted: {
   return [...unique.values()];
 }
 
-async function specsOf(model: string): Promise<{ specs: BundleSpecs; defaults: ModelDefaults; label: string }> {
+async function specsOf(
+  model: string,
+): Promise<{ specs: BundleSpecs; defaults: ModelDefaults; label: string; stored?: BundleStored }> {
   if (model === 'flux1-kontext-dev') {
     const { FLUX1_KONTEXT_DEV: specs } = await import('../../../../kernels-codegen/src/models/specs.ts');
     return { specs, defaults: {}, label: 'FLUX.1 Kontext [dev]' };
@@ -198,7 +202,12 @@ async function specsOf(model: string): Promise<{ specs: BundleSpecs; defaults: M
   try {
     // The folder's name, not its path: the same bundle comes out wherever the model lies.
     const label = model.replace(/[\\/]+$/, '').replace(/^.*[\\/]/, '');
-    return { specs: await justInTime().specs(opened), defaults: opened.defaults, label };
+    const stored: BundleStored = {};
+    for (const part of Object.keys(opened.parts) as PartName[]) {
+      const formats = opened.parts[part].stored ?? heldFormats(opened.parts[part].weights);
+      if (formats) stored[part] = formats;
+    }
+    return { specs: await justInTime().specs(opened), defaults: opened.defaults, label, stored };
   } finally {
     await opened.close();
   }
