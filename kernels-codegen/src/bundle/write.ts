@@ -147,6 +147,8 @@ function withSpec(shape: BundleShape, { specs, stored }: BundleRequest): Compone
     case 'denoise-skip':
     case 'denoise-tell':
     case 'denoise-given':
+    case 'denoise-nag':
+    case 'denoise-region':
       return of('transformer') as Component;
     case 'vae-encode':
     case 'vae-decode':

@@ -28,6 +28,7 @@ import {
   groupNormPartial,
   groupNormPartialShape,
 } from '../kernels/group-norm.ts';
+import { guideRows } from '../kernels/guide-rows.ts';
 import { headNorm } from '../kernels/head-norm.ts';
 import { bytesOf, type Epilogue, type KernelSource, type MatrixView, type OperandView } from '../kernels/kernel.ts';
 import { type MatmulSpec, matmul } from '../kernels/matmul/index.ts';
@@ -245,6 +246,14 @@ export function lower(graph: Graph, o: LowerOptions): Program {
         const kernel = generate(attention, spec);
         o.observe?.({ family: 'attention', spec }, kernel);
         emit(node, kernel, ranges);
+        break;
+      }
+      case 'guideRows': {
+        const [positive, negative, settings] = inputs.map(matrix);
+        const out = locate(node.output);
+        const views = { positive: positive!.view, negative: negative!.view, settings: settings!.view, out: out.view };
+        const ranges = [positive!, negative!, settings!, out].map(({ range }) => range);
+        emit(node, generate(guideRows, views), ranges);
         break;
       }
       case 'groupNorm': {

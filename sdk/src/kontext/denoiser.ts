@@ -5,13 +5,14 @@ import type { Executable } from '../../../runtime/src/execute/executable.ts';
 import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { addsNoise, type SamplerStage } from '../sampling/stage.ts';
+import type { AttentionGuidance } from './check-guidance.ts';
 import { type Rounding, sinusoids } from './conditioning.ts';
 import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, Work } from './parts.ts';
 import type { Previewer } from './preview.ts';
 import type { Start } from './starts.ts';
 import type { EncodedPrompt } from './text.ts';
-import type { FirstBlockCache, TaylorCache } from './types.ts';
+import type { CacheOptions } from './types.ts';
 import { type Branch, type Velocity, type VelocityJob, wholeVelocity } from './velocity.ts';
 
 /** What all pictures of a request have in common. */
@@ -28,8 +29,12 @@ export interface DenoiseJob extends VelocityJob {
   trueCfgScale: number;
   /** Shares of the steps between which the negative prompt counts. */
   guided: readonly [from: number, to: number];
+  /** CFG-Zero*, and how many steps at the start it leaves out. */
+  cfgZero?: number;
+  /** Guidance by the negative prompt in attention. */
+  nag?: AttentionGuidance;
   /** Which steps reuse earlier ones; absent when none may. */
-  cache?: Required<FirstBlockCache> | Required<TaylorCache>;
+  cache?: CacheOptions;
   conditioning: Rounding;
   previewEvery: number | undefined;
   /** Packed `[tokens, 64]`: after each step the picture is put back where it is 0. */
@@ -41,11 +46,25 @@ export interface DenoiseJob extends VelocityJob {
 export function evaluationsOf(job: DenoiseJob): number {
   let [step, count] = [0, 0];
   for (const { ends } of job.stages) {
-    count += isGuided(job, step) ? 2 : 1;
+    if (!isLeftOut(job, step)) count += isGuided(job, step) ? 2 : 1;
     if (ends) step++;
   }
   return count;
 }
+
+/** How many of these are with guided attention. */
+export function attentionGuidedOf(job: DenoiseJob): number {
+  const { nag, sigmas, stages } = job;
+  let [step, count] = [0, 0];
+  for (const { at, ends } of stages) {
+    if (nag && sigmas[at]! >= nag.sigmaEnd && !isLeftOut(job, step)) count++;
+    if (ends) step++;
+  }
+  return count;
+}
+
+/** Whether a step moves nothing, so that nothing need be evaluated. */
+const isLeftOut = ({ cfgZero = 0 }: DenoiseJob, step: number): boolean => step < cfgZero;
 
 /** Whether the negative prompt is evaluated at a step, by diffusers' rounding of shares to steps. */
 function isGuided(
@@ -102,7 +121,7 @@ export interface Denoiser {
 }
 
 /** Components that only the loop binds; to be unbound after it. */
-const LOOP_COMPONENTS = ['euler', 'sampler', 'cfg', 'keep-known'] as const;
+const LOOP_COMPONENTS = ['euler', 'sampler', 'cfg', 'cfg-zero', 'keep-known'] as const;
 
 /** @param context packed latents of what the transformer sees beside the target */
 export async function makeDenoiser(
@@ -112,10 +131,7 @@ export async function makeDenoiser(
   branches: readonly Branch[],
   work: Work,
 ): Promise<Denoiser> {
-  const cached = job.cache && (await import('./stages/cache.ts'));
-  const remembering =
-    cached && job.cache && (await cached.cachedVelocity(job.cache, parts, job, context, branches, work));
-  const velocity = remembering ?? (await wholeVelocity(parts, job, context, branches, work));
+  const velocity = await makeVelocity(parts, job, context, branches, work);
   const shape = { tokens: tokenCount(job.target), channels: TOKEN_CHANNELS };
   const shared = { latents: velocity.latents, velocity: velocity.velocity };
   const update = await parts.bind({ component: job.euler ? 'euler' : 'sampler', ...shape }, work, shared);
@@ -123,22 +139,40 @@ export async function makeDenoiser(
   const dispose = async () => {
     for (const component of LOOP_COMPONENTS) await parts.unbind(component);
     for (const buffer of negative) parts.free(buffer);
-    await remembering?.dispose();
+    await velocity.dispose?.();
   };
   const denoiser: Denoiser = { velocity, update, dispose };
   if (job.mask) {
     denoiser.keep = await parts.bind({ component: 'keep-known', ...shape }, work, { latents: shared.latents });
     denoiser.keep.write('mask', job.mask);
   }
-  if (branches.length < 2) return denoiser;
+  if (job.branches < 2) return denoiser;
   const bytes = shape.tokens * TOKEN_CHANNELS * 4;
   negative.push(await parts.allocate('negative velocity', bytes, BufferUsage.STORAGE | TABLE_USAGE));
-  const mix = await parts.bind({ component: 'cfg', ...shape }, work, {
-    velocity: shared.velocity,
-    negative: negative[0]!,
-  });
+  const component = job.cfgZero === undefined ? 'cfg' : 'cfg-zero';
+  const mix = await parts.bind({ component, ...shape }, work, { velocity: shared.velocity, negative: negative[0]! });
   mix.write('scale', Float32Array.of(job.trueCfgScale, 0, 0, 0));
+  if (component === 'cfg-zero') {
+    mix.write('ones', new Float32Array(TOKEN_CHANNELS).fill(1));
+    mix.write('zeros', new Float32Array(TOKEN_CHANNELS));
+  }
   return { ...denoiser, mix };
+}
+
+/** The transformer as the request wants it evaluated; what is not plain is loaded when asked for. */
+async function makeVelocity(
+  parts: Parts,
+  job: DenoiseJob,
+  context: readonly Float32Array[],
+  branches: readonly Branch[],
+  work: Work,
+): Promise<Velocity> {
+  if (job.nag) return (await import('./stages/nag.ts')).nagVelocity(job.nag, parts, job, context, branches, work);
+  if (!job.cache) return wholeVelocity(parts, job, context, branches, work);
+  if (job.cache.kind === 'region') {
+    return (await import('./stages/region.ts')).regionVelocity(job.cache, parts, job, context, branches, work);
+  }
+  return (await import('./stages/cache.ts')).cachedVelocity(job.cache, parts, job, context, branches, work);
 }
 
 /** A picture between two steps: enough to go on as if nothing had been in between. */
@@ -233,6 +267,12 @@ async function evaluate(
   step: number,
   work: Work,
 ): Promise<number> {
+  if (isLeftOut(job, step)) {
+    const encoder = parts.gpu.device.createCommandEncoder();
+    encoder.clearBuffer(velocity.velocity);
+    parts.gpu.queue.submit([encoder.finish()]);
+    return 0;
+  }
   if (!mix || !isGuided(job, step)) return velocity.run(0, at);
   const negative = await velocity.run(1, at, (encoder) =>
     encoder.copyBufferToBuffer(velocity.velocity, 0, mix.port('negative'), 0, mix.port('negative').size),

@@ -412,6 +412,7 @@ export class Engine implements KontextEngine {
           prompt: request.prompt,
           ...(request.negativePrompt !== undefined && { negativePrompt: request.negativePrompt }),
           trueCfgScale: request.trueCfgScale,
+          ...guidanceOf(request),
           steps: request.steps,
           guidance: request.guidance,
           maxSequenceLength: request.maxSequenceLength,
@@ -573,6 +574,14 @@ function checkPreparedSizes(sizes: PrepareRequest['references']): PrepareRequest
   if (!Array.isArray(sizes)) throw new KontextError('invalid-request', 'references must be a list of sizes.');
   for (const size of sizes) checkRequest({ prompt: 'prepare', size });
   return sizes;
+}
+
+/** Guidance by the negative prompt beyond the plain kind. */
+function guidanceOf({ cfgZero, nag }: CheckedRequest): Partial<ResolvedOptions> {
+  return {
+    ...(cfgZero !== undefined && { cfgZeroStar: true, cfgZeroInitSteps: cfgZero }),
+    ...(nag && { nagScale: nag.scale, nagTau: nag.tau, nagAlpha: nag.alpha, nagSigmaEnd: nag.sigmaEnd }),
+  };
 }
 
 /** What differs from how the model is published; with it all, the same picture can be made again. */

@@ -7,7 +7,15 @@ import type { PixelImage } from '../image/pixels.ts';
 import { eulerStages } from '../sampling/stage.ts';
 import type { Rounding } from './conditioning.ts';
 import type { PipelineContext } from './context.ts';
-import { type DenoiseJob, denoise, evaluationsOf, makeBranch, makeDenoiser, stepsOf } from './denoiser.ts';
+import {
+  attentionGuidedOf,
+  type DenoiseJob,
+  denoise,
+  evaluationsOf,
+  makeBranch,
+  makeDenoiser,
+  stepsOf,
+} from './denoiser.ts';
 import { seesContext } from './family.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, ShapeRequest, Work } from './parts.ts';
@@ -180,7 +188,8 @@ async function jobOf(
   const { target } = scene.sizes;
   const { strength, guidance, trueCfgScale, maxSequenceLength, conditioning, previewEvery, afterStep } = request;
   const all = await requestSigmas(host, model.schedule, request, tokenCount(target));
-  const sigmas = all.slice(firstStep(stepsOf({ sigmas: all }), strength));
+  const left = firstStep(stepsOf({ sigmas: all }), strength);
+  const sigmas = all.slice(left);
   const context = scene.context.map(({ size }) => size);
   return {
     target,
@@ -190,7 +199,9 @@ async function jobOf(
     sigmas,
     guided: request.guided,
     ...(request.cache && { cache: request.cache }),
-    branches: request.negativePrompt === undefined ? 1 : 2,
+    branches: request.trueCfgScale > 1 ? 2 : 1,
+    ...(request.cfgZero !== undefined && { cfgZero: Math.max(0, request.cfgZero - left) }),
+    ...(request.nag && { nag: request.nag }),
     stages:
       request.sampler === 'euler'
         ? eulerStages(sigmas)
@@ -271,7 +282,9 @@ async function planWork(
   // A cached step's parts are counted as if they were the whole: they are its kernels.
   const share = request.variants.steps / stepsOf(job);
   const pictures = request.variants.count > 1 ? request.variants.count * share + 1 - share : request.images;
-  await plan(denoiseShape('denoise', job) as ShapeRequest, Math.ceil(pictures * evaluationsOf(job)));
+  const guided = attentionGuidedOf(job);
+  await plan(denoiseShape('denoise-nag', job) as ShapeRequest, Math.ceil(pictures * guided));
+  await plan(denoiseShape('denoise', job) as ShapeRequest, Math.ceil(pictures * (evaluationsOf(job) - guided)));
   await plan({ component: 'vae-decode', ...job.target }, request.output === 'image' ? request.images : 0);
 }
 

@@ -35,10 +35,28 @@ export type SizeInWords = `${number}x${number}`;
 export interface RequestOptions {
   /** What to make or to change; not empty. */
   prompt: string;
-  /** What to steer away from; has an effect with `trueCfgScale` above 1. Default none. */
+  /** What to steer away from; has an effect with `trueCfgScale` or `nagScale` above 1. Default none. */
   negativePrompt?: string;
   /** True classifier-free guidance: velocity = negative + scale · (positive − negative), 1 to 100 (Ho & Salimans 2022). Doubles the time above 1, the default. */
   trueCfgScale?: number;
+  /**
+   * With `trueCfgScale` above 1: CFG-Zero* (Fan et al. 2025, https://arxiv.org/abs/2503.18886). The negative velocity is first multiplied to
+   * fit the positive one, and the first `cfgZeroInitSteps` move nothing. Default false.
+   */
+  cfgZeroStar?: boolean;
+  /** With `cfgZeroStar`: steps of the schedule, counted from pure noise, that move nothing and cost nothing, 0 to 1000; default 1, as published. */
+  cfgZeroInitSteps?: number;
+  /**
+   * Normalised attention guidance by the negative prompt (NAG, Chen et al. 2025, https://arxiv.org/abs/2505.21179), 1 to 100, default 1 for none;
+   * its authors take 5. Works on models with distilled guidance, and costs two fifths of a step instead of a whole one.
+   */
+  nagScale?: number;
+  /** With `nagScale`: how many times longer than unguided attention the guided one may be (L1 norm), 1 to 10; default 2.5, the authors' for FLUX. */
+  nagTau?: number;
+  /** With `nagScale`: share of guided attention in the mix, 0 to 1; default 0.25, the authors' for FLUX. */
+  nagAlpha?: number;
+  /** With `nagScale`: it is applied while the share of noise is at least this, 0 to 1; default 0.75, the authors' for FLUX. 0 for all steps. */
+  nagSigmaEnd?: number;
   /** Denoising steps, 1 to 1000; default 28, or the model's own. Time grows in proportion. */
   steps?: number;
   /** Distilled guidance, an input of the transformer, 0 to 100; default 2.5, as FLUX.1 Kontext [dev] is published with. */
@@ -69,7 +87,7 @@ export interface RequestOptions {
   /** For FLUX.1 Canny and Depth, which need it: the edges or depths to follow, brought to the picture's size. */
   control?: ImageInput;
   /** Lets steps reuse earlier ones: faster and not the same picture. Default none; the result tells how many did. */
-  cache?: FirstBlockCache | TaylorCache;
+  cache?: FirstBlockCache | TaylorCache | RegionCache;
   /** Shares of the steps from and up to which `negativePrompt` counts, 0 to 1; outside, steps cost half. Default [0, 1]. */
   cfgInterval?: readonly [from: number, to: number];
   /** What CLIP reads instead of the prompt, which then goes to T5 alone. CLIP sets the mood, T5 the content. */
@@ -136,8 +154,23 @@ export interface TaylorCache {
   lite?: boolean;
 }
 
+/**
+ * Region caching for edits with a mask (after RegionE, https://arxiv.org/abs/2510.25590): between evaluations of the whole picture only the
+ * tokens that may change are evaluated, the others keep their velocity.
+ */
+export interface RegionCache {
+  /** Tells it from the other kinds. */
+  kind: 'region';
+  /** Evaluations from one of the whole picture to the next; default 4. */
+  interval?: number;
+  /** Evaluations at the start that are of the whole picture; default 2. */
+  start?: number;
+  /** Tokens (16 pixels of the model's size) around the mask that are evaluated with it; default 1. */
+  margin?: number;
+}
+
 /** Which steps may reuse earlier ones. */
-export type CacheOptions = Required<FirstBlockCache> | Required<TaylorCache>;
+export type CacheOptions = Required<FirstBlockCache> | Required<TaylorCache> | Required<RegionCache>;
 
 /** Answers with the index of a preview, or several. */
 export type ChooseVariants = (
@@ -296,6 +329,18 @@ export interface ResolvedOptions extends ImageSize {
   negativePrompt?: string;
   /** 1 when there was no true classifier-free guidance. */
   trueCfgScale: number;
+  /** As used; absent without CFG-Zero*. */
+  cfgZeroStar?: boolean;
+  /** As used; absent without CFG-Zero*. */
+  cfgZeroInitSteps?: number;
+  /** As used; absent without normalised attention guidance, as its other settings. */
+  nagScale?: number;
+  /** As used. */
+  nagTau?: number;
+  /** As used. */
+  nagAlpha?: number;
+  /** As used. */
+  nagSigmaEnd?: number;
   /** Denoising steps. */
   steps: number;
   /** Distilled guidance. */
@@ -372,7 +417,7 @@ export interface LatentsResult {
   truncated: boolean;
   /** How often the transformer was evaluated for one picture: once a step, twice with a negative prompt or `heun`. */
   evaluations: number;
-  /** How many of all pictures' evaluations reused an earlier one; absent without `cache`. */
+  /** How many of all pictures' evaluations reused an earlier one, with a region cache in part; absent without `cache`. */
   skipped?: number;
   /** Where the time went, in milliseconds. */
   timings: Timings;

@@ -42,6 +42,8 @@ export interface Velocity {
   run(branch: 0 | 1, at: number, after?: (encoder: GPUCommandEncoder) => void): Promise<number>;
   /** Forgets what earlier pictures left. */
   reset(): void;
+  /** Frees what it allocated, when the loop is over. */
+  dispose?(): Promise<void>;
   /** Evaluations since the last reset that reused an earlier one. */
   readonly skipped: number;
 }
