@@ -47,6 +47,7 @@ export const Kontext = {
     Engine.plan(typeof source === 'string' && !isHubAddress(source) ? pageUrl(source) : source, options),
 };
 
+export type { TunedFamily, TunedSchedules } from '../../kernels-codegen/src/tune/tuned.ts';
 export { KontextError, type KontextErrorCode, type KontextErrorJSON } from '../../runtime/src/errors.ts';
 export type { Backend } from '../../runtime/src/gpu/device.ts';
 export type { GpuEntryPoint, OpenDeviceOptions } from '../../runtime/src/gpu/open.ts';

@@ -15,13 +15,15 @@ export type TunedAdapter = Pick<AdapterReport, 'vendor' | 'architecture' | 'devi
 
 /** What one shape gained. */
 export interface TunedGain {
+  /** Kind of product. */
   family: TunedFamily;
   /** The shape, as kernels' labels have it. */
   shape: string;
   /** Floating-point operations of one dispatch. */
   flops: number;
-  /** Milliseconds of the estimate's choice and of the fastest, medians of one alternating run. */
+  /** Milliseconds of the estimate's choice, the median of a run in turns with the other. */
   estimateMs: number;
+  /** Milliseconds of the fastest. */
   tunedMs: number;
 }
 
@@ -29,7 +31,9 @@ export interface TunedGain {
 export interface TuningProfile {
   /** Of this form. */
   schema: typeof TUNING_SCHEMA;
+  /** Measured on this one, and refused on others. */
   adapter: TunedAdapter;
+  /** The fastest schedule of each shape, where that was not the estimate's. */
   tuned: TunedSchedules;
   /** For people; nothing reads it. */
   gains: TunedGain[];
