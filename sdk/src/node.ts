@@ -69,7 +69,7 @@ export {
 export type { ModelPlan, PlannedRequest, SettingPlan } from './kontext/plan.ts';
 export type { ProgramProvider, ProgramRequest } from './kontext/programs.ts';
 export type * from './kontext/types.ts';
-export { demoModel, demoPicture } from './model/demo.ts';
+export { demoAdapter, demoModel, demoPicture } from './model/demo.ts';
 export { type FileInput, folderFiles, type ModelFiles, urlFiles } from './model/files.ts';
 export type { BflFiles, ModelSource, PartName } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';

@@ -1,10 +1,11 @@
 // How choosers read measured schedules: a profile may pick among the schedules this version knows, and say nothing else.
 // So a profile from elsewhere, or of another version, can make kernels slower but never wrong.
 
-/** Families whose schedules can be measured. */
-export const TUNED_FAMILIES = ['matmul', 'conv2d', 'attention'] as const;
+/** A kind of product whose schedules can be measured. */
+export type TunedFamily = 'matmul' | 'conv2d' | 'attention';
 
-export type TunedFamily = (typeof TUNED_FAMILIES)[number];
+/** All of them. */
+export const TUNED_FAMILIES: readonly TunedFamily[] = ['matmul', 'conv2d', 'attention'];
 
 /** Schedules measured best on a device: family name, then a shape key, then the schedule record. */
 export type TunedSchedules = Partial<Record<string, Readonly<Record<string, Readonly<Record<string, unknown>>>>>>;

@@ -147,7 +147,17 @@ export interface LoadOptions {
 export interface PlanOptions
   extends Pick<
     LoadOptions,
-    'precision' | 'quantization' | 'memory' | 'device' | 'programs' | 'hub' | 'access' | 'onDownload' | 'signal'
+    | 'precision'
+    | 'quantization'
+    | 'memory'
+    | 'device'
+    | 'programs'
+    | 'adapters'
+    | 'merge'
+    | 'hub'
+    | 'access'
+    | 'onDownload'
+    | 'signal'
   > {
   /** Of the picture. */
   size?: ImageSize;
@@ -227,10 +237,8 @@ export class Engine implements KontextEngine {
       const host = await loadHost(options.host ?? undefined);
       const text = await TextEncoders.create(host, model);
       const engine = new Engine(platform, model, checked, host, programs, device, text);
+      refuseMergeOfNothing(options);
       if (checkAdapters(options.adapters, 'Kontext.load').length > 0) await (await engine.#adapters()).ready(signal);
-      else if (options.merge) {
-        throw new KontextError('invalid-request', 'merge needs adapters. Give some, or leave it out.');
-      }
       await engine.#ready();
       return engine;
     } catch (error) {
@@ -246,6 +254,7 @@ export class Engine implements KontextEngine {
    */
   static async plan(source: ModelSource, options: PlanOptions = {}): Promise<KontextPlan> {
     refuseUnknown(options, PLAN_KEYS, 'Kontext.plan');
+    refuseMergeOfNothing(options);
     const { precision, quantization } = checkChoices(options);
     const { hub, access, onDownload, signal } = options;
     const { provider, trusted } = openPrograms(options.programs);
@@ -254,15 +263,19 @@ export class Engine implements KontextEngine {
       await resolveSource(source, { ...hub, signal, access, onProgress: onDownload }),
       signal,
     );
+    let shelf: AdapterShelf | undefined;
     try {
       checkPacked(model, options);
       const request = plannedRequest(model, options);
       const { planModel } = await import('./plan.ts');
-      const context = { model, provider, device: adapter.report, precision };
+      if (options.adapters?.length) shelf = await openShelf(model, options);
+      const adapters = await shelf?.planned(signal);
+      const context = { model, provider, device: adapter.report, precision, adapters };
       const plan = await planModel(context, request, quantization, leavesChoice(model, quantization));
       const budget = budgetBytes(options.memory);
       return budget === undefined ? plan : { ...plan, chosen: fitting(plan.choices, budget, describe(model, request)) };
     } finally {
+      await shelf?.close();
       await model.close();
     }
   }
@@ -451,10 +464,7 @@ export class Engine implements KontextEngine {
   }
 
   #adapters(): Promise<AdapterShelf> {
-    const { adapters, merge } = this.options;
-    this.#shelf ??= import('./adapters/shelf.ts').then(
-      ({ AdapterShelf }) => new AdapterShelf(this.model, adapters, merge === true),
-    );
+    this.#shelf ??= openShelf(this.model, this.options);
     return this.#shelf;
   }
 
@@ -485,8 +495,11 @@ export class Engine implements KontextEngine {
     }
     const adapter = await findAdapter(this.device);
     await provider.target(adapter.report, precision);
+    // An amount of memory is for what every request has, adapters of the load included.
+    const counts = budgetBytes(this.options.memory) !== undefined && this.options.adapters?.length;
+    const adapters = counts ? await (await this.#adapters()).planned() : undefined;
     const setting = await chooseSetting(
-      { model: this.model, provider, device: adapter.report, precision },
+      { model: this.model, provider, device: adapter.report, precision, adapters },
       this.options,
     );
     const gpu = await adapter.open();
@@ -551,6 +564,26 @@ async function withSchedules(
   }
   const { openTuning, tunedPrograms } = await import('../tune/profile.ts');
   return { ...programs, provider: tunedPrograms(programs.provider, await openTuning(profile, { access, signal })) };
+}
+
+function refuseMergeOfNothing({ adapters, merge }: Pick<LoadOptions, 'adapters' | 'merge'>): void {
+  if (!merge || checkAdapters(adapters, 'Kontext.load').length > 0) return;
+  throw new KontextError('invalid-request', 'merge needs adapters. Give some, or leave it out.');
+}
+
+/** The adapters of a model. Loaded with the first. */
+async function openShelf(
+  model: Model,
+  {
+    adapters,
+    merge,
+    hub,
+    access,
+    onDownload,
+  }: Pick<LoadOptions, 'adapters' | 'merge' | 'hub' | 'access' | 'onDownload'>,
+): Promise<AdapterShelf> {
+  const { AdapterShelf } = await import('./adapters/shelf.ts');
+  return new AdapterShelf(model, adapters, merge === true, { ...hub, access, onProgress: onDownload });
 }
 
 /** A number where that holds it. */
@@ -670,6 +703,8 @@ const PLAN_KEYS = namesOf<PlanOptions>({
   memory: true,
   device: true,
   programs: true,
+  adapters: true,
+  merge: true,
   hub: true,
   access: true,
   onDownload: true,

@@ -5,6 +5,7 @@ import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { checkProgram } from '../../../runtime/src/program/check.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import type { Model, PartName } from '../model/open.ts';
+import type { PlannedAdapters } from './adapters/room.ts';
 import { type Setting, settings } from './budget.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import { MemoryLedger } from './memory-ledger.ts';
@@ -56,6 +57,8 @@ export interface PlanContext {
   provider: ProgramProvider;
   device: AdapterReport;
   precision: Precision;
+  /** In use for the whole edit. */
+  adapters?: PlannedAdapters | undefined;
 }
 
 /** @throws KontextError as compiling does */
@@ -65,20 +68,28 @@ export async function planModel(
   quantization: Quantization,
   free: boolean,
 ): Promise<ModelPlan> {
-  const { model, provider, device, precision } = context;
+  const { model, provider, device, precision, adapters } = context;
   const specs = await provider.specs(model);
   const target = await provider.target(device, precision);
   const programs = new Map<string, Promise<Program>>();
   const choices: SettingPlan[] = [];
   for (const setting of settings(quantization, free)) {
     const programOf = (shape: ShapeRequest) => {
-      const complete = completeRequest(shape, { specs, target, model, quantization: setting.quantization });
+      const room = adapters?.room(shape.component);
+      const changed = adapters?.changed(PART_OF[shape.component]);
+      const complete = completeRequest(room ? ({ ...shape, room } as ShapeRequest) : shape, {
+        ...{ specs, target, model, quantization: setting.quantization },
+        changed,
+      });
       const key = JSON.stringify([shape, (complete as ProgramRequest).quantization]);
       const known = programs.get(key) ?? provider.program(complete);
       programs.set(key, known);
       return known;
     };
-    choices.push({ ...setting, ...(await planSetting({ model, specs, device, programOf }, request, setting.memory)) });
+    choices.push({
+      ...setting,
+      ...(await planSetting({ model, specs, device, adapters, programOf }, request, setting.memory)),
+    });
   }
   const download = Object.fromEntries(
     (Object.keys(model.parts) as PartName[]).map((part) => [part, bytesOf(model, part)]),
@@ -97,11 +108,12 @@ interface SettingContext {
   model: Model;
   specs: ModelSpecs;
   device: AdapterReport;
+  adapters: PlannedAdapters | undefined;
   programOf: (shape: ShapeRequest) => Promise<Program>;
 }
 
 async function planSetting(
-  { model, specs, device, programOf }: SettingContext,
+  { model, specs, device, adapters, programOf }: SettingContext,
   { size, references, steps, maxSequenceLength }: PlannedRequest,
   memory: MemoryMode,
 ): Promise<Omit<SettingPlan, keyof Setting>> {
@@ -115,7 +127,7 @@ async function planSetting(
     const part = PART_OF[component];
     const streamed = isStreamed(component, memory);
     const ready = part !== 'preview' && model.parts[part].stored !== undefined;
-    ledger.bind(program, part, { streamed, shared, ready });
+    ledger.bind(program, part, { streamed, shared, ready, changed: adapters?.changed(part) !== undefined });
     flops += runs * programFlops(program);
     readBytes += (streamed ? runs : 1) * program.weights.reduce((sum, { bytes }) => sum + bytes, 0);
   };

@@ -2,7 +2,7 @@
 // Loaded only when a session is exported or imported.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { checkPixels, type PixelImage } from '../image/pixels.ts';
-import type { ImageInput, Turn } from './types.ts';
+import type { AdapterOptions, ImageInput, Turn } from './types.ts';
 
 /** What a session is made of. */
 export interface SessionContents {
@@ -30,6 +30,7 @@ export async function writeSession(
   const pixels = async (input: ImageInput) => packPixels(isPixels(input) ? input : await decode(input));
   const options = async (given: Turn['options']) => {
     const entries = Object.entries(given).map(async ([name, value]) => {
+      if (name === 'adapters') return [name, (value as AdapterOptions[]).map(packAdapter)];
       if (!PICTURES.includes(name)) return [name, await packValue(value)];
       return [name, Array.isArray(value) ? await Promise.all(value.map(pixels)) : await pixels(value as ImageInput)];
     });
@@ -88,6 +89,14 @@ const isPixels = (input: unknown): input is PixelImage =>
 async function packPixels({ width, height, data, data16 }: PixelImage): Promise<Packed> {
   const deep = data16 && { data16: await pack(new Uint8Array(data16.buffer, data16.byteOffset, data16.byteLength)) };
   return { $: 'pixels', width, height, data: await pack(data), ...deep };
+}
+
+/** Where an adapter's file is, when that is text. One that was given as bytes is found by its name, among those of `Kontext.load`. */
+function packAdapter({ source, ...rest }: AdapterOptions, index: number): AdapterOptions {
+  if (typeof source === 'string') return { ...rest, source };
+  if (source instanceof URL) return { ...rest, source: source.href };
+  const name = typeof source === 'object' && 'name' in source && source.name;
+  return { name: name || `adapter ${index + 1}`, ...rest };
 }
 
 async function packValue(value: unknown): Promise<unknown> {

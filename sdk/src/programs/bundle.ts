@@ -200,14 +200,16 @@ function findEntry(manifest: BundleManifest, request: ProgramRequest): BundleEnt
 /** Programs read matrices as one model holds them: a packed or quantised one needs a bundle compiled for it. */
 function checkStored(manifest: BundleManifest, { component, stored = {} }: ProgramRequest): void {
   const part = partOf(component);
-  const own = (part && manifest.stored?.[part]) ?? {};
+  // Samplers and tiles read no weights, whatever their requests carry.
+  if (part === undefined) return;
+  const own = manifest.stored?.[part] ?? {};
   const names = new Set([...Object.keys(stored), ...Object.keys(own)]);
   const differing = [...names].find((name) => stored[name] !== own[name]);
   if (differing === undefined) return;
-  const held = (format: string | undefined) => (format === undefined ? 'as floats' : `as ${format}`);
+  const held = (format: string | undefined) => format ?? 'plain floats';
   throw new KontextError(
     'program-mismatch',
-    `The bundle of ${manifest.model} reads ${differing} ${held(own[differing])}; this model holds it ${held(stored[differing])}. Compile one for this model with kontext compile --model, or leave \`programs\` out.`,
+    `The bundle of ${manifest.model} reads ${differing} as ${held(own[differing])}; this model holds it as ${held(stored[differing])}. Compile one for this model with kontext compile --model, or leave \`programs\` out.`,
     { component, tensor: differing },
   );
 }
