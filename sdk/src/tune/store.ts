@@ -26,10 +26,12 @@ export async function folderStore(folder?: string): Promise<TuningStore> {
       return readFile(fileOf(name), 'utf8').catch(() => undefined);
     },
     async write(name, text) {
-      const { mkdir } = await import('node:fs/promises');
-      const { writeWhole } = await import('../files/whole.ts');
+      // Not by the module that writes files whole: it imports Node's own, which a page's bundle cannot have.
+      const { mkdir, rename, writeFile } = await import('node:fs/promises');
       await mkdir(place, { recursive: true });
-      await writeWhole(fileOf(name), text);
+      const partial = `${fileOf(name)}.${process.pid}.part`;
+      await writeFile(partial, text);
+      await rename(partial, fileOf(name));
     },
   };
 }
