@@ -39,9 +39,17 @@ export type { UrlBytesOptions } from '../../runtime/src/weights/url.ts';
 export type { HostOptions } from './host/module.ts';
 export type { HubOptions } from './hub/repository.ts';
 export type { DownloadProgress } from './hub/transfer.ts';
-export { decodeImage, type EncodeOptions, encodeImage, type ImageFormat, saveImage } from './image/node.ts';
+export { readPngText } from './image/metadata/png-text.ts';
+export type { MadeWith, PictureSettings, Unused } from './image/metadata/types.ts';
+export {
+  decodeImage,
+  type EncodeOptions,
+  encodeImage,
+  type ImageFormat,
+  readSettings,
+  saveImage,
+} from './image/node.ts';
 export type { PixelDepth, PixelImage } from './image/pixels.ts';
-export { readPngText } from './image/png-text.ts';
 export type { Setting } from './kontext/budget.ts';
 export type { Engine, KontextPlan, LoadOptions, PlanOptions } from './kontext/kontext.ts';
 export {

@@ -1,14 +1,15 @@
 // Region caching through the pipeline on the tiny reference model: what runs, what stays, and that the region's tokens get their own velocity.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { modulationWidth } from '../../kernels-codegen/src/models/flux.ts';
 import { BufferUsage } from '../../runtime/src/gpu/flags.ts';
 import { openDevice } from '../../runtime/src/index.ts';
+import { modulationWidth } from '../../runtime/src/program/modulation-rows.ts';
 import type { PixelImage } from '../../sdk/src/image/pixels.ts';
 import type { PipelineContext } from '../../sdk/src/kontext/pipeline.ts';
 import { ProgressTracker } from '../../sdk/src/kontext/progress.ts';
 import { ropeTable } from '../../sdk/src/kontext/rope.ts';
 import { regionVelocity } from '../../sdk/src/kontext/stages/region.ts';
 import type { EditRequest } from '../../sdk/src/kontext/types.ts';
+import type { Branch } from '../../sdk/src/kontext/velocity.ts';
 import { type Model, openModel } from '../../sdk/src/model/open.ts';
 import { seededRandom } from '../quality/scenes.ts';
 import { pipelineContext, runRequest, worstDifference } from '../support/pipeline-context.ts';
@@ -104,12 +105,12 @@ describe('region caching', { timeout: 600_000 }, () => {
       parts.gpu.queue.writeBuffer(made, 0, values);
       return made;
     };
+    const table = await buffer(modulation);
     const branch = {
       text: await buffer(states),
       textBytes: states.byteLength,
-      modulation: await buffer(modulation),
-      rowBytes: modulation.byteLength,
-    };
+      rows: { copyOf: () => ({ from: table, fromOffset: 0, to: 'modulation', toOffset: 0, bytes: table.size }) },
+    } as unknown as Branch;
     const work = { signal: new AbortController().signal, tracker: new ProgressTracker(undefined), loadMs: 0 };
     const latents = Float32Array.from({ length: columns * rows * outChannels }, () => random() - 0.5);
     const cache = { kind: 'region', interval: 9, start: 1, margin: 0 } as const;
@@ -147,6 +148,6 @@ describe('region caching', { timeout: 600_000 }, () => {
       const at = tokens.indexOf(token);
       expect(rowOf(after, token), `token ${token}`).toEqual(at < 0 ? rowOf(before, token) : rowOf(expected, at));
     }
-    for (const made of [branch.text, branch.modulation]) parts.free(made);
+    for (const made of [branch.text, table]) parts.free(made);
   });
 });

@@ -2,6 +2,7 @@
 // WGSL modules and program bodies are stored once under the hash of their text.
 
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { rowsAtOnce } from '../../../runtime/src/program/modulation-rows.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import { type CompileRequest, type Component, compile } from '../compile.ts';
 import type { Quantization } from '../plan/lower.ts';
@@ -118,16 +119,26 @@ export async function writeBundle(
 }
 
 /** Quantisation changes only what reads the large matrices; the other programs are compiled once. */
-function jobs({ shapes, targets, quantizations }: BundleRequest) {
+function jobs({ shapes, targets, quantizations, specs }: BundleRequest) {
   return targets.flatMap((target) =>
-    shapes.flatMap((shape) => {
-      const kinds: readonly Quantization[] = QUANTIZED.includes(shape.component) ? quantizations : ['none'];
+    shapesOn(target, shapes, specs).flatMap((shape) => {
+      const kinds: readonly Quantization[] = isQuantized(shape) ? quantizations : ['none'];
       return kinds.map((quantization) => ({ shape, target, quantization }));
     }),
   );
 }
 
-const QUANTIZED: readonly Component['component'][] = ['t5', 'modulation', 'denoise'];
+/** Many steps are made in turn by one program, where a target cannot hold them at once. */
+function shapesOn(target: TargetProfile, shapes: readonly BundleShape[], { transformer }: BundleSpecs): BundleShape[] {
+  const own = shapes.map((shape) =>
+    shape.component === 'modulation' ? { ...shape, steps: rowsAtOnce(shape.steps, transformer, target.limits) } : shape,
+  );
+  return [...new Map(own.map((shape) => [JSON.stringify(shape), shape])).values()];
+}
+
+/** Whether a program reads matrices of the kind that quantisation stores otherwise. */
+export const isQuantized = ({ component }: Pick<Component, 'component'>): boolean =>
+  component === 't5' || component === 'modulation' || component.startsWith('denoise');
 
 /** With the model's own numbers, and the formats its part is held in. */
 function withSpec(shape: BundleShape, { specs, stored }: BundleRequest): Component {

@@ -1,6 +1,7 @@
 // The layers of FLUX.1's blocks for one kind of tokens at a time; which tokens attend to which is said elsewhere.
 // Names are the released checkpoint's; shared by the plain network and by those that treat attention otherwise.
 
+import { modulationLayout } from '../../../runtime/src/program/modulation-rows.ts';
 import * as e from '../expr/expr.ts';
 import type { Builder } from '../graph/builder.ts';
 import type { Tensor } from '../graph/graph.ts';
@@ -24,27 +25,6 @@ export interface FluxSpec {
   theta: number;
   guidance: boolean;
   qkvBias: boolean;
-}
-
-/** Columns of one row of the modulation table, in order: each double block's image then text rows, single blocks, final layer. */
-export function modulationLayout(spec: FluxSpec): { name: string; first: number; count: number }[] {
-  const names: [string, number][] = [];
-  for (let i = 0; i < spec.doubleBlocks; i++) {
-    names.push([`double_blocks.${i}.img_mod.lin`, 6], [`double_blocks.${i}.txt_mod.lin`, 6]);
-  }
-  for (let i = 0; i < spec.singleBlocks; i++) names.push([`single_blocks.${i}.modulation.lin`, 3]);
-  names.push(['final_layer.adaLN_modulation.1', 2]);
-  let first = 0;
-  return names.map(([name, chunks]) => {
-    const at = first;
-    first += chunks * spec.hidden;
-    return { name, first: at, count: chunks * spec.hidden };
-  });
-}
-
-export function modulationWidth(spec: FluxSpec): number {
-  const last = modulationLayout(spec).at(-1)!;
-  return last.first + last.count;
 }
 
 /** Shift and scale before a layer, and the gate after it. */

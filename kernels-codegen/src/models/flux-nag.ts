@@ -1,11 +1,12 @@
 // The transformer under normalised attention guidance (Chen et al. 2025, NAG, https://arxiv.org/abs/2505.21179).
 // One picture, two texts: every attention of the picture is computed with either, and the second pushes the first away.
 
+import { modulationWidth } from '../../../runtime/src/program/modulation-rows.ts';
 import type { Builder } from '../graph/builder.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
 import type { DenoiseShape } from './flux.ts';
 import { tokensOf } from './flux.ts';
-import { type FluxSpec, fluxBlocks, modulationWidth } from './flux-blocks.ts';
+import { type FluxSpec, fluxBlocks } from './flux-blocks.ts';
 
 /** The picture, the text and the negative text. */
 interface Streams {

@@ -1,13 +1,14 @@
 // The FLUX.1 transformer: Kontext conditioning, double- and single-stream blocks.
 // Follows Labs et al. 2025 ("FLUX.1 Kontext", arXiv:2506.15742) and the released reference; names are its checkpoint's.
 
+import { modulationLayout, modulationWidth } from '../../../runtime/src/program/modulation-rows.ts';
 import * as e from '../expr/expr.ts';
 import type { Builder } from '../graph/builder.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
-import { type FluxSpec, fluxBlocks, modulationLayout, modulationWidth, type Stream } from './flux-blocks.ts';
+import { type FluxSpec, fluxBlocks, type Stream } from './flux-blocks.ts';
 import { momentGroups } from './moments.ts';
 
-export { type FluxSpec, modulationLayout, modulationWidth } from './flux-blocks.ts';
+export type { FluxSpec } from './flux-blocks.ts';
 
 /** Height and width in latent patches (16×16 image pixels). */
 export interface PatchGrid {

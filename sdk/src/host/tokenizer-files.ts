@@ -226,6 +226,9 @@ function addedTokens(json: Json): AddedToken[] {
     if (token.lstrip || token.rstrip || token.single_word) {
       throw invalid(`added token "${content}" uses lstrip, rstrip or single_word, which are not supported`);
     }
+    // Words are counted at spaces to cut long prompts; CLIP and T5 have no such token.
+    if (/\p{White_Space}/u.test(content))
+      throw invalid(`added token "${content}" has white space in it, which is not supported`);
     return { id, content, normalized: Boolean(token.normalized ?? !token.special) };
   });
 }

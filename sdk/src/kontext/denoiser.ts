@@ -1,15 +1,17 @@
 // The denoising loop on the GPU: programs bound to each other's ports, and the steps from noise to picture.
 // Nothing is read back inside the loop, save for what a request asks to see.
 import { throwIfAborted } from '../../../runtime/src/errors.ts';
-import type { Executable } from '../../../runtime/src/execute/executable.ts';
+import type { Executable, Unsound } from '../../../runtime/src/execute/executable.ts';
 import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { addsNoise, type SamplerStage } from '../sampling/stage.ts';
 import type { AttentionGuidance } from './check-guidance.ts';
-import { type Rounding, sinusoids } from './conditioning.ts';
+import type { Rounding } from './conditioning.ts';
 import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
+import { ModulationRows } from './modulation.ts';
 import type { Parts, Work } from './parts.ts';
 import type { Previewer } from './preview.ts';
+import type { Look } from './stages/finite.ts';
 import type { Start } from './starts.ts';
 import type { EncodedPrompt } from './text.ts';
 import type { CacheOptions } from './types.ts';
@@ -39,6 +41,8 @@ export interface DenoiseJob extends VelocityJob {
   previewEvery: number | undefined;
   /** Packed `[tokens, 64]`: after each step the picture is put back where it is 0. */
   mask?: Float32Array<ArrayBuffer>;
+  /** Looks at every evaluation. */
+  look?: Look;
   afterStep?: ((image: number, step: number, latents: Float32Array) => void) | undefined;
 }
 
@@ -87,29 +91,23 @@ export async function makeBranch(
   work: Work,
 ): Promise<Branch> {
   const { guidance, conditioning, sigmas } = job;
-  const steps = stepsOf(job);
-  const table = async (label: string, bytes: number) => {
-    const buffer = await parts.allocate(label, bytes, TABLE_USAGE);
-    buffers.push(buffer);
-    return buffer;
-  };
-  const executable = await parts.bind({ component: 'modulation', steps }, work);
-  executable.write('timesteps', sinusoids('timesteps', sigmas.subarray(0, steps), conditioning));
-  executable.write('pooled', prompt.pooled);
-  if (parts.specs.transformer.guidance) executable.write('guidance', sinusoids('guidance', [guidance], conditioning));
-  const port = executable.program.ports.find(({ name }) => name === 'modulation')!;
-  const rowBytes = port.shape[1]! * 4;
-  const modulation = await table('modulation rows', steps * rowBytes);
-  await parts.run(executable, work, {
-    after: (encoder) => encoder.copyBufferToBuffer(executable.port('modulation'), 0, modulation, 0, steps * rowBytes),
+  const rows = new ModulationRows(parts, {
+    sigmas: sigmas.subarray(0, stepsOf(job)),
+    pooled: prompt.pooled,
+    guidance,
+    conditioning,
   });
-  const text = await table('text states', prompt.text.byteLength);
+  buffers.push(await rows.allocate());
+  await rows.reach(0, work);
+  const text = await parts.allocate('text states', prompt.text.byteLength, TABLE_USAGE);
+  buffers.push(text);
   parts.gpu.queue.writeBuffer(text, 0, prompt.text);
-  return { text, textBytes: prompt.text.byteLength, modulation, rowBytes };
+  return { text, textBytes: prompt.text.byteLength, rows };
 }
 
 /** Programs of the loop, bound to each other's buffers, and the inputs that no step changes. */
 export interface Denoiser {
+  branches: readonly Branch[];
   velocity: Velocity;
   /** Euler's update, or that of any sampler. */
   update: Executable;
@@ -141,7 +139,7 @@ export async function makeDenoiser(
     for (const buffer of negative) parts.free(buffer);
     await velocity.dispose?.();
   };
-  const denoiser: Denoiser = { velocity, update, dispose };
+  const denoiser: Denoiser = { branches, velocity, update, dispose };
   if (job.mask) {
     denoiser.keep = await parts.bind({ component: 'keep-known', ...shape }, work, { latents: shared.latents });
     denoiser.keep.write('mask', job.mask);
@@ -229,6 +227,11 @@ export async function denoise(
     }
     throwIfAborted(work.signal);
     stepMs += await evaluate(parts, job, denoiser, stage.at, step, work);
+    await job.look?.(
+      step,
+      () => read('velocity'),
+      () => locate(denoiser, stage.at, work),
+    );
     if (job.euler) update.write('step', Float32Array.of(sigmas[step + 1]! - sigmas[step]!, 0, 0, 0));
     else {
       update.write('step', Float32Array.of(...stage.keep, ...stage.move));
@@ -262,7 +265,7 @@ export async function denoise(
 async function evaluate(
   parts: Parts,
   job: DenoiseJob,
-  { velocity, mix }: Denoiser,
+  { branches, velocity, mix }: Denoiser,
   at: number,
   step: number,
   work: Work,
@@ -273,12 +276,22 @@ async function evaluate(
     parts.gpu.queue.submit([encoder.finish()]);
     return 0;
   }
+  for (const { rows } of branches) await rows.reach(at, work);
   if (!mix || !isGuided(job, step)) return velocity.run(0, at);
   const negative = await velocity.run(1, at, (encoder) =>
     encoder.copyBufferToBuffer(velocity.velocity, 0, mix.port('negative'), 0, mix.port('negative').size),
   );
   const positive = await velocity.run(0, at);
   return negative + positive + (await parts.run(mix, work));
+}
+
+/** The layer in which the numbers of an evaluation stop being finite: of the prompts' modulation, then of the blocks. */
+async function locate({ branches, velocity }: Denoiser, at: number, work: Work): Promise<Unsound | undefined> {
+  for (const [i, { rows }] of branches.entries()) {
+    const found = (await rows.locate(at, work)) ?? (await velocity.locate(i as 0 | 1, at));
+    if (found) return found;
+  }
+  return undefined;
 }
 
 const HISTORY_PORTS = ['derivative', 'd1', 'd2', 'd3'] as const;

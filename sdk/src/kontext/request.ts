@@ -4,6 +4,7 @@ import { type CheckedAdapter, checkAdapters } from './adapters/check.ts';
 import { checkCache } from './check-cache.ts';
 import { type AttentionGuidance, checkCfgZero, checkInterval, checkNag } from './check-guidance.ts';
 import { invalid, numeric, show } from './checks.ts';
+import { CLIP_TOKENS, checkPromptLength } from './cut-prompt.ts';
 import { refuseUnknown } from './known-options.ts';
 import {
   type ChoiceOption,
@@ -160,6 +161,9 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Requ
   if (checked.output !== 'image' && checked.output !== 'latents') {
     throw invalid(`output is ${show(checked.output)}; it must be "image" or "latents".`);
   }
+  checkPromptLength('prompt', checked.prompt, checked.maxSequenceLength);
+  checkPromptLength('negativePrompt', checked.negativePrompt ?? '', checked.maxSequenceLength);
+  checkPromptLength('clipPrompt', checked.clipPrompt ?? '', CLIP_TOKENS);
   if (typeof checked.autoResize !== 'boolean') throw invalid('autoResize must be true or false.');
   if (checked.latents !== undefined && !(checked.latents instanceof Float32Array)) {
     throw invalid('latents must be a Float32Array of packed tokens.');

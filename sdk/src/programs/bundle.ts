@@ -18,6 +18,7 @@ import { checkProgram, list, record, text, validateProgram } from '../../../runt
 import type { Program } from '../../../runtime/src/program/types.ts';
 import type { Precision } from '../kontext/options.ts';
 import type { ProgramProvider, ProgramRequest } from '../kontext/programs.ts';
+import { lackingHint } from './lacking.ts';
 import { checkManifest, hash } from './manifest.ts';
 import { checkModel } from './model.ts';
 import type { PublicKey } from './signature.ts';
@@ -182,7 +183,9 @@ function findEntry(manifest: BundleManifest, request: ProgramRequest): BundleEnt
   const ranks = 'room' in request ? request.room : undefined;
   const shaped = sized.filter((entry) => hasRoom(entry, ranks)).sort((a, b) => roomOf(a) - roomOf(b));
   const stored = (wanted: string) => (wanted === 'none' && target.tier !== 'f32' ? 'f16' : wanted);
-  const free = !['denoise', 't5', 'modulation'].includes(request.component);
+  const { component } = request;
+  // As the writer: programs without large matrices are the same for every quantisation.
+  const free = component !== 't5' && component !== 'modulation' && !component.startsWith('denoise');
   const found = shaped.find((entry) => free || stored(entry.quantization) === stored(quantization));
   if (found) return found;
   if (sized.length > 0 && shaped.length === 0) throw tooLittleRoom(manifest, request, sized, ranks);
@@ -192,7 +195,7 @@ function findEntry(manifest: BundleManifest, request: ProgramRequest): BundleEnt
       : [`of shape ${key}`, [...new Set(mine.map((entry) => shapeKey(entry.shape)))]];
   throw new KontextError(
     'program-mismatch',
-    `The bundle of ${manifest.model} has no ${request.component} program ${what} for target ${target.name}; it has ${has.join(', ') || 'none'}. Compile one with kontext compile, or leave \`programs\` out.`,
+    `The bundle of ${manifest.model} has no ${request.component} program ${what} for target ${target.name}; it has ${has.join(', ') || 'none'}. ${lackingHint(request)}`,
     { component: request.component, shape: key, quantization, target: target.name },
   );
 }

@@ -2,9 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import { buildGraph, type Component, compile, optimize } from '../../../kernels-codegen/src/compile.ts';
 import { evaluateGraph } from '../../../kernels-codegen/src/graph/evaluate.ts';
-import { modulationLayout } from '../../../kernels-codegen/src/models/flux.ts';
 import { FLUX1_KONTEXT_DEV } from '../../../kernels-codegen/src/models/specs.ts';
 import { targetByName } from '../../../kernels-codegen/src/targets/profiles.ts';
+import { modulationLayout } from '../../../runtime/src/program/modulation-rows.ts';
 import { programFlops } from '../../../sdk/src/kontext/parts.ts';
 import { fixturePath } from '../../support/cases.ts';
 import { denoiseCase, fluxShape, fluxSpec, modulationCase } from '../../support/cases-transformer.ts';

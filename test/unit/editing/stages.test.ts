@@ -21,7 +21,7 @@ const defaults = {
   ] as [number, number][],
 };
 
-it('expands to the sides asked for and keeps the old pixels, with a mask of one’s own too', () => {
+it('expands to the sides asked for and keeps the old pixels, with a mask of one’s own too', async () => {
   for (const alpha of [255, 100]) {
     const image = noise(50, 30, alpha);
     const mask: PixelImage = {
@@ -32,9 +32,13 @@ it('expands to the sides asked for and keeps the old pixels, with a mask of one�
     for (const more of [{}, { mask }]) {
       const request = checkRequest({ image, prompt: 'x', expand: { left: 7, bottom: 12 }, ...more });
       const maskPicture = 'mask' in more ? mask : undefined;
-      const scene = sceneOf(host, { ...request, pictures: [image], ...(maskPicture && { maskPicture }) }, defaults);
+      const scene = await sceneOf(
+        host,
+        { ...request, pictures: [image], ...(maskPicture && { maskPicture }) },
+        defaults,
+      );
       const { target } = scene.sizes;
-      const result = scene.finish(noise(target.width, target.height));
+      const result = await scene.finish(noise(target.width, target.height));
       expect([result.width, result.height]).toEqual([57, 42]);
       let [changed, fresh] = [0, 0];
       for (let y = 0; y < 42; y++) {

@@ -88,6 +88,11 @@ async function firstBlockVelocity(
       });
       return ms;
     },
+    async locate(branch, at) {
+      const { signal } = work;
+      const inFirst = await first.firstUnsound({ copies: branchCopies(branches[branch]!, at), signal });
+      return inFirst ?? rest.firstUnsound({ signal });
+    },
     reset() {
       skipped = 0;
       for (const memory of memories) memory.size = undefined;
@@ -143,6 +148,7 @@ async function taylorVelocity(
         predicted: async () => 0,
         after,
       }),
+    locate: (branch, at) => program.firstUnsound({ copies: branchCopies(branches[branch]!, at), signal: work.signal }),
     dispose: series.dispose,
     get skipped() {
       return series.counters.skipped;
@@ -184,6 +190,7 @@ async function taylorAttention(
         predicted: () => evaluate(given, branch, at),
         after,
       }),
+    locate: (branch, at) => tell.firstUnsound({ copies: branchCopies(branches[branch]!, at), signal: work.signal }),
     async dispose() {
       await series.dispose();
       for (const component of ['denoise-given', 'denoise-tell'] as const) await parts.unbind(component);

@@ -29,6 +29,15 @@ export async function nagVelocity(
     const { program } = await parts.program(shape);
     return parts.bind(shape, work, Object.fromEntries(program.ports.map(({ name }) => [name, guided.port(name)])));
   };
+  const evaluation = async (branch: 0 | 1, at: number) => {
+    const copies = branchCopies(branches[branch]!, at);
+    if (branch === 0 && job.sigmas[at]! >= nag.sigmaEnd) {
+      const negative = branchCopies(branches[1]!, at).map((copy) => ({ ...copy, to: `${copy.to}Negative` }));
+      return { program: guided, copies: [...copies, ...negative] };
+    }
+    plain ??= await bindPlain();
+    return { program: plain, copies };
+  };
   return {
     latents: guided.port('latents'),
     velocity: guided.port('velocity'),
@@ -36,14 +45,12 @@ export async function nagVelocity(
     writeControl: (values) => guided.write('control', values),
     read: (port) => guided.read(port),
     async run(branch, at, after) {
-      const copies = branchCopies(branches[branch]!, at);
-      const more = after && { after };
-      if (branch === 0 && job.sigmas[at]! >= nag.sigmaEnd) {
-        const negative = branchCopies(branches[1]!, at).map((copy) => ({ ...copy, to: `${copy.to}Negative` }));
-        return parts.run(guided, work, { copies: [...copies, ...negative], ...more });
-      }
-      plain ??= await bindPlain();
-      return parts.run(plain, work, { copies, ...more });
+      const { program, copies } = await evaluation(branch, at);
+      return parts.run(program, work, { copies, ...(after && { after }) });
+    },
+    async locate(branch, at) {
+      const { program, copies } = await evaluation(branch, at);
+      return program.firstUnsound({ copies, signal: work.signal });
     },
     reset: () => {},
     skipped: 0,

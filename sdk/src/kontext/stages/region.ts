@@ -139,6 +139,7 @@ export async function regionVelocity(
         },
       });
     },
+    locate: whole.locate,
     reset() {
       evaluations.fill(0);
       skipped = 0;
