@@ -8,7 +8,7 @@ import type * as Esbuild from 'esbuild';
 
 /** Entry of each bundle and the most bytes it may take gzipped. */
 export const BUNDLES = {
-  runtime: { entry: 'runtime/src/index.ts', limitBytes: 30 * 1024 },
+  runtime: { entry: 'runtime/src/index.ts', limitBytes: 33 * 1024 },
   compiler: { entry: 'kernels-codegen/src/compile.ts', limitBytes: 60 * 1024 },
 } as const;
 

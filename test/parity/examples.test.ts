@@ -27,7 +27,7 @@ it('node-script writes a picture', options, async () => {
 it('ahead-of-time compiles a bundle and edits from it', options, async () => {
   const out = join(folder, 'ahead.png');
   const { stdout } = await promisify(execFile)(TSX, ['examples/ahead-of-time/edit.ts', INPUT, out], { cwd: root });
-  expect(stdout).toMatch(/10 programs for .*[\s\S]*of which .* s loading/);
+  expect(stdout).toMatch(/12 programs for .*[\s\S]*of which .* s loading/);
   expect(await decodeImage(out, 'x')).toMatchObject({ width: 64, height: 64 });
 });
 

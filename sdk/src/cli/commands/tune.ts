@@ -24,13 +24,10 @@ const CLIP_TOKENS = 77;
 export const tune = defineCommand({
   summary: 'Measure which schedules run a model’s kernels fastest on this GPU, and write a profile for --profile.',
   usage: ['[--model PATH] [--size WxH] [--minutes 2] [-o tuning.json]'],
-  examples: [
-    'kontext tune --model models/kontext --minutes 5 -o tuning.json',
-    'kontext edit photo.jpg "…" --profile tuning.json',
-  ],
+  examples: ['kontext tune --model models/kontext --minutes 5 -o tuning.json'],
   notes:
     'Every candidate must give the plain kernel’s result before it may win. Leave the machine alone meanwhile. A profile holds for the ' +
-    'adapter it was measured on, and for its driver.',
+    'adapter it was measured on, and for its driver; kontext edit --profile FILE uses it.',
   flags: {
     model: { value: 'PATH|URL|demo', help: `folder of the model (default: ${KNOWN_MODEL}, whose shapes are known)` },
     size: { value: 'WxH', list: true, help: 'of pictures (default: the model’s first preferred size, or 1024x1024)' },
