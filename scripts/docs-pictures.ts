@@ -3,7 +3,7 @@
 
 import { mkdir } from 'node:fs/promises';
 import sharp from 'sharp';
-import { decodeImage, demoModel, Kontext, type PixelImage } from '../sdk/src/node.ts';
+import { decodeImage, demoModel, type EditRequest, Kontext, type PixelImage } from '../sdk/src/node.ts';
 
 /** Demo pictures are 64 pixels wide; shown larger, without smoothing. */
 const SCALE = 2;
@@ -44,7 +44,52 @@ const session = kontext.session(start);
 const turns = [start];
 for (const prompt of TURNS) turns.push((await session.edit(prompt, { seed: 1 })).image);
 await sheet(`${folder}/session.png`, [turns]);
-console.log(`Wrote ${folder}/edits.png and ${folder}/session.png`);
+
+// The pictures of the editing guide, one row each; what stands in a row is said beside it there.
+const cat = await decodeImage(`${inputs}/cat-on-green.png`, 'image');
+const edited = async (request: Omit<EditRequest, 'image'>, image = cat): Promise<PixelImage> =>
+  (await kontext.edit({ image, seed: 1, ...request })).image;
+const mask = withMask(cat, { left: 8, top: 8, right: 56, bottom: 56 });
+const previews: PixelImage[] = [];
+const guide: Record<string, PixelImage[]> = {
+  mask: [cat, mask, await edited({ prompt: 'change the cat to a panda', mask })],
+  outpaint: [
+    cat,
+    await edited({ prompt: 'make the background green', expand: { left: 24 } }),
+    await edited({ prompt: 'make the background green', expand: { left: 12, top: 12, right: 12, bottom: 12 } }),
+  ],
+  strength: [cat],
+  variants: [],
+  cache: [],
+};
+for (const strength of [0.4, 0.6, 0.8, 1]) {
+  guide.strength!.push(await edited({ prompt: 'change the cat to a rocket', strength }));
+}
+const chosen = await edited({
+  prompt: 'change the cat to a tiger',
+  variants: 4,
+  choose: (shown) => {
+    previews.push(...shown);
+    return 0;
+  },
+});
+guide.variants!.push(cat, ...previews, chosen);
+for (const threshold of [undefined, 0.08, 0.3, 1]) {
+  const cache = threshold === undefined ? {} : { cache: { kind: 'first-block', threshold } as const };
+  guide.cache!.push(await edited({ prompt: 'change the cat to a rabbit', steps: 28, ...cache }));
+}
+for (const [name, row] of Object.entries(guide)) await sheet(`${folder}/guide-${name}.png`, [row]);
+console.log(`Wrote edits.png, session.png and guide-*.png in ${folder}`);
+
+/** White inside the box. */
+function withMask({ width, height }: PixelImage, box: { left: number; top: number; right: number; bottom: number }) {
+  const data = Uint8ClampedArray.from({ length: 4 * width * height }, (_, i) => {
+    const [x, y] = [(i >> 2) % width, Math.floor((i >> 2) / width)];
+    const inside = x >= box.left && x < box.right && y >= box.top && y < box.bottom;
+    return i % 4 === 3 || inside ? 255 : 0;
+  });
+  return { width, height, data };
+}
 
 async function sheet(path: string, pictures: PixelImage[][]): Promise<void> {
   const side = pictures[0]![0]!.width * SCALE;
@@ -55,7 +100,7 @@ async function sheet(path: string, pictures: PixelImage[][]): Promise<void> {
       input: await sharp(Buffer.from(picture.data), {
         raw: { width: picture.width, height: picture.height, channels: 4 },
       })
-        .resize(side, side, { kernel: 'nearest' })
+        .resize(side, side, { kernel: 'nearest', fit: 'contain', background: 'white' })
         .png()
         .toBuffer(),
       left: GAP + x * (side + GAP),

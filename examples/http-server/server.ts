@@ -28,7 +28,9 @@ const server = createServer((request, response) => {
 });
 
 async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const url = new URL(request.url ?? '/', 'http://localhost');
+  // A request line may hold anything: also what is no address.
+  const url = URL.parse(request.url ?? '/', 'http://localhost');
+  if (!url) throw new KontextError('invalid-request', 'The address cannot be read.');
   if (request.method !== 'POST' || url.pathname !== '/edit') {
     response.writeHead(404).end('POST a picture to /edit?prompt=…\n');
     return;

@@ -28,8 +28,10 @@ import {
   type PatchGrid,
   tokensOf,
 } from './models/flux.ts';
+import { buildDenoiseNag } from './models/flux-nag.ts';
 import {
   buildCfgVelocity,
+  buildCfgZeroVelocity,
   buildEuler,
   buildKeepKnown,
   buildSampler,
@@ -66,7 +68,7 @@ export type Component =
       references: PatchGrid[];
       room?: AdapterRoom;
     }
-  /** Parts of `denoise` and variants of it, for steps that reuse earlier ones; ports are at their builders. */
+  /** Parts of `denoise` and variants of it, for steps that reuse earlier ones or guide attention; ports are at their builders. */
   | {
       component: DenoisePart;
       spec: FluxSpec;
@@ -83,6 +85,8 @@ export type Component =
   | { component: 'euler'; tokens: number; channels: number }
   /** inout `velocity`; in `negative`, `scale` [1, 4] = (cfgScale, 0, 0, 0) */
   | { component: 'cfg'; tokens: number; channels: number }
+  /** inout `velocity`; in `negative`, `scale` [1, 4], `ones` and `zeros` [1, channels] */
+  | { component: 'cfg-zero'; tokens: number; channels: number }
   /** inout `latents`; in `velocity`, `d1`, `d2`, `d3`, `noise`, `step` [1, 8]; out `derivative`; see the model */
   | { component: 'sampler'; tokens: number; channels: number }
   /** inout `latents`; in `mask`, `known`, `noise`, `step` [1, 4] = (σ, 0, 0, 0) */
@@ -98,8 +102,18 @@ export type Component =
   /** in `sum`; out `image` rgba8 words, or `latents` [height/2 · width/2, 4·channels] */
   | { component: 'tile-finish'; height: number; width: number; channels: number; output: 'image' | 'packed' };
 
-/** The first block, the others, and the last layer alone; the whole with its attentions told, or given. */
-export type DenoisePart = 'denoise-first' | 'denoise-rest' | 'denoise-skip' | 'denoise-tell' | 'denoise-given';
+/**
+ * The first block, the others, and the last layer alone; the whole with its attentions told, or given; with guided attention; of some of
+ * the target's tokens, as a grid of one row.
+ */
+export type DenoisePart =
+  | 'denoise-first'
+  | 'denoise-rest'
+  | 'denoise-skip'
+  | 'denoise-tell'
+  | 'denoise-given'
+  | 'denoise-nag'
+  | 'denoise-region';
 
 export type CompileRequest = Component & {
   target: TargetProfile;
@@ -146,6 +160,8 @@ export function buildGraph(request: Component, g = builderFor(request)): Graph {
     case 'denoise-skip':
     case 'denoise-tell':
     case 'denoise-given':
+    case 'denoise-nag':
+    case 'denoise-region':
       for (const grid of [request.image, ...request.references]) {
         positive('patch rows', grid.height);
         positive('patch columns', grid.width);
@@ -160,6 +176,8 @@ export function buildGraph(request: Component, g = builderFor(request)): Graph {
       return buildEuler(g, positive('tokens', request.tokens), request.channels);
     case 'cfg':
       return buildCfgVelocity(g, positive('tokens', request.tokens), request.channels);
+    case 'cfg-zero':
+      return buildCfgZeroVelocity(g, positive('tokens', request.tokens), request.channels);
     case 'sampler':
       return buildSampler(g, positive('tokens', request.tokens), request.channels);
     case 'keep-known':
@@ -192,6 +210,8 @@ const DENOISE: Record<'denoise' | DenoisePart, typeof buildDenoise> = {
   'denoise-skip': buildDenoiseSkip,
   'denoise-tell': (g, spec, shape) => buildDenoiseAttended(g, spec, shape, false),
   'denoise-given': (g, spec, shape) => buildDenoiseAttended(g, spec, shape, true),
+  'denoise-nag': buildDenoiseNag,
+  'denoise-region': buildDenoise,
 };
 
 /** The passes, in order. The list is closed: a new one needs a reason, a test and a line in docs/design. */
@@ -212,6 +232,7 @@ function describe(r: Component): string {
     case 't5':
     case 'euler':
     case 'cfg':
+    case 'cfg-zero':
     case 'keep-known':
     case 'sampler':
       return `${r.component} ${r.tokens} tokens`;
@@ -226,6 +247,8 @@ function describe(r: Component): string {
     case 'denoise-skip':
     case 'denoise-tell':
     case 'denoise-given':
+    case 'denoise-nag':
+    case 'denoise-region':
       return `${r.component} ${[r.image, ...r.references].map(grid).join(' + ')}, ${r.textTokens} text tokens`;
     default:
       return `${r.component} ${r.width}×${r.height}`;

@@ -9,6 +9,8 @@ import { decode, firstInvalid, sizeOf } from './utf8';
 
 /** 'KCL1', little-endian; also the first word of an expanded tokenizer. */
 const MAGIC: u32 = 0x314c434b;
+/** 'KCL2': the same table, of a tokenizer whose splitting pattern begins with the two marks. */
+const MAGIC_MARKS: u32 = 0x324c434b;
 
 /**
  * An expanded tokenizer: these fields, then the ids of the 256 bytes inside a word and at its end, the tries of special
@@ -20,6 +22,7 @@ const PAD: usize = 12;
 const NORMAL_TRIE: usize = 16;
 const MERGES: usize = 20;
 const MASK: usize = 24;
+const MARKS: usize = 28;
 const INNER: usize = 32;
 const FINAL: usize = INNER + 1024;
 const RAW_TRIE: usize = FINAL + 1024;
@@ -36,7 +39,8 @@ const SCAN_LIMIT: i32 = 96;
  */
 export function clipCreate(table: usize, bytes: i32): i32 {
   if (!prepareUnicode()) return fail(Status.OUT_OF_MEMORY, 0);
-  const opened = open(table, bytes, MAGIC);
+  const marks = bytes >= 4 && load<u32>(table) == MAGIC_MARKS;
+  const opened = open(table, bytes, marks ? MAGIC_MARKS : MAGIC);
   if (opened < 0) return opened;
   const size = varint();
   const rawNodes = varint();
@@ -60,6 +64,7 @@ export function clipCreate(table: usize, bytes: i32): i32 {
   store<u32>(handle, handle + normalTrie, NORMAL_TRIE);
   store<u32>(handle, handle + merges, MERGES);
   store<u32>(handle, slots - 1, MASK);
+  store<u32>(handle, marks, MARKS);
   for (let byte = 0; byte < 256; byte++) store<u32>(handle + 4 * byte, below(size), INNER);
   for (let byte = 0; byte < 256; byte++) store<u32>(handle + 4 * byte, below(size), FINAL);
   expandTrie(handle + RAW_TRIE, rawNodes, size);
@@ -192,11 +197,24 @@ function normaliseAscii(start: usize, end: usize): usize {
   return out;
 }
 
-/** `'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+`, each match a word. */
+/**
+ * `'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+`, each match a word.
+ *
+ * With MARKS the pattern also matches the two marks where a word may begin (in text that was not written like that, but lower-cased
+ * to it), and the byte level's own pattern cuts the match in three: so punctuation after a mark begins another word.
+ */
 function words(handle: usize, at: usize, end: usize): bool {
+  const marks = load<u32>(handle, MARKS) != 0;
   while (at < end) {
     const start = at;
     let c = decode(at);
+    const name = marks && c == 0x3c ? markName(at, end) : 0;
+    if (name) {
+      const close = start + 2 + name;
+      if (!word(handle, start, 2) || !word(handle, start + 2, <i32>name) || !word(handle, close, 2)) return false;
+      at = close + 2;
+      continue;
+    }
     at += sizeOf(load<u8>(at));
     const category = categoryOf(c);
     if (category == SPACE) continue;
@@ -209,6 +227,21 @@ function words(handle: usize, at: usize, end: usize): bool {
     }
     if (!word(handle, start, <i32>(at - start))) return false;
   }
+  return true;
+}
+
+/** Length of the name in `<|startoftext|>` or `<|endoftext|>`, when one of them is at `at`; else 0. */
+function markName(at: usize, end: usize): usize {
+  let from = at;
+  if (!spells(from, end, '<|')) return 0;
+  from += 2;
+  const name: usize = spells(from, end, 'startoftext') ? 11 : spells(from, end, 'endoftext') ? 9 : 0;
+  return name && spells(from + name, end, '|>') ? name : 0;
+}
+
+function spells(at: usize, end: usize, ascii: string): bool {
+  if (end - at < <usize>ascii.length) return false;
+  for (let i = 0; i < ascii.length; i++) if (load<u8>(at + i) != <u8>ascii.charCodeAt(i)) return false;
   return true;
 }
 

@@ -15,6 +15,8 @@ const STRIP_RIGHT: u32 = 1;
 const JOIN_SPACES: u32 = 2;
 const PREFIX_FIRST: u32 = 4;
 const PREFIX_ALWAYS: u32 = 8;
+/** White space is where words end, and no part of them; every word gets a mark in front. */
+const SPLIT_WHITE: u32 = 16;
 
 /**
  * An expanded tokenizer: these fields, one i32 for each ASCII character (-1 unchanged, else offset of its replacement),
@@ -215,6 +217,7 @@ function metaspace(handle: usize, text: usize, end: usize, prefix: bool): usize 
   const out = scratchFor(<u32>(end - text) + 1, 3);
   if (!out) return 0;
   let to = out;
+  if (flags & SPLIT_WHITE) return markWords(flags, text, end, out);
   if (prefix && text < end && load<u8>(text) != 0x20 && !(end - text >= 3 && isMark(text))) to = putMark(to);
   while (text < end) {
     const byte = load<u8>(text++);
@@ -224,6 +227,35 @@ function metaspace(handle: usize, text: usize, end: usize, prefix: bool): usize 
     }
     to = putMark(to);
     if (flags & JOIN_SPACES) while (text < end && load<u8>(text) == 0x20) text++;
+  }
+  normalEnd = to;
+  return out;
+}
+
+/**
+ * Words between white space, each with one mark in front; what the normaliser joined to a mark is no white space any more.
+ * Each word but the first follows a byte that gives nothing, so that three bytes for each one are enough here too.
+ */
+function markWords(flags: u32, text: usize, end: usize, out: usize): usize {
+  let to = out;
+  let inWord = false;
+  while (text < end) {
+    const size = sizeOf(load<u8>(text));
+    const joined = (flags & JOIN_SPACES) != 0 && load<u8>(text) == 0x20 && text + 1 < end && load<u8>(text, 1) == 0x20;
+    if (joined) {
+      while (text < end && load<u8>(text) == 0x20) text++;
+      to = putMark(to);
+      inWord = true;
+    } else if (categoryOf(decode(text)) == SPACE) {
+      text += size;
+      inWord = false;
+    } else {
+      if (!inWord && !(end - text >= 3 && isMark(text))) to = putMark(to);
+      memory.copy(to, text, size);
+      to += size;
+      text += size;
+      inWord = true;
+    }
   }
   normalEnd = to;
   return out;

@@ -4,6 +4,7 @@ import { cachedFiles } from './cache/model-cache.ts';
 import { isHubAddress } from './hub/address.ts';
 import { decodeImage } from './image/browser.ts';
 import { Engine, type LoadOptions as EngineOptions, type KontextPlan, type PlanOptions } from './kontext/kontext.ts';
+import { modelAndFileAt } from './model/given-file.ts';
 import type { ModelSource } from './model/open.ts';
 import { pageUrl } from './worker/page-url.ts';
 
@@ -30,11 +31,10 @@ export const Kontext = {
     if (typeof source !== 'string' && !(source instanceof URL)) return Engine.open({ decodeImage }, source, options);
     if (isHubAddress(source)) return Engine.open({ decodeImage }, source, options);
     const url = pageUrl(source);
-    return Engine.open(
-      { decodeImage },
-      cache ? cachedFiles(url, { request: { access: options.access } }) : url,
-      options,
-    );
+    if (!cache) return Engine.open({ decodeImage }, url, options);
+    const { base, file } = modelAndFileAt(url);
+    const files = cachedFiles(base, { request: { access: options.access } });
+    return Engine.open({ decodeImage }, file === undefined ? files : { ...files, file }, options);
   },
   /**
    * What a model will need for a request, before anything of it is loaded: download, GPU memory by stage, work, for every choice of

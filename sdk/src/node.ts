@@ -38,9 +38,17 @@ export type { UrlBytesOptions } from '../../runtime/src/weights/url.ts';
 export type { HostOptions } from './host/module.ts';
 export type { HubOptions } from './hub/repository.ts';
 export type { DownloadProgress } from './hub/transfer.ts';
-export { decodeImage, type EncodeOptions, encodeImage, type ImageFormat, saveImage } from './image/node.ts';
+export { readPngText } from './image/metadata/png-text.ts';
+export type { MadeWith, PictureSettings, Unused } from './image/metadata/types.ts';
+export {
+  decodeImage,
+  type EncodeOptions,
+  encodeImage,
+  type ImageFormat,
+  readSettings,
+  saveImage,
+} from './image/node.ts';
 export type { PixelDepth, PixelImage } from './image/pixels.ts';
-export { readPngText } from './image/png-text.ts';
 export type { Setting } from './kontext/budget.ts';
 export type { Engine, KontextPlan, LoadOptions, PlanOptions } from './kontext/kontext.ts';
 export {
@@ -67,7 +75,7 @@ export {
 export type { ModelPlan, PlannedRequest, SettingPlan } from './kontext/plan.ts';
 export type { ProgramProvider, ProgramRequest } from './kontext/programs.ts';
 export type * from './kontext/types.ts';
-export { demoModel, demoPicture } from './model/demo.ts';
+export { demoAdapter, demoModel, demoPicture } from './model/demo.ts';
 export { type FileInput, folderFiles, type ModelFiles, urlFiles } from './model/files.ts';
 export type { BflFiles, ModelSource, PartName } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';

@@ -122,6 +122,27 @@ it('compares, undoes and redoes from the keyboard', async () => {
   );
 });
 
+it('keeps what was undone as another attempt, and leads to it', async () => {
+  const strip = page.locator('kontext-editor .history');
+  await page.locator('kontext-editor .undo').click();
+  await page.locator('kontext-editor #prompt').fill('make it black and white');
+  await page.keyboard.press('Enter');
+  await page.locator('kontext-editor[data-state=ready] .way').waitFor({ timeout: 480_000 });
+  const way = strip.locator('.way');
+  expect(await way.textContent()).toBe('2/2');
+  expect(await way.getAttribute('aria-label')).toBe('Attempt 2 of 2 from this picture; show the next');
+  await way.focus();
+  await page.keyboard.press('Enter');
+  expect(await status()).toBe('Showing: make the background blue');
+  expect(await way.textContent()).toBe('1/2');
+  // The focus stays on the marker, so that one key goes round.
+  await page.keyboard.press('Enter');
+  expect(await status()).toBe('Showing: make it black and white');
+  expect(await violations()).toEqual([]);
+  await way.click();
+  expect(await strip.locator('li').count()).toBe(2);
+});
+
 it('downloads a PNG', async () => {
   const [download] = await Promise.all([
     page.waitForEvent('download'),

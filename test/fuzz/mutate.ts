@@ -19,7 +19,7 @@ export const pick = <T>(random: Random, from: readonly T[]): T => from[Math.floo
 const below = (random: Random, n: number): number => Math.floor(random() * n);
 
 /** Whole numbers where readers break: ends of ranges, signs, off by one. */
-const EDGES = [0, 1, 2, 7, 8, 9, 127, 128, 255, 256, 65535, 65536, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1];
+export const EDGES = [0, 1, 2, 7, 8, 9, 127, 128, 255, 256, 65535, 65536, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1];
 
 /** One to four changes. */
 export function mutateBytes(random: Random, seed: Uint8Array): Uint8Array<ArrayBuffer> {

@@ -60,3 +60,31 @@ it('the demo edit from a bundle is the compiled one', { timeout: TIMEOUT }, asyn
   const justInTime = Kontext.load(demoModel());
   await expect(justInTime).rejects.toThrow(/the compiler was loaded|mock/);
 });
+
+it('serves masks, samplers, strength, variants, expanding and caches, whose programs it holds', {
+  timeout: TIMEOUT,
+}, async () => {
+  const bundle = join(folder, 'editing');
+  const sizes = ['--size', '64x64', '--steps', '2,1', '--quantization', 'none'];
+  const more = ['--cache', 'first-block,taylor', '--image-to-image'];
+  await cli('compile', '--model', 'demo', '--target', 'this', ...sizes, ...more, '-o', bundle);
+  await using kontext = await Kontext.load(demoModel(), { programs: bundle });
+  const picture = (level: (i: number) => number) => ({
+    width: 64,
+    height: 64,
+    data: Uint8ClampedArray.from({ length: 64 * 64 * 4 }, (_, i) => (i % 4 === 3 ? 255 : level(i))),
+  });
+  const image = picture((i) => (i * 7) & 255);
+  const mask = picture((i) => (i < 64 * 64 * 2 ? 255 : 0));
+  const request = { image, prompt: 'make it night', steps: 2, seed: 7 };
+  const masked = await kontext.edit({ ...request, mask, sampler: 'dpmpp_2m', strength: 0.5 });
+  const half = 64 * 64 * 2;
+  expect(masked.image.data.subarray(half)).toEqual(image.data.subarray(half));
+  expect(masked.image.data.subarray(0, half)).not.toEqual(image.data.subarray(0, half));
+  expect((await kontext.edit({ ...request, expand: { left: 16 } })).image.width).toBe(80);
+  expect((await kontext.edit({ ...request, variants: 2, choose: () => 1 })).seed).toBe(8);
+  const cached = await kontext.edit({ ...request, cache: { kind: 'first-block', threshold: 10 } });
+  const foreseen = await kontext.edit({ ...request, cache: { kind: 'taylor', start: 1, interval: 5 } });
+  expect([cached.skipped, foreseen.skipped]).toEqual([1, expect.any(Number)]);
+  expect((await kontext.edit({ ...request, context: false, strength: 0.5 })).image.width).toBe(64);
+});

@@ -1,4 +1,4 @@
-// One velocity of the reference transformer from our own inputs: embeddings exact and rounded to bfloat16, our rotary table.
+// One velocity of the reference transformer from our own inputs: embeddings exact and rounded as BFL's pipeline does, our rotary table.
 // The fixture has the output for both kinds of conditioning; they are far apart, so neither can pass for the other.
 import { afterAll, describe, expect, it } from 'vitest';
 import { compile } from '../../kernels-codegen/src/compile.ts';
@@ -28,9 +28,10 @@ function sample(name: string, index: number): Float32Array {
 
 describe.each([0, 1])('sample %i', (index) => {
   it.each([
-    ['exact', 'out.output'],
-    ['bfloat16', 'out.output_bf16_conditioning'],
-  ] as const)('with %s conditioning', { timeout: 600_000 }, async (conditioning, output) => {
+    // The reference's own angles are float32: off by 1e-4 where ours are not.
+    ['exact', 'out.output', 5e-5],
+    ['bfl', 'out.output_bf16_conditioning', 1e-5],
+  ] as const)('with %s conditioning', { timeout: 600_000 }, async (conditioning, output, bound) => {
     const { request, inputs } = denoiseCase(FIXTURE, 'io.safetensors', index);
     if (request.component !== 'denoise') throw new Error('not a denoise case');
     const spec: FluxSpec = request.spec;
@@ -42,8 +43,8 @@ describe.each([0, 1])('sample %i', (index) => {
     const modulation = await Executable.create(gpu, compile({ component: 'modulation', spec, steps: 1, target }), {
       weights: store,
     });
-    modulation.write('timesteps', sinusoids(sample('in.timesteps', index), conditioning));
-    modulation.write('guidance', sinusoids(sample('in.guidance', index), conditioning));
+    modulation.write('timesteps', sinusoids('timesteps', sample('in.timesteps', index), conditioning));
+    modulation.write('guidance', sinusoids('guidance', sample('in.guidance', index), conditioning));
     modulation.write('pooled', sample('in.y', index));
     await modulation.run();
     const denoise = await Executable.create(gpu, compile({ ...request, target }), {
@@ -57,8 +58,8 @@ describe.each([0, 1])('sample %i', (index) => {
     const velocity = await denoise.read('velocity');
     const tokens = request.image.height * request.image.width;
     const of = (name: string) => sample(name, index).slice(0, tokens * spec.outChannels);
-    // The fixture's bound for float32: outputs have a standard deviation of 1.
-    expect(errorOf(velocity.subarray(0, tokens * spec.outChannels), of(output)).relative).toBeLessThan(1e-4);
+    // Outputs have a standard deviation of 1; float32 sums in another order differ by 3e-6.
+    expect(errorOf(velocity.subarray(0, tokens * spec.outChannels), of(output)).relative).toBeLessThan(bound);
     expect(errorOf(of('out.output'), of('out.output_bf16_conditioning')).relative).toBeGreaterThan(1e-3);
     await denoise.dispose();
     await modulation.dispose();

@@ -86,6 +86,30 @@ for (const dtype of ['F32', 'F16', 'BF16']) {
   }
 }
 
+describe.each(['F8_E4M3', 'F8_E5M2'] as const)('%s', (dtype) => {
+  // What is held as it is, and what becomes something else.
+  const formats = [dtype === 'F8_E4M3' ? 'e4m3' : 'e5m2', 'f32', 'f16', 'q8', 'q4'] as const;
+  const codes = (code: number, largest: number) => {
+    const data = Uint8Array.from({ length: ROWS * COLS }, (_, i) => ((i * 7) % (largest + 1)) | ((i & 1) << 7));
+    data[37 * COLS + 101] = code;
+    return data;
+  };
+  // The largest numbers are 448 and 57344.
+  const largest = dtype === 'F8_E4M3' ? 0x7e : 0x7b;
+  it.each(formats)('to %s: every number is taken, what is none is found', async (format) => {
+    await load(dtype, codes(largest | 0x80, largest), format);
+    for (let code = largest + 1; code < 128; code++) {
+      for (const sign of [0, 0x80]) {
+        await expect(load(dtype, codes(code | sign, largest), format), `code ${code | sign}`).rejects.toMatchObject({
+          code: 'weights-invalid',
+          message: expect.stringMatching(/model\.safetensors.*"w".*not finite/),
+          details: { tensor: 'w', notFinite: true },
+        });
+      }
+    }
+  });
+});
+
 it('finds scales that are not finite in blocks that keep their codes', async () => {
   const data = new Uint8Array((ROWS * COLS * 18) / 32).map((_, i) => (i * 29) & 255);
   for (let block = 0; block < data.length; block += 18) data.set([0, 0x30], block);

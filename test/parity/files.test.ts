@@ -11,7 +11,7 @@ import type { WeightSource } from '../../runtime/src/weights/source.ts';
 import { heldFormats } from '../../sdk/src/model/formats.ts';
 import type { BflFiles, PartName } from '../../sdk/src/model/open.ts';
 import { openWeightsFile, partOfFile } from '../../sdk/src/model/weights-file.ts';
-import { Kontext, KontextError } from '../../sdk/src/node.ts';
+import { Kontext, KontextError, type LoadOptions } from '../../sdk/src/node.ts';
 import { errorOf, fixtureMeta, fixturePath } from '../support/cases.ts';
 import { pipelineFile } from '../support/pipeline-model.ts';
 import { embedded, rotary } from '../support/plain-conditioning.ts';
@@ -174,8 +174,8 @@ function folderWith(weights: string, extra: Record<string, string> = {}): string
   return folder;
 }
 
-async function edited(model: string | BflFiles, request: object = REQUEST) {
-  await using kontext = await Kontext.load(model, { precision: 'f32' });
+async function edited(model: string | BflFiles, request: object = REQUEST, options: LoadOptions = {}) {
+  await using kontext = await Kontext.load(model, { precision: 'f32', ...options });
   return await kontext.edit(request as typeof REQUEST);
 }
 
@@ -195,6 +195,25 @@ function expectResult({ image, latents }: Awaited<ReturnType<typeof edited>>, fr
 describe('whole edits', { timeout: 300_000 }, () => {
   it.each(['weights-gguf-q4_k', 'weights-fp8-scaled'])('%s, without tokenizer files', async (name) => {
     expectResult(await edited(folderWith(`field/${name}`)), `field/${name}`);
+  });
+
+  it.each([
+    'lora-peft-metadata-alpha/pytorch_lora_weights',
+    'lora-onetrainer/lora-onetrainer',
+    'lora-diffusion-model-prefix/kontext_style',
+    'loha-kohya-names/loha',
+  ])('an adapter as people have it: %s, beside the layers and merged', async (file) => {
+    const adapters = [{ source: path(`field/${file}.safetensors`) }];
+    const folder = folderWith('field/base');
+    const from = `field/${file.split('/')[0]}`;
+    const beside = await edited(folder, REQUEST, { adapters });
+    expectResult(beside, from);
+    const merged = await edited(folder, REQUEST, { adapters, merge: true });
+    expectResult(merged, from);
+    expect(psnr(merged.image, beside.image)).toBeGreaterThan(55);
+    // The adapter is what makes the difference.
+    const wanted = floatTensor(readSafetensors(path('field/base/expected.safetensors')), 'latents');
+    expect(Math.max(...beside.latents[0]!.map((value, i) => Math.abs(value - wanted[i]!)))).toBeGreaterThan(0.02);
   });
 
   it('a T5 encoder as GGUF beside the one in 16 bits', async () => {

@@ -9,8 +9,8 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { runCommand } from '../../sdk/src/cli/command.ts';
 import { latentsBytes } from '../../sdk/src/cli/latents-file.ts';
+import { readPngText } from '../../sdk/src/image/metadata/png-text.ts';
 import { decodeImage } from '../../sdk/src/image/node.ts';
-import { readPngText } from '../../sdk/src/image/png-text.ts';
 import { pipelineFile, pipelineRuns, writePipelineModel } from '../support/pipeline-model.ts';
 import { psnr } from '../support/psnr.ts';
 import { floatTensor, readSafetensors } from '../support/safetensors.ts';
@@ -79,7 +79,7 @@ describe('kontext edit', { timeout: TIMEOUT }, () => {
   });
 
   it('makes the reference’s picture and latents, and reports as JSON', async () => {
-    const args = ['--steps', '5', '--guidance', '2.5', '--seed', '42', '--json', '--metadata'];
+    const args = ['--steps', '5', '--guidance', '2.5', '--seed', '42', '--json'];
     const files = ['-o', at('edit.png'), '--save-latents', at('edit.safetensors')];
     const { code, out, err } = await kontext('edit', input, run.prompts[0]!, ...exact(), ...args, ...files);
     expect(err).toBe('');
@@ -97,6 +97,37 @@ describe('kontext edit', { timeout: TIMEOUT }, () => {
 
     const text = JSON.parse(readPngText(await readFile(at('edit.png')))!);
     expect(text).toMatchObject({ prompt: run.prompts[0], seed: '42', options: { steps: 5, guidance: 2.5 } });
+    expect(readPngText(await readFile(at('edit.png')), 'parameters')).toMatch(/Steps: 5, Sampler: Euler, .*Seed: 42,/);
+  });
+
+  it('makes a picture again from the settings in its file, or keeps them out', async () => {
+    const made = ['--seed', '7', '--steps', '2', '--sampler', 'dpmpp_2m'];
+    const { code, err } = await kontext('edit', input, 'a "blue" bicycle', ...exact(), ...made, '-o', at('made.webp'));
+    expect([code, err]).toEqual([0, '']);
+    const again = await kontext('edit', input, '--from', at('made.webp'), ...exact(), '-o', at('again.png'));
+    expect([again.code, again.err]).toEqual([0, '']);
+    const direct = ['edit', input, 'a "blue" bicycle', ...exact(), ...made, '-o', at('direct.png'), '--no-metadata'];
+    expect((await kontext(...direct)).code).toBe(0);
+    const pixels = async (name: string) => (await decodeImage(at(name), 'x')).data;
+    expect(await pixels('again.png')).toEqual(await pixels('direct.png'));
+    expect(readPngText(await readFile(at('direct.png')))).toBeUndefined();
+    expect(readPngText(await readFile(at('direct.png')), 'parameters')).toBeUndefined();
+    const none = await kontext('edit', input, '--from', at('direct.png'), ...exact(), '-o', at('none.png'));
+    expect([none.code, none.err]).toEqual([2, expect.stringMatching(/does not say how it was made/)]);
+  });
+
+  it('lets the variants that --choose names go on', async () => {
+    const common = ['edit', input, 'x', ...exact(), '--steps', '2', '--seed', '3'];
+    const chosen = await kontext(...common, '--variants', '3', '--choose', '3,1', '-o', at('chosen.png'));
+    expect([chosen.code, chosen.err]).toEqual([0, '']);
+    for (const [name, seed] of [
+      ['chosen-1.png', 5],
+      ['chosen-2.png', 3],
+    ] as const) {
+      expect(JSON.parse(readPngText(await readFile(at(name)))!)).toMatchObject({ seed: String(seed) });
+    }
+    const asked = await kontext(...common, '--variants', '3', '--choose', '-o', at('none.png'));
+    expect([asked.code, asked.err]).toEqual([2, expect.stringMatching(/asks in a terminal, and this is none/)]);
   });
 
   it('starts from given latents', async () => {
@@ -140,19 +171,7 @@ describe('kontext edit', { timeout: TIMEOUT }, () => {
   });
 
   it('makes several pictures of one, numbered', async () => {
-    const args = [
-      'edit',
-      input,
-      'x',
-      ...small(),
-      '--images',
-      '2',
-      '--seed',
-      '7',
-      '--metadata',
-      '-o',
-      at('several.png'),
-    ];
+    const args = ['edit', input, 'x', ...small(), '--images', '2', '--seed', '7', '-o', at('several.png')];
     expect((await kontext(...args)).code).toBe(0);
     for (const [i, name] of ['several-1.png', 'several-2.png'].entries())
       expect(JSON.parse(readPngText(await readFile(at(name)))!)).toMatchObject({ seed: `${7 + i}` });
@@ -279,7 +298,7 @@ describe('wrong inputs', { timeout: TIMEOUT }, () => {
       2,
       /Give a folder/,
     ],
-    ['metadata that no JPEG keeps', () => edit(input, 'x', '-o', at('no.jpg'), '--metadata'), 2, /PNG files only/],
+    ['settings of no picture', () => edit(input, 'x', '-o', at('no.jpg'), '--from', at('r.png')), 2, /r.png cannot/],
     [
       'a missing reference',
       () => edit(input, 'x', '-o', at('no.png'), '--reference', at('r.png')),

@@ -128,13 +128,21 @@ describe('Kontext', { timeout: TIMEOUT }, () => {
     expect((await kontext.edit(both)).image).toEqual(a.image);
   });
 
-  it('replays a session to the same pictures', async () => {
+  it('replays a session to the same pictures, branches and masks too, and one that was imported', async () => {
     const { image, prompt: _, seed: __, ...options } = request;
     const session = kontext.session(image);
     await session.edit('one', options);
     await session.edit('two', { ...options, steps: 1 });
-    const again = await session.replay();
-    expect(again.history.map((turn) => turn.image)).toEqual(session.history.map((turn) => turn.image));
+    session.undo();
+    const { width, height } = await session.image;
+    const left = (at: number) => at % (4 * width) < 2 * width;
+    const data = Uint8ClampedArray.from({ length: 4 * width * height }, (_, i) => (left(i) || i % 4 === 3 ? 255 : 0));
+    await session.edit('three', { ...options, steps: 1, mask: { width, height, data }, sampler: 'heun' });
+    const imported = await session.import(await session.export('png'));
+    for (const again of [await session.replay(), await imported.replay()]) {
+      expect(again.turns.map((turn) => turn.image)).toEqual(session.turns.map((turn) => turn.image));
+      expect([again.position, again.turns.map(({ parent }) => parent)]).toEqual([3, [0, 1, 1]]);
+    }
   });
 
   it('keeps memory flat', async () => {

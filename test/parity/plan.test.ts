@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { budgetBytes, fitting } from '../../sdk/src/kontext/budget.ts';
 import type { MemoryBudget } from '../../sdk/src/kontext/options.ts';
 import { Kontext } from '../../sdk/src/node.ts';
+import { adapterFile } from '../support/adapters.ts';
 import { pipelineFile, pipelineModel } from '../support/pipeline-model.ts';
 
 const size = { width: 96, height: 64 };
@@ -31,6 +32,24 @@ describe('the predicted peak is the measured one, within 3 %', () => {
       });
     }
   }
+});
+
+describe('adapters of the load count', { timeout: 600_000 }, () => {
+  const adapters = [{ source: adapterFile('formats/pipeline_kohya.safetensors') }];
+  it('an amount that is enough without them is refused with them, naming one that does', async () => {
+    const amount = async (given: object) => {
+      const { choices } = await Kontext.plan(pipelineModel(), given);
+      return Math.min(...choices.map(({ gpuPeakBytes }) => gpuPeakBytes));
+    };
+    const [without, beside] = [await amount({}), await amount({ adapters })];
+    expect(beside).toBeGreaterThan(without);
+    await expect(Kontext.load(pipelineModel(), { adapters, memory: without })).rejects.toMatchObject({
+      code: 'out-of-memory',
+    });
+    await using kontext = await Kontext.load(pipelineModel(), { adapters, memory: beside });
+    expect(kontext.setting).toBeDefined();
+    await expect(Kontext.plan(pipelineModel(), { merge: true })).rejects.toThrow(/merge needs adapters/);
+  });
 });
 
 it('plans without reading weights', async () => {

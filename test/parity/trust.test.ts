@@ -3,10 +3,10 @@
 import { beforeAll, expect, it } from 'vitest';
 import { writeBundle } from '../../kernels-codegen/src/bundle/write.ts';
 import { describeAdapter } from '../../runtime/src/gpu/open.ts';
-import { shapesFor } from '../../sdk/src/cli/commands/compile.ts';
 import { justInTime } from '../../sdk/src/kontext/programs.ts';
 import { openModel } from '../../sdk/src/model/open.ts';
 import { Kontext } from '../../sdk/src/node.ts';
+import { shapesFor } from '../../sdk/src/programs/shapes.ts';
 import { pipelineModel } from '../support/pipeline-model.ts';
 import { sourceOf, tamper } from '../support/tampered-bundle.ts';
 

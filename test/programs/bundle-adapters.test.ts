@@ -5,7 +5,6 @@ import { compile } from '../../kernels-codegen/src/compile.ts';
 import type { AdapterRoom } from '../../kernels-codegen/src/graph/room.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
 import { adapterRooms } from '../../runtime/src/program/adapter-rooms.ts';
-import { shapesFor } from '../../sdk/src/cli/commands/compile.ts';
 import {
   justInTime,
   type ModelSpecs,
@@ -15,6 +14,7 @@ import {
 import { demoModel } from '../../sdk/src/model/demo.ts';
 import { type Model, openModel } from '../../sdk/src/model/open.ts';
 import { bundlePrograms } from '../../sdk/src/programs/bundle.ts';
+import { shapesFor } from '../../sdk/src/programs/shapes.ts';
 
 const target = targetByName('swiftshader');
 const size = { width: 64, height: 64 };

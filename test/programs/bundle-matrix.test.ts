@@ -4,10 +4,10 @@
 import { expect, it } from 'vitest';
 import { writeBundle } from '../../kernels-codegen/src/bundle/write.ts';
 import { TARGETS } from '../../kernels-codegen/src/targets/profiles.ts';
-import { shapesFor } from '../../sdk/src/cli/commands/compile.ts';
 import { justInTime } from '../../sdk/src/kontext/programs.ts';
 import { demoModel } from '../../sdk/src/model/demo.ts';
 import { openModel } from '../../sdk/src/model/open.ts';
+import { shapesFor } from '../../sdk/src/programs/shapes.ts';
 import { checkMatrix, validate } from './bundle-matrix.ts';
 
 it('the real model at one size', { timeout: 600_000 }, async () => {

@@ -7,8 +7,8 @@ import { writeBundle } from '../../kernels-codegen/src/bundle/write.ts';
 import { FLUX1_KONTEXT_DEV } from '../../kernels-codegen/src/models/specs.ts';
 import type { Quantization } from '../../kernels-codegen/src/plan/lower.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
-import { shapesFor } from '../../sdk/src/cli/commands/compile.ts';
 import { readEntry, readManifest } from '../../sdk/src/programs/bundle.ts';
+import { shapesFor } from '../../sdk/src/programs/shapes.ts';
 import { openNullDevice } from '../support/null-device.ts';
 import { encodeLarge } from './null-encode.ts';
 

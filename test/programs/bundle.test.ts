@@ -9,7 +9,6 @@ import { FLUX1_KONTEXT_DEV } from '../../kernels-codegen/src/models/specs.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
 import { KontextError } from '../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../runtime/src/gpu/report.ts';
-import { shapesFor } from '../../sdk/src/cli/commands/compile.ts';
 import { tokenCount } from '../../sdk/src/kontext/latents.ts';
 import type { Parts, ShapeRequest, Work } from '../../sdk/src/kontext/parts.ts';
 import { fitPreview } from '../../sdk/src/kontext/preview.ts';
@@ -20,6 +19,7 @@ import { demoModel } from '../../sdk/src/model/demo.ts';
 import { type Model, openModel } from '../../sdk/src/model/open.ts';
 import { Kontext } from '../../sdk/src/node.ts';
 import { bundlePrograms, readEntry, readManifest } from '../../sdk/src/programs/bundle.ts';
+import { shapesFor } from '../../sdk/src/programs/shapes.ts';
 
 const size = { width: 64, height: 64 };
 const targets = [targetByName('swiftshader'), targetByName('lavapipe')];
@@ -280,6 +280,28 @@ describe('a bundle has all that a request may need', () => {
     await fitPreview(parts, work).catch(() => {});
     expect(asked.at(-1)).toMatchObject({ component: 'vae-encode', width: 256 });
     for (const shape of asked) expect(keys).toContain(JSON.stringify(Object.entries(shape).sort()));
+  });
+
+  it('for caches and drawing encoders where it was compiled for them, and says with which flags', async () => {
+    const wanted = { sizes: [size], references: undefined, steps: [2], textTokens: 32 };
+    const names = (more: object) => new Set(shapesFor({ ...wanted, ...more }).map(({ component }) => component));
+    expect(names({})).not.toContain('denoise-first');
+    expect([...names({ caches: ['first-block', 'taylor'] })]).toEqual(
+      expect.arrayContaining(['denoise-first', 'denoise-rest', 'denoise-skip', 'taylor-update', 'taylor-predict']),
+    );
+    const drawn = (more: object) => shapesFor({ ...wanted, ...more }).filter((shape) => 'sample' in shape);
+    expect(
+      [drawn({}), drawn({ imageToImage: true }), drawn({ controlChannels: 320 })].map((all) => all.length),
+    ).toEqual([0, 1, 2]);
+    const provider = bundlePrograms(sourceOf(files));
+    const target = await provider.target(device('lavapipe'), 'auto');
+    const { component: _, ...shape } = shapes.find(({ component }) => component === 'denoise')!;
+    const lacks = (request: object) => provider.program({ target, quantization: 'none', ...request } as ProgramRequest);
+    await expect(lacks({ component: 'denoise-rest', ...shape })).rejects.toThrow(/kontext compile --cache first-block/);
+    await expect(lacks({ component: 'denoise-tell', ...shape })).rejects.toThrow(/with lite: true/);
+    await expect(lacks({ component: 'taylor-predict', rows: 16, cols: 64 })).rejects.toThrow(/--cache taylor/);
+    await expect(lacks({ component: 'modulation', steps: 1 })).rejects.toThrow(/--steps 1/);
+    await expect(lacks({ component: 'vae-encode', ...size, sample: true })).rejects.toThrow(/--image-to-image/);
   });
 
   it('for devices that the autoencoder does not fit in one piece', async () => {

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { type CompileRequest, type Component, compile } from '../../kernels-codegen/src/compile.ts';
 import { FLUX1_KONTEXT_DEV } from '../../kernels-codegen/src/models/specs.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
+import { rowsAtOnce } from '../../runtime/src/program/modulation-rows.ts';
 import type { Program } from '../../runtime/src/program/types.ts';
 import { PREFERRED_KONTEXT_SIZES } from '../../sdk/src/host/sizes.ts';
 import { openNullDevice } from '../support/null-device.ts';
@@ -72,6 +73,43 @@ describe.each(TARGETS)('real model for %s', (name) => {
         { component: 'vae-decode', spec: vae, ...size },
       ]),
     );
+  });
+});
+
+describe("at WebGPU's default limits", () => {
+  // In f32 one layer's weights would exceed a binding already.
+  it.each(['q8', 'q4'] as const)(
+    'makes the modulation of a thousand steps, window by window: %s',
+    async (quantization) => {
+      const baseline = targetByName('baseline');
+      const rows = rowsAtOnce(1000, transformer, baseline.limits);
+      const device = await openNullDevice(baseline);
+      const program = compile({
+        component: 'modulation',
+        spec: transformer,
+        steps: rows,
+        target: baseline,
+        quantization,
+      });
+      const { structural, largeKernels } = await encodeLarge(device, program);
+      expect([structural, largeKernels]).toEqual([0, 0]);
+      for (const [limit, needed] of Object.entries(program.requires.limits)) {
+        expect(needed, limit).toBeLessThanOrEqual(baseline.limits[limit as keyof typeof baseline.limits]);
+      }
+      // The rows of a window lie in one buffer; the fewest windows, and none larger than needed.
+      const bytes = program.ports.find(({ name }) => name === 'modulation')!.bytes;
+      expect(bytes).toBeLessThanOrEqual(baseline.limits.maxStorageBufferBindingSize);
+      expect([rows, Math.ceil(1000 / rows)]).toEqual([31, 33]);
+      device.device.destroy();
+    },
+  );
+
+  it('leaves the usual numbers of steps in one program', () => {
+    const baseline = targetByName('baseline');
+    for (const steps of [1, 4, 20, 28, 30]) expect(rowsAtOnce(steps, transformer, baseline.limits)).toBe(steps);
+    for (const steps of [28, 50, 100])
+      expect(rowsAtOnce(steps, transformer, targetByName('nvidia').limits)).toBe(steps);
+    expect(rowsAtOnce(50, transformer, baseline.limits)).toBe(25);
   });
 });
 

@@ -1,22 +1,30 @@
 // How well the demo model edits, measured through the SDK: right answers and PSNR by kind, five-turn sessions, drift.
-// Prints a Markdown table and JSON; `npm run quality` with --draws N and --sessions N.
+// Prints a Markdown table and JSON; `npm run quality` with --draws N and --sessions N. With --quantization q8,q4,… it measures these
+// storages beside f16 instead, on the same scenes; with --study NAME it compares settings of requests on the same scenes.
 
+import { mkdir, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import type { PixelImage } from '../../sdk/src/image/pixels.ts';
-import { fromRgb, toRgb } from '../../sdk/src/image/pixels.ts';
+import { toRgb } from '../../sdk/src/image/pixels.ts';
 import { demoModel, Kontext } from '../../sdk/src/node.ts';
-import {
-  EDIT_KINDS,
-  type EditKind,
-  editOf,
-  nearestScene,
-  render,
-  SCENE_SIZE,
-  type Scene,
-  sameScene,
-  sampleEdit,
-  seededRandom,
-} from './scenes.ts';
+import { drift, judge, percent, picture } from './judge.ts';
+import { EDIT_KINDS, type EditKind, editOf, render, SCENE_SIZE, sampleEdit, seededRandom } from './scenes.ts';
+import { measureStorage } from './storage.ts';
+import { anchorStudy } from './studies/anchor.ts';
+import { cache, cacheDefault } from './studies/cache.ts';
+import { positions } from './studies/positions.ts';
+import { region } from './studies/region.ts';
+import { samplers } from './studies/samplers.ts';
+import { variantsStudy } from './studies/variants.ts';
+import { runStudy, type Study, tableOf } from './study.ts';
+
+const STUDIES: Record<string, Study> = {
+  positions,
+  variants: variantsStudy,
+  samplers,
+  cache,
+  'cache-default': cacheDefault,
+  region,
+};
 
 const { values } = parseArgs({
   options: {
@@ -24,36 +32,60 @@ const { values } = parseArgs({
     sessions: { type: 'string', default: '50' },
     seed: { type: 'string', default: '20261123' },
     model: { type: 'string' },
+    study: { type: 'string' },
+    scenes: { type: 'string', default: '40' },
+    minutes: { type: 'string', default: '600' },
+    quantization: { type: 'string' },
   },
 });
 const draws = Number(values.draws);
 const sessions = Number(values.sessions);
 const random = seededRandom(Number(values.seed));
 
-/** A right answer's nearest scene is the true one, and it is recognisably that scene: 20 dB, as in the training's own evaluation. */
-const RIGHT_DB = 20;
 /** Kinds a five-turn session is made of: they keep an object that later turns can edit. */
 const TURN_KINDS = ['background', 'replace', 'move', 'resize'] as const;
 
-await using kontext = await Kontext.load(values.model ?? demoModel());
-
-const byKind: Record<string, { right: number; psnr: number }> = {};
-for (const kind of EDIT_KINDS) byKind[kind] = await measureKind(kind);
-const chains = await measureSessions();
-
-console.log('| kind | right answers | PSNR to the true answer |\n| --- | --- | --- |');
-for (const [kind, { right, psnr }] of Object.entries(byKind)) {
-  console.log(`| ${kind} | ${percent(right)} | ${psnr.toFixed(1)} dB |`);
+if (values.quantization !== undefined) {
+  await measureStorage(values.model ?? demoModel(), values.quantization.split(','), draws, random);
+  process.exit(0);
 }
-console.log(`\n${draws} unseen draws of each kind, seed ${values.seed}, 12 steps.`);
-console.log('\n| turn | right answers | mean drift of untouched pixels |\n| --- | --- | --- |');
-for (const [i, { right, drift }] of chains.entries())
-  console.log(`| ${i + 1} | ${percent(right)} | ${drift.toFixed(2)} levels |`);
-console.log(
-  `\n${sessions} sessions of five turns. Drift: mean absolute difference from the picture the session started`,
-);
-console.log('with, in grey levels of 255, over pixels that no true answer so far has changed.');
-console.log(JSON.stringify({ byKind, chains, draws, sessions, seed: values.seed }));
+await using kontext = await Kontext.load(values.model ?? demoModel());
+if (values.study === undefined) await overall();
+else await compare(values.study);
+
+/** Settings on the same scenes: a table, and everything as JSON in out/quality. */
+async function compare(name: string): Promise<void> {
+  const options = { scenes: Number(values.scenes), seed: Number(values.seed), minutes: Number(values.minutes) };
+  const study = STUDIES[name];
+  if (!study && name !== 'anchor')
+    throw new Error(`There is no study ${name}; there are anchor, ${Object.keys(STUDIES).join(', ')}.`);
+  const found = study && (await runStudy(kontext, study, options));
+  const { table, rows } = found ? { table: tableOf(found), rows: found } : await anchorStudy(kontext, options);
+  console.log(table);
+  if (found) console.log(`\n${found[0]!.n} scenes, seed ${values.seed}. ${study.about}`);
+  await mkdir('out/quality', { recursive: true });
+  await writeFile(`out/quality/${name}.json`, `${JSON.stringify({ name, ...options, rows }, null, 1)}\n`);
+}
+
+async function overall(): Promise<void> {
+  const byKind: Record<string, { right: number; psnr: number }> = {};
+  for (const kind of EDIT_KINDS) byKind[kind] = await measureKind(kind);
+  const chains = await measureSessions();
+
+  console.log('| kind | right answers | PSNR to the true answer |\n| --- | --- | --- |');
+  for (const [kind, { right, psnr }] of Object.entries(byKind)) {
+    console.log(`| ${kind} | ${percent(right)} | ${psnr.toFixed(1)} dB |`);
+  }
+  console.log(`\n${draws} unseen draws of each kind, seed ${values.seed}, 12 steps.`);
+  console.log('\n| turn | right answers | mean drift of untouched pixels |\n| --- | --- | --- |');
+  for (const [i, { right, drift }] of chains.entries())
+    console.log(`| ${i + 1} | ${percent(right)} | ${drift.toFixed(2)} levels |`);
+  console.log(
+    `\n${sessions} sessions of five turns. Drift: mean absolute difference from the picture the session started`,
+  );
+  console.log('with, in grey levels of 255, over pixels that no true answer so far has changed.');
+  console.log(JSON.stringify({ byKind, chains, draws, sessions, seed: values.seed }));
+}
 
 async function measureKind(kind: EditKind): Promise<{ right: number; psnr: number }> {
   let right = 0;
@@ -93,34 +125,4 @@ async function measureSessions(): Promise<{ right: number; drift: number }[]> {
     }
   }
   return turns;
-}
-
-/** Mean absolute difference over pixels that stayed; marks those that `truth` changed. */
-function drift(start: Uint8Array, now: Uint8Array, truth: Uint8Array, untouched: Uint8Array): number {
-  let sum = 0;
-  let count = 0;
-  for (let p = 0; p < untouched.length; p++) {
-    const at = [3 * p, 3 * p + 1, 3 * p + 2];
-    if (at.some((i) => truth[i] !== start[i])) untouched[p] = 0;
-    if (untouched[p] === 0) continue;
-    for (const i of at) sum += Math.abs(now[i]! - start[i]!);
-    count += 3;
-  }
-  return count === 0 ? 0 : sum / count;
-}
-
-function judge(image: PixelImage, target: Scene): { right: boolean; psnr: number } {
-  const rgb = toRgb(image);
-  const truth = render(target);
-  const squares = rgb.reduce((sum, v, i) => sum + (v - truth[i]!) ** 2, 0);
-  const psnr = 10 * Math.log10(255 ** 2 / Math.max(squares / rgb.length, 1e-4));
-  return { right: psnr > RIGHT_DB && sameScene(nearestScene(rgb).scene, target), psnr };
-}
-
-function picture(scene: Scene): PixelImage {
-  return fromRgb(render(scene), SCENE_SIZE, SCENE_SIZE);
-}
-
-function percent(share: number): string {
-  return `${(100 * share).toFixed(0)} %`;
 }

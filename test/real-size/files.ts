@@ -137,9 +137,17 @@ const shapesOf = (file: string, drop?: RegExp): Shapes =>
     ),
   );
 
-/** BFL's files one by one, as `Kontext.load` takes them; tokenizers are FLUX.1's own, which the demo model has too. */
-export function virtualModel(transformer: 'bfloat16' | 'gguf') {
-  const flux = shapesOf('flux1-kontext-dev.bfl.json');
+/**
+ * BFL's files one by one, as `Kontext.load` takes them; tokenizers are FLUX.1's own, which the demo model has too.
+ *
+ * @param blocks of each kind; all of them when left out
+ */
+export function virtualModel(transformer: 'bfloat16' | 'gguf', blocks = Number.POSITIVE_INFINITY) {
+  const first = (shapes: Shapes): Shapes =>
+    Object.fromEntries(
+      Object.entries(shapes).filter(([name]) => !(Number(/blocks?\.(\d+)\./.exec(name)?.[1] ?? 0) >= blocks)),
+    );
+  const flux = first(shapesOf('flux1-kontext-dev.bfl.json'));
   return {
     transformer:
       transformer === 'gguf'
@@ -147,7 +155,7 @@ export function virtualModel(transformer: 'bfloat16' | 'gguf') {
         : virtualSafetensors('flux1-kontext-dev.safetensors', flux),
     vae: virtualSafetensors('ae.safetensors', shapesOf('ae.bfl.json')),
     clip: virtualSafetensors('clip_l.safetensors', shapesOf('clip-vit-large-patch14-text.json', /position_ids/)),
-    t5: virtualSafetensors('t5xxl.safetensors', shapesOf('t5-v1_1-xxl-encoder.json', /^encoder\.embed_tokens/)),
+    t5: virtualSafetensors('t5xxl.safetensors', first(shapesOf('t5-v1_1-xxl-encoder.json', /^encoder\.embed_tokens/))),
     clipTokenizer: { vocab: join(demo, 'tokenizer/vocab.json'), merges: join(demo, 'tokenizer/merges.txt') },
     t5Tokenizer: { tokenizerJson: join(demo, 'tokenizer_2/tokenizer.json') },
   };

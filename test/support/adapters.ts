@@ -111,8 +111,8 @@ export class AdapterRunner {
       plan?.beside,
       merged,
       {
-        timesteps: sinusoids(one('in.timesteps'), 'exact'),
-        guidance: sinusoids(one('in.guidance'), 'exact'),
+        timesteps: sinusoids('timesteps', one('in.timesteps'), 'exact'),
+        guidance: sinusoids('guidance', one('in.guidance'), 'exact'),
         pooled: sampleOf(c, 'in.y'),
       },
     );

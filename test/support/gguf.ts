@@ -67,7 +67,7 @@ export function ggufBytes(tensors: GgufTensor[], options: GgufOptions = {}): Uin
   }
   while (out.length % Math.max(1, alignment)) out.push(0);
   for (const { data } of tensors) {
-    out.push(...data);
+    for (const byte of data) out.push(byte);
     while (out.length % Math.max(1, alignment)) out.push(0);
   }
   return Uint8Array.from(out);

@@ -17,9 +17,21 @@ export interface HubServer {
   close(): void;
 }
 
+/** Pages of other origins may read what the hub answers, and send it a token. */
+const CORS = {
+  'access-control-allow-origin': '*',
+  'access-control-allow-headers': 'authorization, range, if-range, accept-encoding',
+  'access-control-expose-headers':
+    'x-repo-commit, x-error-code, x-error-message, x-linked-etag, x-linked-size, etag, accept-ranges, content-range',
+};
+
 export async function hubServer(files: Map<string, Buffer>): Promise<HubServer> {
   const listen = async (handler: (request: IncomingMessage, response: ServerResponse) => void) => {
-    const server = createServer(handler);
+    const server = createServer((request, response) => {
+      for (const [name, value] of Object.entries(CORS)) response.setHeader(name, value);
+      if (request.method === 'OPTIONS') response.writeHead(204).end();
+      else handler(request, response);
+    });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     return { server, origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
   };

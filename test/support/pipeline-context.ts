@@ -41,6 +41,7 @@ export async function runRequest(
   const checked = checkRequest(request, context.model.defaults);
   const pictures = await Promise.all(checked.references.map((input) => decodeImage(input, 'picture')));
   const maskPicture = checked.mask?.input && (await decodeImage(checked.mask.input, 'mask'));
+  const controlPicture = checked.control && (await decodeImage(checked.control, 'control picture'));
   const steps: Float32Array[] = [];
   const work = { signal: new AbortController().signal, tracker: new ProgressTracker(request.onProgress), loadMs: 0 };
   const result = await runPipeline(
@@ -50,6 +51,7 @@ export async function runRequest(
       conditioning: 'exact',
       pictures,
       ...(maskPicture && { maskPicture }),
+      ...(controlPicture && { controlPicture }),
       afterStep: (_, __, latents) => steps.push(latents),
     },
     work,

@@ -80,6 +80,28 @@ export function clipTokenizerJson() {
   };
 }
 
+const current = (name: string) => JSON.parse(read(`test/fixtures/field/tokenizers-transformers-5/${name}.json`));
+
+/** CLIP's `tokenizer.json` as transformers 5 writes it: merges as pairs, a splitting pattern that begins with the two marks. */
+export function currentClipJson() {
+  const { clip_model: model, clip_added_tokens: added_tokens } = current('clip-model');
+  const merges = files
+    .merges()
+    .trim()
+    .split('\n')
+    .slice(1)
+    .map((merge) => merge.split(' '));
+  return { ...current('clip'), added_tokens, model: { ...model, vocab: JSON.parse(files.vocab()), merges } };
+}
+
+/** T5's `tokenizer.json` as transformers 5 writes it: cut at white space, every word marked, the character map alone. */
+export function currentT5Json() {
+  const { added_tokens, model, normalizer } = JSON.parse(files.t5());
+  const { precompiled_charsmap } = normalizer.normalizers[0];
+  const json = current('t5');
+  return { ...json, added_tokens, model, normalizer: { ...json.normalizer, precompiled_charsmap } };
+}
+
 export async function loadTokenizers() {
   const host = await loadHost();
   const clipTable = buildClipTable({ vocab: files.vocab(), merges: files.merges() });

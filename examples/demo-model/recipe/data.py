@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 import model
 import scenes
@@ -102,6 +101,7 @@ class Prompts:
     """Every prompt of the grammar, and the empty one, as rows of the compact vocabularies. `prompts[text]` is its index into `t5`, `clip`."""
 
     def __init__(self):
+        from transformers import PreTrainedTokenizerFast  # not needed by those who read encoded prompts from a file
         self.tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZERS / 'tokenizer_2/tokenizer.json'), pad_token='<pad>', eos_token='</s>', unk_token='<unk>')
         self.vocab = json.loads((TOKENIZERS / 'tokenizer/vocab.json').read_text())
         merges = (TOKENIZERS / 'tokenizer/merges.txt').read_text(encoding='utf8').split('\n')[1:]
@@ -144,6 +144,7 @@ class Editor(torch.nn.Module):
     """The transformer and both text encoders, these over vocabularies of the given sizes."""
 
     def __init__(self, t5_vocabulary, clip_vocabulary):
+        from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
         super().__init__()
         self.flux = model.Flux()
         self.t5 = T5EncoderModel(T5Config(vocab_size=t5_vocabulary, d_model=64, d_kv=16, num_heads=4, d_ff=192, num_layers=2,

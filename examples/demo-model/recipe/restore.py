@@ -24,12 +24,19 @@ def undo(rename, example, stored):
     return {k: part.view_as(t) for (k, t), part in zip(example.items(), flat.split(sizes))}
 
 
+def autoencoder(folder):
+    return undo(export.vae, model.AutoEncoder().state_dict(), load_file(folder / 'vae/diffusion_pytorch_model.safetensors'))
+
+
+def flux(folder):
+    return undo(export.transformer, model.Flux().state_dict(), load_file(folder / 'transformer/diffusion_pytorch_model.safetensors'))
+
+
 def main(folder, steps):
-    net = model.AutoEncoder()
-    torch.save(undo(export.vae, net.state_dict(), load_file(folder / 'vae/diffusion_pytorch_model.safetensors')), 'vae.pt')
+    torch.save(autoencoder(folder), 'vae.pt')
     prompts = data.Prompts()
     editor = data.Editor(len(prompts.t5_rows), len(prompts.clip_rows))
-    editor.flux.load_state_dict(undo(export.transformer, editor.flux.state_dict(), load_file(folder / 'transformer/diffusion_pytorch_model.safetensors')))
+    editor.flux.load_state_dict(flux(folder))
     t5 = load_file(folder / 'text_encoder_2/model.safetensors')
     t5['shared.weight'] = t5['shared.weight'][prompts.t5_rows]
     t5['encoder.embed_tokens.weight'] = t5['shared.weight']

@@ -1,7 +1,7 @@
 // What a bundle of ahead-of-time programs is on disk: types only, shared by the writer and by readers without the compiler.
 // Every file is JSON as `JSON.stringify` writes it, so a hash of the text can be checked on the parsed value too.
 
-import type { BindingAccess, Program, Requirements } from '../../../runtime/src/program/types.ts';
+import type { BindingAccess, Program, Requirements, WeightFormat } from '../../../runtime/src/program/types.ts';
 import type { Component } from '../compile.ts';
 import type { Quantization } from '../plan/lower.ts';
 import type { TargetProfile } from '../targets/types.ts';
@@ -13,6 +13,9 @@ export interface BundleSpecs {
   transformer: Extract<Component, { component: 'denoise' }>['spec'];
   vae: Extract<Component, { component: 'vae-decode' }>['spec'];
 }
+
+/** The formats that a packed or quantised model holds its matrices in, by part and tensor; absent parts hold plain floats. */
+export type BundleStored = Partial<Record<keyof BundleSpecs, Readonly<Record<string, WeightFormat>>>>;
 
 /** A component without the model's own numbers: what a program is looked up by. Small decoders for previews are not of the model. */
 export type BundleShape =
@@ -61,6 +64,8 @@ export interface BundleManifest {
   signature?: BundleSignature;
   model: string;
   specs: BundleSpecs;
+  /** Absent when no part holds any. */
+  stored?: BundleStored;
   targets: TargetProfile[];
   programs: BundleEntry[];
   modules: ModulePack[];

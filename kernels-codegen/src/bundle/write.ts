@@ -2,12 +2,21 @@
 // WGSL modules and program bodies are stored once under the hash of their text.
 
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { rowsAtOnce } from '../../../runtime/src/program/modulation-rows.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import { type CompileRequest, type Component, compile } from '../compile.ts';
 import type { Quantization } from '../plan/lower.ts';
 import type { TargetProfile } from '../targets/types.ts';
 import { type Module, packModules, sha256 } from './pack.ts';
-import type { BundleBody, BundleEntry, BundleManifest, BundleShape, BundleSignature, BundleSpecs } from './types.ts';
+import type {
+  BundleBody,
+  BundleEntry,
+  BundleManifest,
+  BundleShape,
+  BundleSignature,
+  BundleSpecs,
+  BundleStored,
+} from './types.ts';
 
 /** Raised whenever a bundle written by an older version could be misread; `sdk/src/programs/bundle.ts` holds its twin. */
 export const BUNDLE_SCHEMA = 1;
@@ -19,6 +28,8 @@ export interface BundleRequest {
   shapes: readonly BundleShape[];
   targets: readonly TargetProfile[];
   quantizations: readonly Quantization[];
+  /** For a packed or quantised model: what it holds its matrices in wins over `quantizations`. */
+  stored?: BundleStored | undefined;
   /** Adds each module as a file of its own, for reading; the runtime never asks for these. */
   wgsl?: boolean;
   /** Signs the manifest's digest. */
@@ -47,7 +58,7 @@ export async function writeBundle(
   };
   const wanted = jobs(request);
   for (const [i, { shape, target, quantization }] of wanted.entries()) {
-    const program = compile({ ...withSpec(shape, request.specs), target, quantization } as CompileRequest);
+    const program = compile({ ...withSpec(shape, request), target, quantization } as CompileRequest);
     if (!isTiledInstead(shape, request.shapes)) checkFits(program, target);
     const kernels: BundleBody['kernels'] = [];
     for (const { label, wgsl, bindings } of program.kernels) {
@@ -87,6 +98,7 @@ export async function writeBundle(
     digest: '',
     model: request.model,
     specs: request.specs,
+    ...(request.stored && Object.keys(request.stored).length > 0 && { stored: request.stored }),
     targets: [...request.targets],
     programs: entries,
     modules: packs,
@@ -107,23 +119,38 @@ export async function writeBundle(
 }
 
 /** Quantisation changes only what reads the large matrices; the other programs are compiled once. */
-function jobs({ shapes, targets, quantizations }: BundleRequest) {
+function jobs({ shapes, targets, quantizations, specs }: BundleRequest) {
   return targets.flatMap((target) =>
-    shapes.flatMap((shape) => {
-      const kinds: readonly Quantization[] = QUANTIZED.includes(shape.component) ? quantizations : ['none'];
+    shapesOn(target, shapes, specs).flatMap((shape) => {
+      const kinds: readonly Quantization[] = isQuantized(shape) ? quantizations : ['none'];
       return kinds.map((quantization) => ({ shape, target, quantization }));
     }),
   );
 }
 
-const QUANTIZED: readonly Component['component'][] = ['t5', 'modulation', 'denoise'];
+/** Many steps are made in turn by one program, where a target cannot hold them at once. */
+function shapesOn(target: TargetProfile, shapes: readonly BundleShape[], { transformer }: BundleSpecs): BundleShape[] {
+  const own = shapes.map((shape) =>
+    shape.component === 'modulation' ? { ...shape, steps: rowsAtOnce(shape.steps, transformer, target.limits) } : shape,
+  );
+  return [...new Map(own.map((shape) => [JSON.stringify(shape), shape])).values()];
+}
 
-function withSpec(shape: BundleShape, specs: BundleSpecs): Component {
+/** Whether a program reads matrices of the kind that quantisation stores otherwise. */
+export const isQuantized = ({ component }: Pick<Component, 'component'>): boolean =>
+  component === 't5' || component === 'modulation' || component.startsWith('denoise');
+
+/** With the model's own numbers, and the formats its part is held in. */
+function withSpec(shape: BundleShape, { specs, stored }: BundleRequest): Component {
+  const of = (part: keyof BundleSpecs) => ({
+    ...shape,
+    spec: specs[part],
+    ...(stored?.[part] && { stored: stored[part] }),
+  });
   switch (shape.component) {
     case 'clip':
-      return { ...shape, spec: specs.clip };
     case 't5':
-      return { ...shape, spec: specs.t5 };
+      return of(shape.component) as Component;
     case 'modulation':
     case 'denoise':
     case 'denoise-first':
@@ -131,10 +158,12 @@ function withSpec(shape: BundleShape, specs: BundleSpecs): Component {
     case 'denoise-skip':
     case 'denoise-tell':
     case 'denoise-given':
-      return { ...shape, spec: specs.transformer };
+    case 'denoise-nag':
+    case 'denoise-region':
+      return of('transformer') as Component;
     case 'vae-encode':
     case 'vae-decode':
-      return { ...shape, spec: specs.vae };
+      return of('vae') as Component;
     default:
       return shape;
   }

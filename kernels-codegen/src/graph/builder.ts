@@ -146,15 +146,24 @@ export class Builder {
     return this.node(op, o.bias ? [q, k, v, o.bias] : [q, k, v], q.rows, q.cols, o.label);
   }
 
+  /** Normalised attention guidance: `positive` pushed away from `negative`, with `settings` `[1, 4]` = (scale, τ, α, 0). */
+  guideRows(positive: Tensor, negative: Tensor, settings: Tensor, label: string): Tensor {
+    const inputs = [positive, negative, settings];
+    return this.node({ kind: 'guideRows' }, inputs, positive.rows, positive.cols, label);
+  }
+
   /** Scale and shift `[2, channels]` that apply GroupNorm with `<name>.weight` and `<name>.bias`. */
   groupNorm(x: Tensor, name: string, groups: number, eps: number): Tensor {
     const affine = [this.vector(`${name}.weight`, x.cols), this.vector(`${name}.bias`, x.cols)];
     return this.node({ kind: 'groupNorm', groups, eps }, [x, ...affine], 2, x.cols, name);
   }
 
-  /** Scale and shift `[2, channels]` that would make all of `x` of mean 0 and variance 1, each column the same: its moments. */
-  moments(x: Tensor, ones: Tensor, zeros: Tensor, label: string): Tensor {
-    return this.node({ kind: 'groupNorm', groups: 1, eps: 1e-12 }, [x, ones, zeros], 2, x.cols, label);
+  /**
+   * Scale and shift `[2, channels]` that would make each of `groups` blocks of columns of mean 0 and variance 1: their moments, which
+   * `meanIn` of `models/moments.ts` reads.
+   */
+  moments(x: Tensor, ones: Tensor, zeros: Tensor, groups: number, label: string): Tensor {
+    return this.node({ kind: 'groupNorm', groups, eps: 1e-12 }, [x, ones, zeros], 2, x.cols, label);
   }
 
   conv2d(x: Tensor, name: string, channels: number, o: ConvOptions): Tensor {

@@ -105,6 +105,8 @@ function compute(node: Node, get: (t: Tensor) => Values): Values {
       return headNormValues(node, get);
     case 'attention':
       return attentionValues(node, get);
+    case 'guideRows':
+      return guidedValues(node, get);
     case 'groupNorm':
       return groupNormValues(node, get);
     case 'gather': {
@@ -288,6 +290,24 @@ function blendTileValues(node: Node, get: (t: Tensor) => Values): Values {
       for (let c = 0; c < channels; c++) out[to + c]! += weight * tile[(y * tileWidth + x) * channels + c]!;
       out[to + channels]! += weight;
     }
+  }
+  return out;
+}
+
+function guidedValues({ inputs, output: { cols } }: Node, get: (t: Tensor) => Values): Values {
+  const [positive, negative, settings] = inputs.map(get) as [Values, Values, Values];
+  const [scale, tau, alpha] = settings as unknown as [number, number, number];
+  const norm = (values: Values): number => values.reduce((sum, v) => sum + Math.abs(v), 0);
+  const out = new Float64Array(positive.length);
+  for (let at = 0; at < out.length; at += cols) {
+    const p = positive.subarray(at, at + cols);
+    const guided = p.map((v, i) => scale * v - (scale - 1) * negative[at + i]!);
+    const ratio = norm(guided) / norm(p);
+    const bounded = ratio > tau ? tau / ratio : 1;
+    out.set(
+      p.map((v, i) => alpha * bounded * guided[i]! + (1 - alpha) * v),
+      at,
+    );
   }
   return out;
 }

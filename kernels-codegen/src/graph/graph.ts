@@ -44,6 +44,8 @@ export type Op =
   | { kind: 'headNorm'; heads: number; size: number; eps: number }
   /** inputs = [q, k, v, bias?]. */
   | { kind: 'attention'; heads: number; size: number; scale: number; causal: boolean; validKeys?: number }
+  /** inputs = [z⁺, z⁻, settings]; out = z⁺ pushed away from z⁻, row by row; see the kernel. */
+  | { kind: 'guideRows' }
   /** inputs = [x, gamma, beta]; out [2, channels] = scale and shift that apply the norm. */
   | { kind: 'groupNorm'; groups: number; eps: number }
   | { kind: 'pointwise' }

@@ -1,30 +1,14 @@
 // The FLUX.1 transformer: Kontext conditioning, double- and single-stream blocks.
 // Follows Labs et al. 2025 ("FLUX.1 Kontext", arXiv:2506.15742) and the released reference; names are its checkpoint's.
 
+import { modulationLayout, modulationWidth } from '../../../runtime/src/program/modulation-rows.ts';
 import * as e from '../expr/expr.ts';
 import type { Builder } from '../graph/builder.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
+import { type FluxSpec, fluxBlocks, type Stream } from './flux-blocks.ts';
+import { momentGroups } from './moments.ts';
 
-export interface FluxSpec {
-  /** Channels of a latent token: latent channels × 2 × 2. */
-  inChannels: number;
-  outChannels: number;
-  hidden: number;
-  heads: number;
-  doubleBlocks: number;
-  singleBlocks: number;
-  /** Width of the MLPs, in multiples of `hidden`. */
-  mlpRatio: number;
-  /** Channels of the T5 states. */
-  textWidth: number;
-  /** Channels of the pooled CLIP vector. */
-  pooledWidth: number;
-  /** Rotary channels of each position axis (t, y, x); they sum to the head size. */
-  axes: number[];
-  theta: number;
-  guidance: boolean;
-  qkvBias: boolean;
-}
+export type { FluxSpec } from './flux-blocks.ts';
 
 /** Height and width in latent patches (16×16 image pixels). */
 export interface PatchGrid {
@@ -33,27 +17,6 @@ export interface PatchGrid {
 }
 
 export const tokensOf = (grid: PatchGrid): number => grid.height * grid.width;
-
-/** Columns of one row of the modulation table, in order: each double block's image then text rows, single blocks, final layer. */
-export function modulationLayout(spec: FluxSpec): { name: string; first: number; count: number }[] {
-  const names: [string, number][] = [];
-  for (let i = 0; i < spec.doubleBlocks; i++) {
-    names.push([`double_blocks.${i}.img_mod.lin`, 6], [`double_blocks.${i}.txt_mod.lin`, 6]);
-  }
-  for (let i = 0; i < spec.singleBlocks; i++) names.push([`single_blocks.${i}.modulation.lin`, 3]);
-  names.push(['final_layer.adaLN_modulation.1', 2]);
-  let first = 0;
-  return names.map(([name, chunks]) => {
-    const at = first;
-    first += chunks * spec.hidden;
-    return { name, first: at, count: chunks * spec.hidden };
-  });
-}
-
-export function modulationWidth(spec: FluxSpec): number {
-  const last = modulationLayout(spec).at(-1)!;
-  return last.first + last.count;
-}
 
 /**
  * All adaLN rows of all steps: `modulation[s] = concat over layers of W·silu(vec_s) + b`.
@@ -116,8 +79,9 @@ export function buildDenoiseFirst(g: Builder, spec: FluxSpec, shape: DenoiseShap
   const residual = g.map([after.img, before.img], e.sub(e.operand(0), e.operand(1)), 'residual of the first block');
   const moved = g.map([residual, previous], e.abs(e.sub(e.operand(0), e.operand(1))), 'change of the residual');
   const extent = g.map([residual], e.abs(e.operand(0)), 'extent of the residual');
-  g.output('change', g.moments(moved, ones, zeros, 'mean change'));
-  g.output('size', g.moments(extent, ones, zeros, 'mean extent'));
+  const groups = momentGroups(spec.hidden);
+  g.output('change', g.moments(moved, ones, zeros, groups, 'mean change'));
+  g.output('size', g.moments(extent, ones, zeros, groups, 'mean extent'));
   g.output('residual', residual);
   g.output('txt', after.txt);
   g.output('img', after.img);
@@ -180,19 +144,13 @@ function network(
   const context = shape.references.reduce((sum, r) => sum + tokensOf(r), 0);
   const imageTokens = target + context;
   const tokens = text + imageTokens;
-  const size = hidden / spec.heads;
+  const blocks = fluxBlocks(g, spec);
   const once = (make: () => Tensor): (() => Tensor) => {
     let made: Tensor | undefined;
     return () => (made ??= make());
   };
   const row = once(() => g.input('modulation', 1, modulationWidth(spec)));
-  const rope = once(() => g.input('rope', tokens, size));
-  const columns = new Map(modulationLayout(spec).map((m) => [m.name, m.first]));
-  /** (shift, scale, gate) triples of a modulation layer. */
-  const modulation = (layer: string, index: number): Modulation => {
-    const at = (chunk: number): Tensor => g.cols(row(), columns.get(layer)! + (3 * index + chunk) * hidden, hidden);
-    return { shift: at(0), scale: at(1), gate: () => at(2) };
-  };
+  const rope = once(() => g.input('rope', tokens, hidden / spec.heads));
 
   /** Embedders. Target and references share img_in; their rows lie one after the other. */
   const embed = (): Streams => {
@@ -213,32 +171,12 @@ function network(
   const double = (i: number, streams: Streams): Streams => {
     const name = `double_blocks.${i}`;
     const ropeOf = { txt: g.rows(rope(), 0, text), img: g.rows(rope(), text, imageTokens) };
-    const qkvOf = (s: 'txt' | 'img'): Tensor => {
-      const at = `${name}.${s}_attn`;
-      const h = modulate(g, streams[s], modulation(`${name}.${s}_mod.lin`, 0), `${name}.${s}_norm1`);
-      const qkv = g.linear(h, `${at}.qkv`, 3 * hidden, { bias: spec.qkvBias, stacked: 3 });
-      return g.headNorm(qkv, {
-        heads: spec.heads,
-        size,
-        query: g.vector(`${at}.norm.query_norm.scale`, size),
-        key: g.vector(`${at}.norm.key_norm.scale`, size),
-        rope: ropeOf[s],
-        label: `${at}.norm`,
-      });
-    };
-    const attended = attention(() =>
-      attend(g, g.concatRows([qkvOf('txt'), qkvOf('img')], `${name}.qkv`), spec, `${name}.attention`),
-    );
-    const finish = (s: 'txt' | 'img', mine: Tensor): Tensor => {
-      const mod = `${name}.${s}_mod.lin`;
-      const projected = g.linear(mine, `${name}.${s}_attn.proj`, hidden);
-      const x = gated(g, streams[s], modulation(mod, 0).gate(), projected, `${name}.${s} + attention`);
-      const h = modulate(g, x, modulation(mod, 1), `${name}.${s}_norm2`);
-      const wide = g.linear(h, `${name}.${s}_mlp.0`, hidden * spec.mlpRatio);
-      const active = g.map([wide], e.geluTanh(e.operand(0)), `${name}.${s}_mlp.1`);
-      const narrow = g.linear(active, `${name}.${s}_mlp.2`, hidden);
-      return gated(g, x, modulation(mod, 1).gate(), narrow, `${name}.${s}`);
-    };
+    const qkvOf = (s: Stream): Tensor => blocks.doubleQkv(i, s, streams[s], row(), ropeOf[s]);
+    const attended = attention(() => {
+      const qkv = g.concatRows([qkvOf('txt'), qkvOf('img')], `${name}.qkv`);
+      return blocks.attend(qkv, qkv, `${name}.attention`);
+    });
+    const finish = (s: Stream, mine: Tensor): Tensor => blocks.doubleRest(i, s, streams[s], mine, row());
     return { txt: finish('txt', g.rows(attended, 0, text)), img: finish('img', g.rows(attended, text, imageTokens)) };
   };
 
@@ -250,37 +188,12 @@ function network(
   };
 
   const single = (i: number, x: Tensor): Tensor => {
-    const name = `single_blocks.${i}`;
-    const mod = modulation(`${name}.modulation.lin`, 0);
-    const wide = hidden * spec.mlpRatio;
-    const h = modulate(g, x, mod, `${name}.pre_norm`);
-    // The checkpoint stacks both layers of the norm's output; their results go different ways.
-    const [first, all] = [3 * hidden, 3 * hidden + wide];
-    const linear1 = (rows: [number, number], label: string): Tensor =>
-      g.linear(h, `${name}.linear1`, rows[1] - rows[0], { rows, label: `${name}.linear1.${label}`, stacked: 4 });
+    const h = blocks.singleNorm(i, x, row());
     const attended = attention(() => {
-      const projected = linear1([0, first], 'qkv');
-      const qkv = g.headNorm(projected, {
-        heads: spec.heads,
-        size,
-        query: g.vector(`${name}.norm.query_norm.scale`, size),
-        key: g.vector(`${name}.norm.key_norm.scale`, size),
-        rope: rope(),
-        label: `${name}.norm`,
-      });
-      return attend(g, qkv, spec, `${name}.attention`);
+      const qkv = blocks.singleQkv(i, h, rope());
+      return blocks.attend(qkv, qkv, `single_blocks.${i}.attention`);
     });
-    const mlp = linear1([first, all], 'mlp');
-    const active = g.map([mlp], e.geluTanh(e.operand(0)), `${name}.mlp_act`);
-    const y = g.linear([attended, active], `${name}.linear2`, hidden);
-    return gated(g, x, mod.gate(), y, name);
-  };
-
-  /** Velocity of the target's tokens. */
-  const last = (x: Tensor): Tensor => {
-    const at = columns.get('final_layer.adaLN_modulation.1')!;
-    const final = { shift: g.cols(row(), at, hidden), scale: g.cols(row(), at + hidden, hidden), gate: noGate };
-    return g.linear(modulate(g, x, final, 'final_layer.norm'), 'final_layer.linear', spec.outChannels);
+    return blocks.singleRest(i, x, h, attended, row());
   };
 
   return {
@@ -288,36 +201,8 @@ function network(
     embed,
     double,
     singles,
-    last,
+    last: (x: Tensor): Tensor => blocks.last(x, row()),
     streams: (): Streams => ({ txt: g.input('txt', text, hidden), img: g.input('img', imageTokens, hidden) }),
     target: (x: Tensor): Tensor => g.rows(x, text, target),
   };
-}
-
-interface Modulation {
-  shift: Tensor;
-  scale: Tensor;
-  gate: () => Tensor;
-}
-
-const noGate = (): never => {
-  throw new Error('flux: the final layer has no gate');
-};
-
-/** (1 + scale) · LayerNorm(x) + shift; the norm has no parameters of its own. */
-function modulate(g: Builder, x: Tensor, m: Modulation, label: string): Tensor {
-  const normed = g.layerNorm(x, 1e-6, `${label} unmodulated`);
-  const expr = e.add(e.mul(e.add(1, e.operand(1)), e.operand(0)), e.operand(2));
-  return g.map([normed, m.scale, m.shift], expr, label);
-}
-
-/** x + gate · y */
-function gated(g: Builder, x: Tensor, gate: Tensor, y: Tensor, label: string): Tensor {
-  return g.map([x, gate, y], e.add(e.operand(0), e.mul(e.operand(1), e.operand(2))), label);
-}
-
-/** Joint attention over all tokens of a `[tokens, 3·hidden]` matrix of normalised q, k and v. */
-function attend(g: Builder, qkv: Tensor, spec: FluxSpec, label: string): Tensor {
-  const [q, k, v] = [0, 1, 2].map((i) => g.cols(qkv, i * spec.hidden, spec.hidden)) as [Tensor, Tensor, Tensor];
-  return g.attention(q, k, v, { heads: spec.heads, scale: 1 / Math.sqrt(spec.hidden / spec.heads), label });
 }

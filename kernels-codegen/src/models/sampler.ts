@@ -25,6 +25,35 @@ export function buildCfgVelocity(g: Builder, tokens: number, channels: number): 
 }
 
 /**
+ * velocity ← α·negative + scale · (velocity − α·negative), with α = ⟨velocity, negative⟩ / ‖negative‖² over the whole picture: the multiple
+ * of the negative velocity nearest the positive one (Fan et al. 2025, CFG-Zero*, https://arxiv.org/abs/2503.18886, equation 9). `ones` and
+ * `zeros` are what their names say; sums come as means, out of moments (see `meanIn`).
+ */
+export function buildCfgZeroVelocity(g: Builder, tokens: number, channels: number): Graph {
+  const velocity = g.state('velocity', tokens, channels);
+  const negative = g.input('negative', tokens, channels);
+  const scale = g.cols(g.input('scale', 1, 4), 0, 1);
+  const [ones, zeros] = [g.input('ones', 1, channels), g.input('zeros', 1, channels)];
+  const meanOf = (a: Tensor, b: Tensor, label: string): Tensor => {
+    const moments = g.moments(
+      g.map([a, b], e.mul(e.operand(0), e.operand(1)), label),
+      ones,
+      zeros,
+      1,
+      `moments of ${label}`,
+    );
+    const [inverse, shift] = [0, 1].map((row) => g.cols(g.rows(moments, row, 1), 0, 1)) as [Tensor, Tensor];
+    return g.map([shift, inverse], e.neg(e.div(e.operand(0), e.operand(1))), `mean of ${label}`);
+  };
+  // The negative velocity's square is 0 only where it is: any α will then do.
+  const [p, n, s, dot, square] = [0, 1, 2, 3, 4].map(e.operand) as [e.Expr, e.Expr, e.Expr, e.Expr, e.Expr];
+  const nearest = e.mul(e.div(dot, e.max(square, 1e-20)), n);
+  const values = [velocity, negative, scale, meanOf(velocity, negative, 'v⁺·v⁻'), meanOf(negative, negative, 'v⁻·v⁻')];
+  g.update(velocity, g.map(values, e.add(nearest, e.mul(s, e.sub(p, nearest))), 'cfg zero star'));
+  return g.finish();
+}
+
+/**
  * latents ← (1 − mask) · (σ · noise + (1 − σ) · known) + mask · latents, with σ = step[0]: after each step of an inpainting the
  * part to keep is put back, noised as the next step expects it (Lugmayr et al. 2022, arXiv:2201.09865, section 4.1).
  */
@@ -56,8 +85,8 @@ export function buildSampler(g: Builder, tokens: number, channels: number): Grap
   ) as [Tensor, ...Tensor[]];
   const step = g.input('step', 1, 8);
   const coefficient = (i: number): Tensor => g.cols(step, i, 1);
-  const product = (a: number, b: number): e.Expr => e.mul(e.operand(a), e.operand(b));
-  const kept = e.add(product(0, 2), product(1, 3));
+  const times = (a: number, b: number): e.Expr => e.mul(e.operand(a), e.operand(b));
+  const kept = e.add(times(0, 2), times(1, 3));
   const d = g.map([latents, velocity, coefficient(0), coefficient(1)], kept, 'derivative');
   // In three, because a dispatch may bind eight buffers only.
   const [d1, d2, d3, noise] = earlier as [Tensor, Tensor, Tensor, Tensor];
@@ -65,7 +94,7 @@ export function buildSampler(g: Builder, tokens: number, channels: number): Grap
     const first = before.length;
     const terms = [
       ...before.map((_, i) => e.operand(i)),
-      ...pairs.map((_, i) => product(first + i, first + pairs.length + i)),
+      ...pairs.map((_, i) => times(first + i, first + pairs.length + i)),
     ];
     const values = [...before, ...pairs.map(([value]) => value), ...pairs.map(([, i]) => coefficient(i))];
     return g.map(

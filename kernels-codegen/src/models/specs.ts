@@ -101,8 +101,9 @@ export function t5SpecFromConfig(config: Config): T5Spec {
   };
 }
 
-/** From `text_encoder/config.json` (`CLIPTextModel`). */
-export function clipSpecFromConfig(config: Config): ClipSpec {
+/** From `text_encoder/config.json` (`CLIPTextModel`, or the whole of CLIP, whose text encoder it describes apart). */
+export function clipSpecFromConfig(whole: Config): ClipSpec {
+  const config = typeof whole.text_config === 'object' && whole.text_config ? (whole.text_config as Config) : whole;
   const activation = config.hidden_act ?? 'quick_gelu';
   if (activation !== 'quick_gelu')
     throw invalid(`hidden_act ${JSON.stringify(activation)} is not supported; CLIP-L uses "quick_gelu"`);
@@ -197,6 +198,12 @@ export function t5SpecFromShapes(shapeOf: ShapeOf): T5Spec {
 /** From the tensors of a CLIP text encoder file; heads of 64 channels, as in CLIP-L. */
 export function clipSpecFromShapes(shapeOf: ShapeOf): ClipSpec {
   const [vocabulary, width] = shape(shapeOf, 'text_model.embeddings.token_embedding.weight');
+  if (width! % 64 !== 0) {
+    throw invalid(
+      `a CLIP text encoder of width ${width} has no heads of 64 channels, and its file does not tell how many it has. ` +
+        'Put its config.json into text_encoder/, or give it as configs.clip',
+    );
+  }
   return {
     ...FLUX1_KONTEXT_DEV.clip,
     vocabulary: vocabulary!,

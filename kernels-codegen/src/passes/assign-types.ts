@@ -28,7 +28,7 @@ export function assignTypes(graph: Graph, f16: boolean): Graph {
   return graph;
 }
 
-/** True when `node` reads `t` only as an operand of a multiplication (or normalises it on the way to one, in f32). */
+/** True when `node` reads `t` only as an operand of a multiplication (or normalises or guides it on the way to one, in f32). */
 function multiplies(node: Node, t: Tensor): boolean {
   if (node.operands.includes(t)) return false;
   switch (node.op.kind) {
@@ -39,6 +39,8 @@ function multiplies(node: Node, t: Tensor): boolean {
       return node.inputs.indexOf(t) < 3;
     case 'headNorm':
       return node.inputs[0] === t;
+    case 'guideRows':
+      return node.inputs.indexOf(t) < 2;
     default:
       return false;
   }

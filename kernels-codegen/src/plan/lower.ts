@@ -3,6 +3,7 @@
 
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { columnsUnit } from '../../../runtime/src/program/formats.ts';
+import { quantisedFormat } from '../../../runtime/src/program/quantized.ts';
 import type {
   BufferRange,
   Constant,
@@ -27,6 +28,7 @@ import {
   groupNormPartial,
   groupNormPartialShape,
 } from '../kernels/group-norm.ts';
+import { guideRows } from '../kernels/guide-rows.ts';
 import { headNorm } from '../kernels/head-norm.ts';
 import { bytesOf, type Epilogue, type KernelSource, type MatrixView, type OperandView } from '../kernels/kernel.ts';
 import { matmul } from '../kernels/matmul/index.ts';
@@ -229,6 +231,14 @@ export function lower(graph: Graph, o: LowerOptions): Program {
         emit(node, generate(attention, spec), ranges);
         break;
       }
+      case 'guideRows': {
+        const [positive, negative, settings] = inputs.map(matrix);
+        const out = locate(node.output);
+        const views = { positive: positive!.view, negative: negative!.view, settings: settings!.view, out: out.view };
+        const ranges = [positive!, negative!, settings!, out].map(({ range }) => range);
+        emit(node, generate(guideRows, views), ranges);
+        break;
+      }
       case 'groupNorm': {
         const [x, gamma, beta] = inputs.map(matrix);
         const out = locate(node.output);
@@ -396,13 +406,6 @@ export function conflictsOf(placement: ReturnType<typeof place>): Map<Storage, S
   return conflicts;
 }
 
-/**
- * Matrices outside of blocks keep 16 bits below this many elements when others are quantised: they are embedders, few and small.
- * Those of blocks are the model, whatever its size.
- */
-const QUANTIZE_FROM = 2 ** 20;
-const IN_BLOCK = /(^|\.)(blocks?|double_blocks|single_blocks|layers?)\.\d+\./;
-
 function weightRequest(t: Tensor, o: LowerOptions): WeightRequest {
   const { weight } = t.origin as { kind: 'weight'; weight: WeightOrigin };
   const format = weightFormat(t, weight, o);
@@ -422,9 +425,10 @@ function weightFormat(t: Tensor, { name, role }: WeightOrigin, o: LowerOptions):
   const { quantization, stored = {} } = o;
   const own = Object.hasOwn(stored, name) ? stored[name] : undefined;
   if (own !== undefined && t.cols % columnsUnit(own) === 0) return own;
-  const large = t.rows * t.cols >= QUANTIZE_FROM || IN_BLOCK.test(name);
-  const quantised = role === 'matrix' && large && (quantization === 'q8' || quantization === 'q4');
-  if (quantised && t.cols % columnsUnit(quantization) === 0) return quantization;
+  if (role === 'matrix' && (quantization === 'q8' || quantization === 'q4')) {
+    const format = quantisedFormat(quantization, name, t.rows, t.cols);
+    if (format) return format;
+  }
   const half = quantization !== 'none' || hasTier(o.target, 'f16');
   return half && t.cols % 2 === 0 ? 'f16' : 'f32';
 }

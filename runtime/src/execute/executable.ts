@@ -8,11 +8,12 @@ import { checkProgram, validateProgram } from '../program/check.ts';
 import type { Program } from '../program/types.ts';
 import type { Weights } from '../weights/store.ts';
 import { Bindings, type BindProgress } from './bindings.ts';
+import type { Unsound } from './inspect.ts';
 import { Pace } from './pace.ts';
 import { encodePortData, type ReadResult, type ReadType, readBuffer } from './ports.ts';
 import { Runner } from './runner.ts';
 import { SlabPool } from './slabs.ts';
-import { runStreamed } from './streaming.ts';
+import { type Feed, runStreamed } from './streaming.ts';
 import { Trace } from './trace.ts';
 import { DEFAULT_WINDOW_BYTES, planWindows, type WeightWindow } from './windows.ts';
 
@@ -58,6 +59,8 @@ export interface PortCopy {
   toOffset: number;
   bytes: number;
 }
+
+export type { Unsound } from './inspect.ts';
 
 export interface RunReport {
   milliseconds: number;
@@ -162,6 +165,28 @@ export class Executable {
   }
 
   /**
+   * Runs all dispatches one by one and looks at what each has written. Slow: for results that are known to be unsound.
+   *
+   * @returns the first dispatch with a number that is not finite, undefined when there is none
+   * @throws as {@link run}
+   */
+  async firstUnsound(options: Pick<RunOptions, 'signal' | 'copies'> = {}): Promise<Unsound | undefined> {
+    const { Inspector } = await import('./inspect.ts');
+    const unlock = await this.slabs.lock(options.signal);
+    try {
+      this.assertOpen();
+      await this.bindings.refresh();
+      const inspector = new Inspector(this.gpu, this.program, this.bindings.buffers, options.signal);
+      await this.feed(inspector, { ...(options.signal && { signal: options.signal }) }, (encoder) =>
+        this.encodeCopies(encoder, options.copies),
+      );
+      return inspector.found;
+    } finally {
+      unlock();
+    }
+  }
+
+  /**
    * Reads a port back. `f32` (default) converts an f16 port; `u32` and `i32` are for ports of that type; `bytes` for any.
    */
   async read<T extends ReadType = 'f32'>(port: string, type: T = 'f32' as T): Promise<ReadResult[T]> {
@@ -217,15 +242,7 @@ export class Executable {
     });
     const before = (encoder: GPUCommandEncoder) => {
       options.before?.(encoder);
-      for (const copy of options.copies ?? []) {
-        encoder.copyBufferToBuffer(
-          copy.from,
-          copy.fromOffset,
-          this.bindings.port(copy.to).buffer,
-          copy.toOffset,
-          copy.bytes,
-        );
-      }
+      this.encodeCopies(encoder, options.copies);
     };
     try {
       await this.feed(runner, options, before);
@@ -250,8 +267,14 @@ export class Executable {
     return report;
   }
 
+  private encodeCopies(encoder: GPUCommandEncoder, copies: readonly PortCopy[] = []): void {
+    for (const { from, fromOffset, to, toOffset, bytes } of copies) {
+      encoder.copyBufferToBuffer(from, fromOffset, this.bindings.port(to).buffer, toOffset, bytes);
+    }
+  }
+
   private async feed(
-    runner: Runner,
+    runner: Feed,
     { signal, after }: RunOptions,
     before: (encoder: GPUCommandEncoder) => void,
   ): Promise<void> {

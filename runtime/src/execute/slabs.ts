@@ -5,6 +5,9 @@ import { abortedError, throwIfAborted } from '../errors.ts';
 import { type KontextDevice, paddedBytes } from '../gpu/device.ts';
 import { BufferUsage } from '../gpu/flags.ts';
 
+/** Copies are for whoever looks for values that are not finite. */
+const SLAB_USAGE = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
+
 export class SlabPool {
   /** Changes whenever buffers are replaced; bind groups made before are then stale. */
   version = 0;
@@ -63,7 +66,7 @@ export class SlabPool {
       // Freed first: both at once could be too much.
       if (old) this.gpu.free(old);
       try {
-        this.slabs[rank] = await this.gpu.allocate(`slab ${rank}`, size, BufferUsage.STORAGE);
+        this.slabs[rank] = await this.gpu.allocate(`slab ${rank}`, size, SLAB_USAGE);
       } catch (error) {
         this.freeAll();
         throw error;

@@ -8,6 +8,9 @@ import type { Runner } from './runner.ts';
 import { allOrNone } from './settle.ts';
 import type { WeightWindow } from './windows.ts';
 
+/** What takes dispatches in order: the runner, or what looks at each of them. */
+export type Feed = Pick<Runner, 'add' | 'finish' | 'drain'>;
+
 export interface StreamedRun {
   program: Program;
   bindings: Bindings;
@@ -19,7 +22,7 @@ export interface StreamedRun {
 }
 
 /** Window k executes while k + 1 loads, and is freed before k + 2 starts to load. Holds no weights when it returns or throws. */
-export async function runStreamed(runner: Runner, run: StreamedRun): Promise<void> {
+export async function runStreamed(runner: Feed, run: StreamedRun): Promise<void> {
   const { program, bindings, store, windows } = run;
   const stop = new AbortController();
   const signal = run.signal ? AbortSignal.any([run.signal, stop.signal]) : stop.signal;

@@ -1,5 +1,6 @@
 // Reads the body of an answer up to what was asked for and no further, however much the server sends.
 import { KontextError } from '../errors.ts';
+import { collect } from './collect.ts';
 import type { Answer } from './request.ts';
 import { shownUrl } from './retry.ts';
 
@@ -43,29 +44,19 @@ export async function readAll(answer: Answer, limit: number): Promise<Uint8Array
     await response.body?.cancel();
     throw tooLarge(response.url || answer.url.href, limit);
   }
-  const reader = response.body?.getReader();
-  if (!reader) return new Uint8Array(0);
-  const pieces: Uint8Array[] = [];
-  let length = 0;
-  try {
-    for (;;) {
-      const { done, value } = await guard.watch(reader.read());
-      if (done) break;
+  const bytes = await collect(
+    response.body,
+    limit,
+    () => tooLarge(answer.url.href, limit),
+    async (next) => {
+      const piece = await guard.watch(next);
       guard.touch();
-      length += value.length;
-      if (length > limit) throw tooLarge(answer.url.href, limit);
-      pieces.push(value);
-    }
-  } finally {
-    void reader.cancel().catch(() => {});
-  }
+      return piece;
+    },
+  );
   // A body that ended early; a compressed one has another length than its header says.
-  if (length < declared && isIdentity(response)) throw new Error(`the server sent ${length} bytes of ${declared}`);
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, at);
-    at += piece.length;
+  if (response.body && bytes.length < declared && isIdentity(response)) {
+    throw new Error(`the server sent ${bytes.length} bytes of ${declared}`);
   }
   return bytes;
 }

@@ -8,6 +8,7 @@ import { BufferUsage, wholeWords } from '../gpu/flags.ts';
 import { abortable } from '../net/wait.ts';
 import type { Port, WeightRequest } from '../program/types.ts';
 import { Gate } from './gate.ts';
+import { type PassKind, packPass, passGrid, passKernel, passOf } from './passes.ts';
 import { type ChunkPlan, planChunks } from './plan.ts';
 import { RowReader } from './rows.ts';
 import { describeTensor, type SourceTensor, type StoredRange, sourceTensor, type WeightSource } from './source.ts';
@@ -223,21 +224,20 @@ export class WeightStore implements Weights {
       throwIfAborted(signal);
       // A source of an app's own may ignore its signal, or never settle.
       const data = await abortable(this.source.read(request.name, chunk.start, chunk.end, signal), signal);
-      const kernel = await this.gpu.kernel(transcodeKernel({ ...chunk, checked: true }));
+      const pass = passOf(chunk);
+      const kernel = await this.gpu.kernel(
+        pass ? passKernel(chunk.type, pass) : transcodeKernel({ ...chunk, checked: true }),
+      );
       const notes = await this.ensureNotes();
       const staging = await this.ensureStaging(bytes, chunk.rowScales?.byteLength ?? 0);
       throwIfAborted(signal);
-      await this.gpu.scoped(weightLabel(request), () => {
+      const label = weightLabel(request);
+      await this.gpu.scoped(label, () => {
         // Queue writes and submits keep their order, so one staging buffer serves all chunks without waiting.
-        this.gpu.queue.writeBuffer(staging.source, 0, wholeWords(data));
-        this.transcode(
-          staging,
-          buffer,
-          { ...chunk, params: { ...chunk.params, slot } },
-          kernel,
-          notes,
-          weightLabel(request),
-        );
+        if (pass === 'copy') this.write(buffer, chunk, data);
+        else this.gpu.queue.writeBuffer(staging.source, 0, wholeWords(data));
+        if (pass) this.pass(pass, staging, buffer, chunk, slot, kernel, notes, label);
+        else this.transcode(staging, buffer, { ...chunk, params: { ...chunk.params, slot } }, kernel, notes, label);
       });
       await this.gpu.idle();
     } finally {
@@ -245,20 +245,56 @@ export class WeightStore implements Weights {
     }
   }
 
+  /** Bytes of a chunk that stay as they are, and the scales of its rows, to where they belong. */
+  private write(target: GPUBuffer, { type, params, rowScales }: ChunkPlan, data: Uint8Array<ArrayBuffer>): void {
+    const [codes = 0, scales = 0] = params.sections;
+    this.gpu.queue.writeBuffer(target, codes + params.start * type.bytes, data);
+    if (rowScales) this.gpu.queue.writeBuffer(target, scales + (params.start / params.outCols) * 4, rowScales);
+  }
+
+  private pass(
+    kind: PassKind,
+    staging: Staging,
+    target: GPUBuffer,
+    { type, params }: ChunkPlan,
+    slot: number,
+    kernel: CompiledKernel,
+    notes: GPUBuffer,
+    label: string,
+  ): void {
+    const bytes = params.count * type.bytes;
+    const [x, y] = passGrid(bytes);
+    const at = params.sections[0]! + params.start * type.bytes;
+    this.gpu.queue.writeBuffer(staging.params, 0, packPass(bytes, at, x, slot));
+    const data = kind === 'copy' ? [target] : [staging.source, target];
+    this.dispatch([staging.params, ...data, notes], x, y, kernel, label);
+  }
+
   private transcode(
     staging: Staging,
     target: GPUBuffer,
     chunk: ChunkPlan,
-    { pipeline, layout }: CompiledKernel,
+    kernel: CompiledKernel,
     notes: GPUBuffer,
     label: string,
   ): void {
-    const { device, queue } = this.gpu;
+    const { queue } = this.gpu;
     const { params, rowScales } = chunk;
     const [x, y] = transcodeGrid(params.count, chunk);
     queue.writeBuffer(staging.params, 0, packParams(params, x));
     if (rowScales) queue.writeBuffer(staging.scales, 0, rowScales);
-    const buffers = [staging.params, staging.source, target, ...(rowScales ? [staging.scales] : []), notes];
+    const scales = rowScales ? [staging.scales] : [];
+    this.dispatch([staging.params, staging.source, target, ...scales, notes], x, y, kernel, label);
+  }
+
+  private dispatch(
+    buffers: GPUBuffer[],
+    x: number,
+    y: number,
+    { pipeline, layout }: CompiledKernel,
+    label: string,
+  ): void {
+    const { device, queue } = this.gpu;
     const group = device.createBindGroup({
       label,
       layout,

@@ -3,6 +3,7 @@
 
 import { STORED_FORMATS, type WeightFormat } from '../program/formats.ts';
 import type { Kernel } from '../program/types.ts';
+import { Q4_WIDTHS, quantiseFunctions, quantiseText } from './transcode-quantise.ts';
 import { levelsWgsl } from './types/floats.ts';
 import { BYTE_READERS, type SourceType } from './types/source-type.ts';
 
@@ -59,7 +60,7 @@ export function packParams(p: TranscodeParams, groupsX: number): Uint32Array<Arr
   return new Uint32Array([
     ...[count, outCols, srcCols, first],
     ...[padIn, channels, taps, start],
-    ...[groupsX, contiguous, p.slot ?? 0, 0],
+    ...[groupsX, contiguous, p.slot ?? 0, Q4_WIDTHS.count],
     ...[a, b, c, d],
   ]);
 }
@@ -92,8 +93,7 @@ export const canTranscode = (type: SourceType, format: WeightFormat): boolean =>
  * of the chunk (read).
  *
  * Values are widened to f32. f16 is written by `pack2x16float`, so `shader-f16` is not needed, after a clamp to ±65504:
- * packing a larger value gives any result. Rounding is half to even for q8 (WGSL's `round`), and `floor(x / scale + 8.5)`
- * for q4 as in ggml's Q4_0. A format that holds the type without loss gets its codes and scales bit for bit.
+ * packing a larger value gives any result. q8 and q4 are made as `transcode-quantise.ts` says. A format that holds the type without loss gets its codes and scales bit for bit.
  */
 export function transcodeKernel(spec: TranscodeSpec): Kernel {
   const { type, format, scaled, checked = false } = spec;
@@ -114,7 +114,7 @@ export function transcodeKernel(spec: TranscodeSpec): Kernel {
 struct Params {
   count: u32, outCols: u32, srcCols: u32, first: u32,
   padIn: u32, channels: u32, taps: u32, start: u32,
-  groupsX: u32, contiguous: u32, slot: u32, unused: u32,
+  groupsX: u32, contiguous: u32, slot: u32, tries: u32,
   at: vec4<u32>,
 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -143,6 +143,7 @@ fn load(e: u32) {
 }
 
 fn half(v: f32) -> f32 { return clamp(v, -65504.0, 65504.0); }
+${quantiseFunctions(format)}
 
 @compute @workgroup_size(${WORKGROUP})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -158,9 +159,11 @@ ${checked ? '  note();' : ''}
 }
 
 /** Blocks of codes: `block` fills the private variables, `loadBlock` the values, `element` reads one for odd layouts. */
-function blockText({ type, checked = false }: TranscodeSpec): string {
+function blockText(spec: TranscodeSpec): string {
+  const { type, checked = false } = spec;
   const { reader } = type;
   if (reader.kind !== 'block') return '';
+  const words = isLossless(spec) && reader.words;
   const code = reader.levels ? 'levels[codes[k]]' : 'f32(codes[k])';
   return `${BYTE_READERS}
 ${reader.levels ? levelsWgsl('levels') : ''}
@@ -169,11 +172,12 @@ var<private> d: f32;
 var<private> dMin: f32;
 var<private> scales: vec2<i32>;
 var<private> minimums: vec2<i32>;
+${words ? `var<private> word: array<u32, 8>;\nfn words(at: u32, part: u32) {\n${words}\n}` : ''}
 fn block(at: u32, part: u32) {
 ${reader.wgsl}
 }
 fn blockOf(i: u32) {
-  block(i / ${type.elements}u * ${type.bytes}u, i % ${type.elements}u / 32u);
+  ${words ? 'words' : 'block'}(i / ${type.elements}u * ${type.bytes}u, i % ${type.elements}u / 32u);
   ${checked ? 'watch(d); watch(dMin);' : ''}
 }
 fn code(k: u32) -> f32 {
@@ -210,7 +214,8 @@ fn note() {
 
 function body(spec: TranscodeSpec): string {
   const { type, format } = spec;
-  if (isLossless(spec)) return type.reader.kind === 'block' ? repack(format) : copyBytes(spec);
+  if (isLossless(spec))
+    return type.reader.kind === 'block' ? repack(format, type.reader.words !== undefined) : copyBytes(spec);
   switch (format) {
     case 'f32':
       return type.reader.kind === 'element'
@@ -225,9 +230,10 @@ function body(spec: TranscodeSpec): string {
       dst[p.at[0] + (p.start + at + k) / 2u] = pack2x16float(vec2(half(x[k]), half(x[k + 1u])));
     }`);
     case 'q8':
-      return quantise('abs(peak) / 127.0', 4, '(u32(i32(clamp(round(v), -127.0, 127.0))) & 0xffu)');
     case 'q4':
-      return quantise('peak / -8.0', 8, 'u32(clamp(floor(v + 8.5), 0.0, 15.0))');
+      return `
+  var pair = vec2<f32>();${values(quantiseText(format))}
+  dst[p.at[1] + e / 64u] = pack2x16float(pair);`;
     default:
       throw new Error(`no transcode from ${type.name} to ${format}`);
   }
@@ -242,23 +248,6 @@ const values = (text: string): string => `
     ${text}
   }`;
 
-/** Codes of `perWord` in a word, and an f16 scale a block, from a block's values and its peak: the largest, with its sign. */
-const quantise = (scale: string, perWord: number, code: string): string => `
-  var pair = vec2<f32>();${values(`var peak = 0.0;
-    for (var k = 0u; k < 32u; k++) { if (abs(x[k]) > abs(peak)) { peak = x[k]; } }
-    let scale = ${scale};
-    pair[b] = half(scale);
-    let inverse = select(0.0, 1.0 / scale, scale != 0.0);
-    for (var w = 0u; w < ${32 / perWord}u; w++) {
-      var word = 0u;
-      for (var k = 0u; k < ${perWord}u; k++) {
-        let v = x[w * ${perWord}u + k] * inverse;
-        word |= ${code} << (k * ${32 / perWord}u);
-      }
-      dst[p.at[0] + (p.start + at) / ${perWord}u + w] = word;
-    }`)}
-  dst[p.at[1] + e / 64u] = pack2x16float(pair);`;
-
 /** 8-bit floats: the bytes as they are, and the row's scale once. */
 const copyBytes = ({ checked }: TranscodeSpec): string => `
   ${checked ? 'for (var k = 0u; k < min(4u, p.count - first); k++) { watch(element(p.first + first + k)); }' : ''}
@@ -266,7 +255,7 @@ const copyBytes = ({ checked }: TranscodeSpec): string => `
   if (e % p.outCols == 0u) { dst[p.at[1] + e / p.outCols] = bitcast<u32>(rowScales[first / p.outCols]); }`;
 
 /** Codes and scales of ggml's blocks into a stored format, none of them changed. */
-function repack(format: WeightFormat): string {
+function repack(format: WeightFormat, ready: boolean): string {
   const { codes, scales, zero } = STORED_FORMATS[format];
   const sections = codes === 'six' ? 2 : 1;
   const word = (perWord: number, bits: number, code: string, at: number) => `
@@ -276,8 +265,13 @@ function repack(format: WeightFormat): string {
       dst[p.at[${at}] + (p.start + at) / ${perWord}u + w] = word;
     }`;
   const code = (perWord: number) => `u32(codes[w * ${perWord}u + k]${zero ? ` + ${zero}` : ''})`;
+  const count = codes === 'byte' ? 8 : 4;
   const text = [
-    codes === 'byte' ? word(4, 8, `${code(4)} & 0xffu`, 0) : word(8, 4, `${code(8)} & 15u`, 0),
+    ready
+      ? `for (var w = 0u; w < ${count}u; w++) { dst[p.at[0] + (p.start + at) / ${32 / count}u + w] = word[w]; }`
+      : codes === 'byte'
+        ? word(4, 8, `${code(4)} & 0xffu`, 0)
+        : word(8, 4, `${code(8)} & 15u`, 0),
     codes === 'six' ? word(16, 2, `${code(16)} >> 4u`, 1) : '',
     scales === 'half' ? 'pair[b] = d;' : '',
     scales === 'pair' ? `dst[p.at[${sections}] + (p.start + at) / 32u] = pack2x16float(vec2(d, -dMin));` : '',

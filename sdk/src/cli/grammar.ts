@@ -12,6 +12,8 @@ export interface Flag {
   short?: string;
   /** May be given several times. */
   list?: true;
+  /** May stand without a value, which then is this one: wherever the next word does not look like a value of it. */
+  bare?: { value: string; unless: RegExp };
   /** What it does, in one line. */
   help: string;
 }
@@ -78,7 +80,7 @@ export function parseWords(
       },
     ]),
   );
-  const given = withNegativeNumbers(args);
+  const given = withBareFlags(withNegativeNumbers(args), known);
   if (beforeDashes(given).some((arg) => arg === '--help' || arg === '-h')) return undefined;
   for (const arg of beforeDashes(given)) {
     const flag = /^--([^=]+)/.exec(arg)?.[1];
@@ -106,6 +108,15 @@ export function usage(message: string): KontextError {
 function beforeDashes(args: readonly string[]): readonly string[] {
   const end = args.indexOf('--');
   return end < 0 ? args : args.slice(0, end);
+}
+
+/** Gives flags that may stand alone their value, because Node's parser wants one. */
+function withBareFlags(args: readonly string[], flags: Flags): string[] {
+  const end = args.indexOf('--');
+  return args.flatMap((arg, i) => {
+    const bare = arg.startsWith('--') && (end < 0 || i < end) ? flags[arg.slice(2)]?.bare : undefined;
+    return bare && !bare.unless.test(args[i + 1] ?? '') ? [`${arg}=${bare.value}`] : [arg];
+  });
 }
 
 /** `--seed -1` means what it says; Node's parser would take -1 for an option. */

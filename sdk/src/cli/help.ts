@@ -23,10 +23,13 @@ Exit codes
 
 /** The text of `kontext NAME --help`. */
 export function commandHelp(name: string, { summary, usage, examples, flags, notes }: Command): string {
-  const lines = Object.entries<Flag>({ ...flags, ...COMMON_FLAGS }).map(([flag, { short, value, list, help }]) => {
-    const left = `${short === undefined ? '' : `-${short}, `}--${flag}${value === undefined ? '' : ` ${value}`}`;
-    return `  ${left.padEnd(28)} ${help}${list ? ' (repeatable)' : ''}`;
-  });
+  const lines = Object.entries<Flag>({ ...flags, ...COMMON_FLAGS }).map(
+    ([flag, { short, value, list, bare, help }]) => {
+      const shown = value === undefined ? '' : bare ? ` [${value}]` : ` ${value}`;
+      const left = `${short === undefined ? '' : `-${short}, `}--${flag}${shown}`;
+      return `  ${left.padEnd(28)} ${help}${list ? ' (repeatable)' : ''}`;
+    },
+  );
   return `${summary}
 
 ${usage.map((form) => `  kontext ${name} ${form}`.trimEnd()).join('\n')}

@@ -2,6 +2,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { RASTER_FORMATS } from '../image/raster-formats.ts';
 import { demoPicture } from '../model/demo.ts';
 import { usage } from './grammar.ts';
 
@@ -16,7 +17,7 @@ export interface Input {
 /** Beyond it standard input is no photo but a mistake. */
 const MAX_STDIN_BYTES = 2 ** 30;
 
-const PICTURE_ENDINGS = ['.png', '.jpg', '.jpeg', '.webp', '.gif', '.tif', '.tiff', '.avif', '.heic', '.heif', '.bmp'];
+const PICTURE_ENDINGS = Object.values(RASTER_FORMATS).flat();
 
 /**
  * Files in the order written; a folder stands for the pictures in it by name, not for those in folders below. A file that is not

@@ -108,8 +108,9 @@ async function parsed(flag: string, option: RequestOption, value: string | strin
     }
     case 'cache': {
       const [kind, text] = value.split(':');
-      const number = text === undefined ? {} : { [kind === 'taylor' ? 'order' : 'threshold']: numberFrom(flag, text) };
-      return { kind, ...number };
+      // A kind that is not known is refused by the SDK, which names those there are.
+      const name = { taylor: 'order', region: 'interval' }[kind!] ?? 'threshold';
+      return { kind, ...(text !== undefined && { [name]: numberFrom(flag, text) }) };
     }
     case 'latents':
       return readLatents(value);

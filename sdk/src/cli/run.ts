@@ -1,22 +1,21 @@
 // What `kontext edit` and `kontext generate` share: flags about model, output and report, and the way from requests to files.
 // One model for all pictures; a bad one is told and passed over. Whatever can be refused is refused before the model is opened.
-import { readFile } from 'node:fs/promises';
 import { KontextError, type KontextErrorCode } from '../../../runtime/src/errors.ts';
 import { assertCanEncode, encodeImage } from '../image/node.ts';
-import type { Engine, LoadOptions } from '../kontext/kontext.ts';
+import type { Engine } from '../kontext/kontext.ts';
 import { checkRequest } from '../kontext/request.ts';
 import type { EditRequest, EditResult, GenerateRequest } from '../kontext/types.ts';
-import { demoModel } from '../model/demo.ts';
-import type { ModelSource } from '../model/open.ts';
 import { Kontext } from '../node.ts';
 import { byteProgress } from './byte-progress.ts';
+import { CHOOSE_FLAGS, choiceFrom, chooserOf } from './choose.ts';
+import { withSettingsOf } from './from-picture.ts';
 import { type Flags, type FlagValues, usage } from './grammar.ts';
 import type { Input } from './inputs.ts';
 import { latentsBytes } from './latents-file.ts';
-import { LORA_FLAGS, loraOptions } from './lora-flag.ts';
+import { loadFrom, MODEL_FLAGS, modelFrom, modelName } from './model-flags.ts';
 import { checkWritable, deliver, IMAGE_FORMATS, type Output, planOutputs } from './outputs.ts';
 import { duration, progressLine } from './progress-line.ts';
-import { loadFlags, loadOptions, numberFrom } from './request-flags.ts';
+import { numberFrom } from './request-flags.ts';
 
 export const RUN_FLAGS: Flags = {
   output: { value: 'OUT', short: 'o', help: 'file (.png, .jpg, .webp), folder, or - for standard output' },
@@ -25,62 +24,28 @@ export const RUN_FLAGS: Flags = {
     value: 'NAME',
     help: `${IMAGE_FORMATS.join('|')}; for folders (default: the input’s) and standard output (png)`,
   },
-  model: {
-    value: 'PATH|URL|hf:OWNER/NAME|demo',
-    help: 'folder of the model, or its address on the hub (default: demo, the small one that comes along)',
-  },
-  transformer: {
-    value: 'FILE',
-    help: 'a model’s files one by one, in place of --model: safetensors or GGUF; may hold the others too',
-  },
-  vae: { value: 'FILE', help: 'its autoencoder, with --transformer' },
-  clip: { value: 'FILE', help: 'its CLIP text encoder, with --transformer' },
-  t5: { value: 'FILE', help: 'its T5 text encoder, with --transformer' },
+  ...MODEL_FLAGS,
   width: { value: 'W', help: 'of the picture, with --height; the same as --size WxH' },
   height: { value: 'H', help: 'multiples of 16' },
-  ...loadFlags(),
-  ...LORA_FLAGS,
-  programs: { value: 'BUNDLE', help: 'folder or URL of programs compiled ahead of time' },
-  'public-key': {
-    value: 'FILE|KEY',
-    help: 'who signed those programs: an Ed25519 key in PEM or base64; they then run without bounds checks',
-  },
-  adapter: { value: 'NAME', help: 'part of the GPU’s name, as doctor shows it' },
+  ...CHOOSE_FLAGS,
   'save-latents': { value: 'FILE', help: 'write the final latents as safetensors' },
-  metadata: { help: 'keep prompt, seed and options in the PNG' },
+  from: {
+    value: 'IMAGE',
+    help: 'settings of a picture made before, prompt and seed too; what is given besides replaces them',
+  },
+  'no-metadata': { help: 'keep prompt, seed and options out of the picture’s file' },
   json: { help: 'print a report as JSON, a line for each input: seed, size, timings, memory' },
   quiet: { help: 'no progress' },
 };
 
 /** Options of a request as the flags gave them; the SDK checks them. */
-export type Given = Record<string, unknown> & { prompt: string };
+export type Given = Record<string, unknown> & { prompt?: string };
 
 /** Reports go where the picture does not. */
 interface Report {
   line(text: string): void;
   json: boolean;
   quiet: boolean;
-}
-
-/** The model that the flags name. @throws KontextError `invalid-request` for files without a transformer, or beside a folder */
-function modelFrom(values: FlagValues<Flags>): ModelSource {
-  const [transformer, vae, clip, t5] = [values.transformer, values.vae, values.clip, values.t5].map(text);
-  const model = text(values.model);
-  if (transformer === undefined) {
-    if (vae !== undefined || clip !== undefined || t5 !== undefined) {
-      throw usage(
-        '--vae, --clip and --t5 go with --transformer: give all files of the model one by one, or its folder as --model.',
-      );
-    }
-    return model === undefined || model === 'demo' ? demoModel() : model;
-  }
-  if (model !== undefined) throw usage('Give --model, a folder, or --transformer and the other files; not both.');
-  return {
-    transformer,
-    ...(vae !== undefined && { vae }),
-    ...(clip !== undefined && { clip }),
-    ...(t5 !== undefined && { t5 }),
-  };
 }
 
 /** @param inputs pictures to edit; undefined to make one from the prompt alone. @throws KontextError, whose code becomes the exit code */
@@ -90,19 +55,25 @@ export async function runRequests(
   given: Given,
   inputs: readonly Input[] | undefined,
 ): Promise<void> {
-  const shared = { ...given, ...sizeFrom(values) };
-  const jobs = (inputs ?? [{ label: 'picture', picture: '' }]).map((input) => ({
-    label: input.label,
-    request: (inputs ? { ...shared, image: input.picture } : shared) as unknown as EditRequest | GenerateRequest,
-  }));
-  const { images } = checkRequest(jobs[0]!.request);
-  const outputs = await planOutputs(
-    text(values.output),
-    inputs ?? [{ label: 'picture', picture: '' }],
-    images,
-    text(values.format),
-  );
-  await checkOutputs(values, jobs[0]!.request, outputs, signal);
+  const kind = inputs ? 'edit' : 'generate';
+  const from = text(values.from);
+  const options: Record<string, unknown> = { ...given, ...sizeFrom(values) };
+  const shared = from === undefined ? options : await withSettingsOf(from, kind, options, signal, console.error);
+  const variants = Number(shared.variants ?? 1);
+  const choice = choiceFrom(text(values.choose), variants);
+  const pictures = inputs ?? [{ label: 'picture', picture: '' }];
+  const named = (count: number) => planOutputs(text(values.output), pictures, count, text(values.format));
+  const outputs = await named(choice.kind === 'numbers' ? choice.numbers.length : Number(shared.images ?? 1));
+  // How many will be chosen is not known yet: every name there may be is seen to.
+  const several = choice.kind === 'ask' ? await named(variants) : outputs;
+  const jobs = pictures.map(({ label, picture }, i) => {
+    const choose = chooserOf(choice, outputs[i]![0]!.path, { input: process.stdin, output: process.stderr });
+    const request = { ...shared, ...(choose && { choose }), ...(inputs && { image: picture }) };
+    return { label, request: request as unknown as EditRequest | GenerateRequest };
+  });
+  checkRequest(jobs[0]!.request);
+  const all = choice.kind === 'ask' ? outputs.map((some, i) => [...some, ...several[i]!]) : outputs;
+  await checkOutputs(values, jobs[0]!.request, all, signal);
   const source = modelFrom(values);
   const report: Report = {
     line: outputs[0]![0]!.path === '-' ? (line) => console.error(line) : (line) => console.log(line),
@@ -122,7 +93,7 @@ export async function runRequests(
     for (const [i, { label, request }] of jobs.entries()) {
       const prefix = jobs.length > 1 ? `${i + 1}/${jobs.length} ${label}: ` : '';
       try {
-        await runOne(kontext, { ...request, signal }, outputs[i]!, { ...report, prefix, values });
+        await runOne(kontext, { ...request, signal }, [outputs[i]!, several[i]!], { ...report, prefix, values });
       } catch (error) {
         if (jobs.length === 1 || !(error instanceof KontextError) || FATAL.includes(error.code)) throw error;
         failures.push({ label, error });
@@ -164,14 +135,25 @@ const FATAL: readonly KontextErrorCode[] = [
 async function runOne(
   kontext: Engine,
   request: EditRequest | GenerateRequest,
-  outputs: readonly Output[],
+  [few, several]: readonly [readonly Output[], readonly Output[]],
   { values, prefix, ...report }: Report & { values: FlagValues<Flags>; prefix: string },
 ): Promise<void> {
   const line = progressLine(process.stderr, prefix);
-  const observed = { ...request, ...(!report.quiet && !report.json && { onProgress: line.show }) };
+  const { choose } = request;
+  const observed = {
+    ...request,
+    ...(!report.quiet && !report.json && { onProgress: line.show }),
+    ...(choose && {
+      choose: (...asked: Parameters<typeof choose>) => {
+        line.clear();
+        return choose(...asked);
+      },
+    }),
+  };
   try {
     const result = 'image' in observed ? await kontext.edit(observed) : await kontext.generate(observed);
     line.clear();
+    const outputs = result.images.length > few.length ? several : few;
     await write(values, outputs, result);
     if (report.json) {
       report.line(
@@ -201,8 +183,6 @@ async function checkOutputs(
 ): Promise<void> {
   const latents = text(values['save-latents']);
   if (latents !== undefined && outputs.length > 1) throw usage('--save-latents takes one input picture at a time.');
-  const plain = outputs.flat().find(({ format }) => format !== 'png');
-  if (values.metadata && plain) throw usage(`--metadata is kept in PNG files only; ${plain.path} is ${plain.format}.`);
   await assertCanEncode();
   const { size, maxArea } = checkRequest(request);
   // Where the model chooses, it is about a megapixel; the demo model's pictures are 64×64.
@@ -233,7 +213,6 @@ function isFolderOutput(values: FlagValues<Flags>, outputs: readonly (readonly O
 
 /** Every picture and the latents; what cannot be written is kept elsewhere, and told when the rest is written. */
 async function write(values: FlagValues<Flags>, outputs: readonly Output[], result: EditResult): Promise<void> {
-  const { prompt, ...options } = result.options;
   let failed: KontextError | undefined;
   const attempt = async (task: () => Promise<void>) => {
     await task().catch((error: unknown) => {
@@ -243,9 +222,9 @@ async function write(values: FlagValues<Flags>, outputs: readonly Output[], resu
   };
   for (const [i, image] of result.images.entries()) {
     const { path, format } = outputs[i]!;
-    const seed = String(BigInt(result.seed) + BigInt(i));
-    const metadata = JSON.stringify({ software: 'kontext-webgpu', prompt, seed, options });
-    await attempt(async () => deliver(path, await encodeImage(image, format, values.metadata ? { metadata } : {})));
+    const seed = result.seeds[i]!;
+    const settings = values['no-metadata'] ? {} : { settings: { ...result.options, seed, model: modelName(values) } };
+    await attempt(async () => deliver(path, await encodeImage(image, format, settings)));
   }
   const latents = text(values['save-latents']);
   if (latents !== undefined) await attempt(() => deliver(latents, latentsBytes(result.latents)));
@@ -258,24 +237,6 @@ function sizeFrom(values: FlagValues<Flags>): { size?: { width: number; height: 
   if (width === undefined || height === undefined) return {};
   if (values.size !== undefined) throw usage('Give --size, or --width and --height.');
   return { size: { width: numberFrom('width', width), height: numberFrom('height', height) } };
-}
-
-async function loadFrom(values: FlagValues<Flags>): Promise<LoadOptions> {
-  const [adapter, bundle, key] = [text(values.adapter), text(values.programs), text(values['public-key'])];
-  if (key !== undefined && bundle === undefined)
-    throw usage('--public-key says who signed a bundle: give --programs too.');
-  const programs = bundle !== undefined && key !== undefined ? { bundle, publicKey: await readKey(key) } : bundle;
-  return {
-    ...loadOptions(values),
-    ...loraOptions(values as FlagValues<typeof LORA_FLAGS>),
-    ...(programs !== undefined && { programs }),
-    ...(adapter !== undefined && { device: { adapter } }),
-  } as LoadOptions;
-}
-
-/** A key on the command line is its file, or the key itself. */
-function readKey(key: string): Promise<string> {
-  return readFile(key, 'utf8').catch(() => key);
 }
 
 function reportOf(

@@ -60,12 +60,12 @@ async function writeHashed(folder: string, files: ReadonlyMap<string, string>): 
   }
 }
 
-/** Removes what the new manifest does not name, and nothing that is not a bundle's. */
+/** Removes what the new manifest does not name, and nothing that is not a bundle's. What cannot be removed now is by the next one. */
 async function prune(folder: string, files: ReadonlyMap<string, string>): Promise<void> {
   for (const sub of HASHED) {
     for (const name of await readdir(join(folder, sub)).catch(() => [] as string[])) {
       const ours = sub === 'wgsl' ? /-[0-9a-f]{8}\.wgsl$/.test(name) : /^[0-9a-f]{64}\.json$/.test(name);
-      if (ours && !files.has(`${sub}/${name}`)) await rm(join(folder, sub, name), { force: true });
+      if (ours && !files.has(`${sub}/${name}`)) await rm(join(folder, sub, name), { force: true }).catch(() => {});
     }
   }
 }

@@ -3,11 +3,12 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { decodeImage, toBlob, toCanvas } from '../image/browser.ts';
 import type { PixelImage } from '../image/pixels.ts';
+import { HistoryTree } from '../kontext/history-tree.ts';
 import type { EditResult, ImageInput, KontextEngine, ProgressEvent, TurnOptions } from '../kontext/types.ts';
 import { Kontext, type WorkerOptions } from '../worker/client.ts';
 import type { AdapterList, EditorAdapter } from './adapter-list.ts';
 import { buildFace, type Face, fillFace, fitPrompt } from './face.ts';
-import { type Entry, renderHistory } from './history.ts';
+import { type Entry, renderHistory, type Step } from './history.ts';
 import { listenForPictures } from './incoming.ts';
 import type { MaskEditor } from './mask-editor.ts';
 import { english, type KontextEditorStrings } from './strings.ts';
@@ -56,9 +57,9 @@ export class KontextEditor extends Base {
   #strings = english;
   #loading: Promise<KontextEngine> | undefined;
   #release: ReturnType<typeof setTimeout> | undefined;
-  /** The first picture, then each result; `#position` is the one shown. */
-  #pictures: Entry[] = [];
-  #position = 0;
+  /** The picture that was opened, and what was made of it. */
+  #first: Entry | undefined;
+  #history = new HistoryTree<Entry>();
   #stop: AbortController | undefined;
   #maskEditor: MaskEditor | undefined;
   #adapters: readonly EditorAdapter[] = [];
@@ -122,8 +123,8 @@ export class KontextEditor extends Base {
     if (turn !== this.#opened) return;
     this.cancel();
     this.#stop = undefined;
-    this.#pictures = [{ image, title: this.#strings.original }];
-    this.#position = 0;
+    this.#first = { image, title: this.#strings.original };
+    this.#history = new HistoryTree();
     this.#emit('kontext-open', { image });
     this.#state('ready', this.#strings.opened(image.width, image.height));
     this.#render();
@@ -131,10 +132,10 @@ export class KontextEditor extends Base {
 
   /** The picture shown, or undefined before one was opened. */
   get picture(): PixelImage | undefined {
-    return this.#pictures[this.#position]?.image;
+    return this.#shown?.image;
   }
 
-  /** Edits the picture shown; what was undone is dropped. Failures are shown, told by `kontext-error`, and thrown. */
+  /** Edits the picture shown; what was undone stays as another branch. Failures are shown, told by `kontext-error`, and thrown. */
   async edit(prompt: string, options: TurnOptions = {}): Promise<EditResult> {
     this.#stop?.abort();
     const stop = new AbortController();
@@ -159,8 +160,7 @@ export class KontextEditor extends Base {
         onProgress: (event) => this.#progress(event),
       });
       if (this.#stop !== stop) return result;
-      this.#pictures = [...this.#pictures.slice(0, this.#position + 1), { image: result.image, title: prompt }];
-      this.#position++;
+      this.#history.add({ image: result.image, title: prompt });
       this.#emit('kontext-result', { ...result, prompt });
       const seconds = (result.timings.totalMs / 1000).toLocaleString(words.locale, { maximumFractionDigits: 1 });
       this.#state('ready', words.done(seconds, prompt) + (result.truncated ? ` ${words.truncated}` : ''));
@@ -186,12 +186,21 @@ export class KontextEditor extends Base {
 
   /** Shows the picture before the one shown; does nothing at the first one or during an edit. */
   undo(): void {
-    this.#go(this.#position - 1);
+    if (this.#history.canUndo) this.#go(this.#history.at(this.#history.position)!.parent);
   }
 
-  /** Shows the picture after the one shown; does nothing at the last one or during an edit. */
+  /** Shows the picture after the one shown, of several the one seen last; does nothing at the last one or during an edit. */
   redo(): void {
-    this.#go(this.#position + 1);
+    const next = this.#history.line().find(({ parent }) => parent === this.#history.position);
+    if (next) this.#go(next.id);
+  }
+
+  get #shown(): Entry | undefined {
+    return this.#entryAt(this.#history.position);
+  }
+
+  #entryAt(id: number): Entry | undefined {
+    return id === 0 ? this.#first : this.#history.at(id)?.value;
   }
 
   #engine(): Promise<KontextEngine> {
@@ -222,7 +231,7 @@ export class KontextEditor extends Base {
 
   /** What was drawn on the picture shown: only there it changes. */
   async #maskOptions(): Promise<Pick<TurnOptions, 'mask' | 'maskFeather'>> {
-    const { image, mask } = this.#pictures[this.#position]!;
+    const { image, mask } = this.#shown!;
     if (!mask?.strokes.length) return {};
     const { maskOf } = await import('./mask-editor.ts');
     const pixels = maskOf(mask.strokes, image.width, image.height);
@@ -234,7 +243,7 @@ export class KontextEditor extends Base {
       const { MaskEditor } = await import('./mask-editor.ts');
       this.#maskEditor ??= new MaskEditor(this.#face, this.#strings);
     }
-    const entry = this.#pictures[this.#position];
+    const entry = this.#shown;
     if (!entry || this.#stop) return;
     const active = !this.#maskEditor!.active;
     entry.mask ??= { strokes: [] };
@@ -270,7 +279,7 @@ export class KontextEditor extends Base {
     const gpu = globalThis.navigator?.gpu;
     const adapter = await gpu?.requestAdapter().catch(() => null);
     // A framework sets `engine` after it has connected the element.
-    if (adapter || this.engine || this.#pictures.length > 0) return;
+    if (adapter || this.engine || this.#first) return;
     const lack = gpu ? 'adapter' : 'webgpu';
     const { pageFacts, visitorAdvice } = await import('../../../runtime/src/gpu/advice.ts');
     this.#showFailure(new KontextError('webgpu-unavailable', visitorAdvice(lack, pageFacts()), { lack }));
@@ -288,11 +297,23 @@ export class KontextEditor extends Base {
     detail.textContent = words.detail;
   }
 
-  #go(position: number): void {
-    if (this.#stop || position < 0 || position >= this.#pictures.length) return;
-    this.#position = position;
-    this.#state('ready', this.#strings.showing(this.#pictures[position]!.title));
+  #go(id: number): void {
+    const entry = this.#entryAt(id);
+    if (this.#stop || !entry) return;
+    this.#history.goTo(id);
+    this.#state('ready', this.#strings.showing(entry.title));
     this.#render();
+  }
+
+  /** The strip: from the first picture through the one shown and on as redo goes, with the ways that were left at each. */
+  #steps(): Step[] {
+    if (!this.#first) return [];
+    const results = this.#history.line().map(({ id, parent, value }): Step => {
+      const ways = this.#history.children(parent);
+      const way = ways.findIndex((one) => one.id === id);
+      return { id, entry: value, way, ways: ways.length, other: ways[(way + 1) % ways.length]!.id };
+    });
+    return [{ id: 0, entry: this.#first, way: 0, ways: 1, other: 0 }, ...results];
   }
 
   #state(state: 'ready' | 'editing' | 'failed', message: string): void {
@@ -303,7 +324,7 @@ export class KontextEditor extends Base {
     status.textContent = message;
     detail.textContent = '';
     const hadFocus = this.shadowRoot?.activeElement;
-    edit.disabled = editing || this.#pictures.length === 0;
+    edit.disabled = editing || !this.#first;
     edit.hidden = editing;
     cancel.hidden = !editing;
     progress.hidden = !editing;
@@ -325,8 +346,9 @@ export class KontextEditor extends Base {
   #render(): void {
     if (!this.#face) return;
     const { root, before, after, pick, compare, undo, redo, download, replace, mask, history } = this.#face;
-    const shown = this.#pictures[this.#position];
-    const previous = this.#pictures[this.#position - 1];
+    const shown = this.#shown;
+    const node = this.#history.at(this.#history.position);
+    const previous = node && this.#entryAt(node.parent);
     const editing = this.#stop !== undefined;
     pick.hidden = shown !== undefined;
     after.hidden = !shown;
@@ -340,7 +362,7 @@ export class KontextEditor extends Base {
     compare.value = '0';
     this.style.setProperty('--split', '0%');
     undo.disabled = editing || !previous;
-    redo.disabled = editing || this.#position + 1 >= this.#pictures.length;
+    redo.disabled = editing || !this.#history.canRedo;
     download.disabled = replace.disabled = !shown;
     mask.disabled = editing || !shown;
     if (this.#maskEditor && shown) {
@@ -349,7 +371,7 @@ export class KontextEditor extends Base {
       this.#maskEditor.show(editing ? undefined : shown.mask, shown.image);
       mask.ariaPressed = String(this.#maskEditor.active);
     }
-    renderHistory(history, this.#pictures, this.#position, after, (i) => this.#go(i));
+    renderHistory(history, this.#steps(), this.#history.position, after, this.#strings, (id) => this.#go(id));
   }
 
   #listen(face: Face): void {
@@ -360,7 +382,7 @@ export class KontextEditor extends Base {
     form.addEventListener('submit', (event) => {
       event.preventDefault();
       // Failures are on the screen already.
-      if (this.#pictures.length > 0 && !this.#stop) this.edit(prompt.value).catch(() => {});
+      if (this.#first && !this.#stop) this.edit(prompt.value).catch(() => {});
     });
     prompt.addEventListener('input', () => fitPrompt(prompt));
     prompt.addEventListener('keydown', (event) => {

@@ -1,8 +1,10 @@
-// The strip of pictures: one button each, the shown one marked and scrolled into sight.
+// The strip of pictures: one button each, the shown one marked and scrolled into sight. Where something else was tried from the same picture,
+// a small button below says which of the ways this is and leads to the next.
 // Thumbnails are drawn once and kept with their picture, however large it is.
 import { toCanvas } from '../image/browser.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import type { Mask } from './mask-editor.ts';
+import type { KontextEditorStrings } from './strings.ts';
 
 /** A picture of the history. */
 export interface Entry {
@@ -14,42 +16,72 @@ export interface Entry {
   mask?: Mask;
 }
 
+/** A picture in the strip. */
+export interface Step {
+  id: number;
+  entry: Entry;
+  /** Which of the ways from the picture before it is, from 0, and of how many. */
+  way: number;
+  ways: number;
+  /** The first picture of the way after this one. */
+  other: number;
+}
+
 /** Device pixels of a thumbnail's longer side: 56 CSS pixels on a fine screen. */
 const THUMBNAIL = 112;
 
 /**
- * @param shown the canvas that the picture at `position` is drawn on already
- * @param go called with the index of a picture that was clicked
+ * @param position the id of the one that is shown
+ * @param shown the canvas that it is drawn on already
+ * @param go called with the id of a picture that was asked for
  */
 export function renderHistory(
   list: HTMLOListElement,
-  entries: readonly Entry[],
+  steps: readonly Step[],
   position: number,
   shown: HTMLCanvasElement,
-  go: (index: number) => void,
+  strings: Pick<KontextEditorStrings, 'way'>,
+  go: (id: number) => void,
 ): void {
   const root = list.getRootNode() as ShadowRoot;
-  const hadFocus = list.contains(root.activeElement);
+  const focused = list.contains(root.activeElement) ? root.activeElement : null;
   list.replaceChildren(
-    ...entries.map((entry, i) => {
-      const button = document.createElement('button');
-      button.type = 'button';
-      button.title = entry.title;
-      button.ariaLabel = `${i}: ${entry.title}`;
-      if (i === position) button.setAttribute('aria-current', 'step');
+    ...steps.map((step, i) => {
+      const { id, entry } = step;
+      const button = buttonOf(entry.title, `${i}: ${entry.title}`, () => go(id));
+      if (id === position) button.setAttribute('aria-current', 'step');
       // Each is shown when it comes, so its pixels need not be brought to a canvas again.
-      entry.thumbnail ??= thumbnailOf(i === position ? shown : toCanvas(entry.image));
+      entry.thumbnail ??= thumbnailOf(id === position ? shown : toCanvas(entry.image));
       button.append(entry.thumbnail);
-      button.addEventListener('click', () => go(i));
       const item = document.createElement('li');
       item.append(button);
+      if (step.ways > 1) item.append(wayButton(step, strings, go));
       return item;
     }),
   );
-  const current = list.children[position]?.firstElementChild as HTMLElement | null | undefined;
+  const current = list.querySelector<HTMLElement>('[aria-current]');
   if (!current) return;
-  if (hadFocus) current.focus({ preventScroll: true });
+  const way = current.parentElement!.querySelector<HTMLElement>('.way');
+  // Going from way to way by keyboard, the next press goes on from where it led.
+  if (focused) (focused.classList.contains('way') && way ? way : current).focus({ preventScroll: true });
   bringIntoSight(list, current);
+}
+
+function wayButton({ way, ways, other }: Step, strings: Pick<KontextEditorStrings, 'way'>, go: (id: number) => void) {
+  const words = strings.way(way + 1, ways);
+  const button = buttonOf(words, words, () => go(other));
+  button.className = 'way';
+  button.textContent = `${way + 1}/${ways}`;
+  return button;
+}
+
+function buttonOf(title: string, label: string, press: () => void): HTMLButtonElement {
+  const button = document.createElement('button');
+  button.type = 'button';
+  button.title = title;
+  button.ariaLabel = label;
+  button.addEventListener('click', press);
+  return button;
 }
 
 /** Scrolls the strip alone, in both writing directions; `scrollIntoView` would move the page as well. */

@@ -51,6 +51,7 @@ export const german: KontextEditorStrings = {
   strength: (name) => `Stärke von ${name}`,
   toolbar: 'Bild',
   history: 'Verlauf',
+  way: (number, of) => `Versuch ${number} von ${of} von diesem Bild aus; den nächsten zeigen`,
   compare: 'Bild vor der Änderung zeigen',
   picture: 'Aktuelles Bild',
   before: 'Bild vor der Änderung',

@@ -42,6 +42,8 @@ export interface KontextEditorStrings {
   toolbar: string;
   /** Name of the strip of pictures. */
   history: string;
+  /** Name of the button that leads to another result of the same picture, where there are several: which one this is, from 1. */
+  way(number: number, of: number): string;
   /** Name of the slider between before and after. */
   compare: string;
   /** Name of the picture shown. */
@@ -119,6 +121,7 @@ export const english: KontextEditorStrings = {
   strength: (name) => `Strength of ${name}`,
   toolbar: 'Picture',
   history: 'History',
+  way: (number, of) => `Attempt ${number} of ${of} from this picture; show the next`,
   compare: 'Show the picture before the edit',
   picture: 'Current picture',
   before: 'Picture before the edit',

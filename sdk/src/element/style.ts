@@ -184,6 +184,8 @@ progress { width: 100%; margin: 0; accent-color: var(--accent); }
 .history li { flex: none; }
 .history button { padding: 2px; display: block; }
 .history canvas { display: block; width: 56px; height: 56px; object-fit: contain; border-radius: 6px; }
+.history li { display: grid; align-content: start; gap: 4px; }
+.history .way { min-width: 0; min-height: 28px; padding: 0 4px; font-size: 12px; line-height: 20px; font-variant-numeric: tabular-nums; }
 .history [aria-current] { border-color: var(--accent); box-shadow: 0 0 0 2px var(--accent); }
 /* Icons alone where words would need two rows; the words stay as names. */
 @container (max-width: 560px) {

@@ -22,8 +22,16 @@ const commonErrors: ErrorTable = {
 export class Host {
   #view: Uint8Array;
 
-  constructor(readonly exports: HostExports) {
+  constructor(
+    readonly exports: HostExports,
+    private readonly module: WebAssembly.Module,
+  ) {
     this.#view = new Uint8Array(exports.memory.buffer);
+  }
+
+  /** The same module with a memory of its own, for a task whose memory is to go when it is done: WASM memory never shrinks. */
+  another(): Promise<Host> {
+    return start(this.module);
   }
 
   /** The whole memory as bytes. Fetch it again after any call into the module: growth detaches the old view. */
@@ -88,12 +96,16 @@ export async function loadHost(options: HostOptions = {}): Promise<Host> {
   const source = options.wasm ?? (options.wasmUrl ? await fetchModule(options.wasmUrl) : await inlinedModule());
   try {
     const module = source instanceof WebAssembly.Module ? source : await WebAssembly.compile(source);
-    const { exports } = await WebAssembly.instantiate(module, {});
-    if (!isHost(exports)) throw new Error('its exports are those of another module');
-    return new Host(exports as WebAssembly.Exports & HostExports);
+    return await start(module);
   } catch (cause) {
     throw new KontextError('invalid-request', `This is not kontext.wasm: ${(cause as Error).message}`, {}, { cause });
   }
+}
+
+async function start(module: WebAssembly.Module): Promise<Host> {
+  const { exports } = await WebAssembly.instantiate(module, {});
+  if (!isHost(exports)) throw new Error('its exports are those of another module');
+  return new Host(exports as WebAssembly.Exports & HostExports, module);
 }
 
 async function inlinedModule(): Promise<Uint8Array<ArrayBuffer>> {

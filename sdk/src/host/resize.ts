@@ -93,16 +93,39 @@ export async function resizeInTurns(
     }
   };
   const data = new Uint8Array(width * height * 3);
-  let turn = performance.now();
   const source = { width: image.width, height: image.height, channels: 3 as const, copy };
-  for (const _ of bands(host, source, { data, width, height }, 'lanczos')) {
+  await inTurns(bands(host, source, { data, width, height }, 'lanczos'), signal);
+  return fromRgb(data, width, height);
+}
+
+/** {@link resizeInTurns} of bytes with one or three channels, such as a mask's. @throws KontextError as that */
+export async function resizeBytesInTurns(
+  host: Host,
+  image: ByteImage<Uint8Array>,
+  width: number,
+  height: number,
+  signal?: AbortSignal,
+): Promise<Uint8Array<ArrayBuffer>> {
+  checkImage(image);
+  checkTarget(width, height, image.channels);
+  const data = new Uint8Array(width * height * image.channels);
+  const rowBytes = image.width * image.channels;
+  const copy = (to: Uint8Array, first: number, rows: number) => {
+    to.set(image.data.subarray(first * rowBytes, (first + rows) * rowBytes));
+  };
+  await inTurns(bands(host, { ...image, copy }, { data, width, height }, 'lanczos'), signal);
+  return data;
+}
+
+async function inTurns(work: Iterable<void>, signal: AbortSignal | undefined): Promise<void> {
+  let turn = performance.now();
+  for (const _ of work) {
     if (performance.now() - turn < TURN_MS) continue;
     // A task of its own, not a microtask: only then do messages and timers come through.
     await new Promise((resolve) => setTimeout(resolve));
     throwIfAborted(signal);
     turn = performance.now();
   }
-  return fromRgb(data, width, height);
 }
 
 /** Where source rows come from: `copy` writes `rows` of them from `first` on, packed. */

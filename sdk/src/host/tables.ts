@@ -21,6 +21,8 @@ export type ClipFiles =
   | { tokenizerJson: JsonFile };
 
 const CLIP_MAGIC = 0x314c434b;
+/** Of a tokenizer whose splitting pattern begins with the two marks. */
+const CLIP_MARKS_MAGIC = 0x324c434b;
 const T5_MAGIC = 0x3135544b;
 /**
  * Table for {@link ClipTokenizer} from `vocab.json` + `merges.txt`, or from `tokenizer.json`.
@@ -39,7 +41,7 @@ export function buildClipTable(files: ClipFiles): Uint8Array<ArrayBuffer> {
   const normalized = trieOf(
     clip.added.filter((token) => token.normalized).map(({ content, id }) => [lower(content), id]),
   );
-  const writer = new TableWriter(CLIP_MAGIC);
+  const writer = new TableWriter(clip.splitsMarks ? CLIP_MARKS_MAGIC : CLIP_MAGIC);
   for (const value of [clip.size, raw.labels.length, normalized.labels.length, clip.merges.length])
     writer.varint(value);
   for (const id of [clip.start, clip.end, clip.end]) writer.varint(id);
@@ -67,7 +69,8 @@ export function buildT5Table(files: { tokenizerJson: JsonFile }): Uint8Array<Arr
   const pieces = trieOf(t5.pieces);
   const { units, strings } = t5.characterMap;
   const writer = new TableWriter(T5_MAGIC);
-  const flags = (t5.stripRight ? 1 : 0) | (t5.joinSpaces ? 2 : 0) | { first: 4, always: 8, never: 0 }[t5.prefix];
+  const prefix = { first: 4, always: 8, never: 0 }[t5.prefix];
+  const flags = (t5.stripRight ? 1 : 0) | (t5.joinSpaces ? 2 : 0) | prefix | (t5.splitWhite ? 16 : 0);
   for (const value of [flags, t5.scores.length, special.labels.length, pieces.labels.length]) writer.varint(value);
   for (const value of [units.length / 4, strings.length, t5.end, t5.pad, t5.unknown]) writer.varint(value);
   writer.scores(t5.scores);

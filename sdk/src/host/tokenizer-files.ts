@@ -22,6 +22,8 @@ export interface ClipModel {
   unknown: number;
   /** All ids are below. */
   size: number;
+  /** The splitting pattern begins with the two marks. */
+  splitsMarks: boolean;
 }
 
 export interface T5Model {
@@ -37,6 +39,8 @@ export interface T5Model {
   stripRight: boolean;
   joinSpaces: boolean;
   prefix: 'first' | 'always' | 'never';
+  /** Text is cut at white space before anything is marked. */
+  splitWhite: boolean;
 }
 
 type Json = Record<string, unknown>;
@@ -44,6 +48,8 @@ type Json = Record<string, unknown>;
 const START = '<|startoftext|>';
 const END = '<|endoftext|>';
 const CLIP_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+";
+/** As transformers writes it from version 5 on. */
+const CLIP_PATTERN_WITH_MARKS = `<\\|startoftext\\|>|<\\|endoftext\\|>|${CLIP_PATTERN}`;
 
 export function invalid(problem: string, cause?: unknown): KontextError {
   return new KontextError(
@@ -67,7 +73,7 @@ export function clipFromFiles(vocabFile: JsonFile, mergesFile: string): ClipMode
     { id: start, content: START, normalized: true },
     { id: end, content: END, normalized: false },
   ];
-  return { vocab, merges, added, start, end, unknown: end, size: 1 + maximum(vocab.values()) };
+  return { vocab, merges, added, start, end, unknown: end, size: 1 + maximum(vocab.values()), splitsMarks: false };
 }
 
 /** `tokenizer.json` of a CLIP checkpoint. */
@@ -85,12 +91,15 @@ export function clipFromTokenizerJson(file: JsonFile): ClipModel {
   expectEqual([spaces?.type, pattern(spaces), spaces?.content], ['Replace', '\\s+', ' '], 'normalizer 2');
   expectEqual(lowercase?.type, 'Lowercase', 'normalizer 3');
   const [split, bytes] = steps(json.pre_tokenizer, 'pretokenizers', 2, 'pre_tokenizer');
+  const splitsMarks = pattern(split) === CLIP_PATTERN_WITH_MARKS;
   expectEqual(
-    [split?.type, pattern(split), split?.behavior, split?.invert],
+    [split?.type, splitsMarks ? CLIP_PATTERN : pattern(split), split?.behavior, split?.invert],
     ['Split', CLIP_PATTERN, 'Removed', true],
     'pre_tokenizer 1',
   );
   expectEqual([bytes?.type, bytes?.add_prefix_space], ['ByteLevel', false], 'pre_tokenizer 2');
+  // Its own pattern leaves the words of the first as they are; only the marks would stay whole without it.
+  if (splitsMarks) expectEqual(bytes?.use_regex ?? true, true, 'pre_tokenizer 2 use_regex');
   const vocab = vocabulary(object(model.vocab, 'model.vocab'), 'model.vocab');
   if (!Array.isArray(model.merges)) throw invalid('model.merges is missing');
   const merges = model.merges.map((merge: unknown, i) =>
@@ -109,7 +118,8 @@ export function clipFromTokenizerJson(file: JsonFile): ClipModel {
     return required(vocab, token[0]);
   };
   const unknown = required(vocab, String(model.unk_token));
-  return { vocab, merges, added, start: mark('cls'), end: mark('sep'), unknown, size: 1 + maximum(vocab.values()) };
+  const size = 1 + maximum(vocab.values());
+  return { vocab, merges, added, start: mark('cls'), end: mark('sep'), unknown, size, splitsMarks };
 }
 
 /** `tokenizer.json` of a T5 checkpoint. */
@@ -136,14 +146,19 @@ export function t5FromTokenizerJson(file: JsonFile): T5Model {
   const unknown = model.unk_id;
   if (typeof unknown !== 'number' || vocab[unknown] === undefined)
     throw invalid('model.unk_id is no id of model.vocab');
-  const marker = object(json.pre_tokenizer, 'pre_tokenizer');
+  const splitWhite = object(json.pre_tokenizer, 'pre_tokenizer').type === 'Sequence';
+  const [white, marker] = splitWhite
+    ? (steps(json.pre_tokenizer, 'pretokenizers', 2, 'pre_tokenizer') as [Json, Json])
+    : [undefined, object(json.pre_tokenizer, 'pre_tokenizer')];
+  if (white) expectEqual(white.type, 'WhitespaceSplit', 'pre_tokenizer 1');
   expectEqual([marker.type, marker.replacement, marker.split ?? true], ['Metaspace', '▁', true], 'pre_tokenizer');
   const prefix = marker.prepend_scheme ?? (marker.add_prefix_space === false ? 'never' : 'always');
   if (prefix !== 'first' && prefix !== 'always' && prefix !== 'never')
     throw invalid('pre_tokenizer.prepend_scheme is unknown');
+  if (splitWhite) expectEqual(prefix, 'always', 'prepend_scheme behind WhitespaceSplit');
   const pad = added.find(({ content }) => content === '<pad>')?.id;
   if (pad === undefined) throw invalid('there is no added token "<pad>"');
-  return { pieces, scores, added, end: templateEnd(json), pad, unknown, prefix, ...t5Normalizer(json) };
+  return { pieces, scores, added, end: templateEnd(json), pad, unknown, prefix, splitWhite, ...t5Normalizer(json) };
 }
 
 /** The character map, then optionally "strip the right end" and "two spaces and more are one mark", in this order. */
@@ -211,6 +226,9 @@ function addedTokens(json: Json): AddedToken[] {
     if (token.lstrip || token.rstrip || token.single_word) {
       throw invalid(`added token "${content}" uses lstrip, rstrip or single_word, which are not supported`);
     }
+    // Words are counted at spaces to cut long prompts; CLIP and T5 have no such token.
+    if (/\p{White_Space}/u.test(content))
+      throw invalid(`added token "${content}" has white space in it, which is not supported`);
     return { id, content, normalized: Boolean(token.normalized ?? !token.special) };
   });
 }

@@ -11,15 +11,26 @@ export interface HubAddress {
   file?: string;
 }
 
-/** Whether this means the hub. */
+/** What a browser's address bar shows on the hub: a repository, at a revision, or one of its files. */
+const PAGE =
+  /^https:\/\/(?:huggingface\.co|hf\.co)\/([\w][\w.-]*\/[\w][\w.-]*)(?:\/tree\/([\w][\w.-]*)|\/blob\/([\w][\w.-]*)\/([^?#]+))?\/?(?:[?#].*)?$/;
+
+/** Whether this means the hub: an address, or a page of the hub, which holds no files itself. */
 export function isHubAddress(source: unknown): source is string {
-  return typeof source === 'string' && source.startsWith('hf:');
+  return typeof source === 'string' && (source.startsWith('hf:') || PAGE.test(source));
+}
+
+function fromPage(text: string): string {
+  const [, repository, tree, blob, file] = PAGE.exec(text) ?? [];
+  if (repository === undefined) return text;
+  const revision = tree ?? blob;
+  return `hf:${repository}${revision ? `@${revision}` : ''}${file ? `:${decodeURI(file)}` : ''}`;
 }
 
 /** @throws KontextError `invalid-request` saying what such an address looks like */
 export function parseHubAddress(text: string): HubAddress {
   const [, repository, revision = 'main', file] =
-    /^hf:([\w][\w.-]*\/[\w][\w.-]*)(?:@([\w][\w./-]*))?(?::(.+))?$/.exec(text) ?? [];
+    /^hf:([\w][\w.-]*\/[\w][\w.-]*)(?:@([\w][\w./-]*))?(?::(.+))?$/.exec(fromPage(text)) ?? [];
   if (repository === undefined || revision.includes('..')) {
     throw new KontextError(
       'invalid-request',

@@ -2,9 +2,10 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { folderFiles, type ModelFiles } from '../model/files.ts';
 import { openModel } from '../model/open.ts';
+import { WEIGHTS } from '../model/weight-names.ts';
 import { parseHubAddress } from './address.ts';
 import { downloadFiles, type HubLoad, hasDisk } from './download.ts';
-import { environment, openRepository, type Repository } from './repository.ts';
+import { environment, namesIn, openRepository, type Repository } from './repository.ts';
 
 /**
  * @param text `hf:owner/name[@revision]`
@@ -53,18 +54,29 @@ export async function downloadHub(text: string, load: HubLoad = {}, into?: strin
   return downloadFiles(repository, names, load, into);
 }
 
-/** Opening a model reads headers and configs only, and so tells which of a repository's files it consists of. */
+/**
+ * Opening a model reads headers and configs only, and so tells which of a repository's files it consists of: many hold the transformer
+ * twice, in diffusers' shards and as one file, and a file of weights that opening gave back is none of the model's.
+ */
 async function neededFiles(files: ModelFiles, signal: AbortSignal | undefined): Promise<string[]> {
   const names = new Set<string>();
+  let opening = true;
   const observed: ModelFiles = {
     ...files,
-    async open(name, openSignal) {
-      const bytes = await files.open(name, openSignal);
-      if (bytes) names.add(name);
-      return bytes;
+    async open(name, openSignal, links) {
+      const bytes = await files.open(name, openSignal, links);
+      if (!bytes) return undefined;
+      names.add(name);
+      const close = async () => {
+        if (opening && WEIGHTS.test(name)) names.delete(name);
+        await bytes.close();
+      };
+      return { ...bytes, close };
     },
   };
-  await (await openModel(observed, signal)).close();
+  const model = await openModel(observed, signal);
+  opening = false;
+  await model.close();
   return [...names].sort();
 }
 
@@ -72,11 +84,7 @@ function remoteFiles(repository: Repository): ModelFiles {
   return {
     label: repository.label,
     open: (name, signal) => repository.open(name, signal),
-    async list(folder = '') {
-      const start = folder === '' ? '' : `${folder.replace(/\/+$/, '')}/`;
-      const inside = [...repository.files.keys()].filter((name) => name.startsWith(start));
-      return [...new Set(inside.map((name) => name.slice(start.length).split('/')[0]!))];
-    },
+    list: async (folder) => namesIn(repository, folder),
   };
 }
 

@@ -36,6 +36,8 @@ export interface Repository {
   /** URL of a file at the commit. */
   url(name: string): URL;
   headers: Record<string, string>;
+  /** What a refusal of the hub means and what to do; other errors as they are. */
+  explain(error: unknown): unknown;
   /** @throws KontextError `download-failed`, for gated files with the page on which to ask for access */
   open(name: string, signal?: AbortSignal): Promise<UrlSource | undefined>;
 }
@@ -59,9 +61,10 @@ export async function openRepository(
   const asking = { ...options.request, headers, signal };
   const page = `${endpoint}/${repository}`;
   const label = `hf:${repository}@${revision}`;
+  const explain = (error: unknown) => hubError(error, label, page, token !== undefined);
   const { commit, files } = await list(`${endpoint}/api/models/${repository}`, revision, label, asking).catch(
     (error) => {
-      throw hubError(error, label, page, token !== undefined);
+      throw explain(error);
     },
   );
   const url = (name: string) => addressBelow(new URL(`${endpoint}/${repository}/resolve/${commit}/`), name);
@@ -72,16 +75,24 @@ export async function openRepository(
     files,
     url,
     headers,
+    explain,
     async open(name, openSignal) {
       if (!files.has(name)) return undefined;
       try {
         return await urlBytes(url(name), { ...options.request, headers, signal: openSignal });
       } catch (error) {
         if (isMissing(error)) return undefined;
-        throw hubError(error, label, page, token !== undefined);
+        throw explain(error);
       }
     },
   };
+}
+
+/** Names in a folder of the repository, or at its top. */
+export function namesIn({ files }: Repository, folder = ''): string[] {
+  const start = folder === '' ? '' : `${folder}/`;
+  const inside = [...files.keys()].filter((name) => name.startsWith(start));
+  return [...new Set(inside.map((name) => name.slice(start.length).split('/')[0]!))];
 }
 
 interface Listing {
@@ -125,7 +136,7 @@ export function expectedSha256(file: HubFile, source: UrlSource): string | undef
 }
 
 /** What the hub's refusals mean and what to do. */
-export function hubError(error: unknown, label: string, page: string, hasToken: boolean): unknown {
+function hubError(error: unknown, label: string, page: string, hasToken: boolean): unknown {
   if (!(error instanceof KontextError) || error.code !== 'download-failed') return error;
   const { status, serverCode } = error.details;
   const fail = (message: string) =>

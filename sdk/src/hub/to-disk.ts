@@ -40,8 +40,13 @@ export async function downloadToDisk(
     for (const { file, source, path, there } of wanted) {
       if (there) count(file.name, source.size, false);
       else {
-        await mkdir(dirname(path), { recursive: true });
-        await downloadFile(repository, file, source, path, count, signal);
+        try {
+          await mkdir(dirname(path), { recursive: true });
+          await downloadFile(repository, file, source, path, count, signal);
+        } catch (cause) {
+          if (cause instanceof KontextError) throw cause;
+          throw failed(repository, file.name, `cannot be written to ${path}: ${(cause as Error).message}`, cause);
+        }
       }
     }
   } finally {
@@ -93,9 +98,6 @@ async function downloadFile(
       signal,
     );
     await handle.sync();
-  } catch (cause) {
-    if (cause instanceof KontextError) throw cause;
-    throw failed(repository, file.name, `cannot be written to ${part}: ${(cause as Error).message}`, cause);
   } finally {
     await handle.close();
   }
@@ -111,8 +113,13 @@ async function downloadFile(
 
 async function checkRoom(folder: string, bytes: number): Promise<void> {
   const { mkdir, statfs } = await import('node:fs/promises');
-  await mkdir(folder, { recursive: true });
-  const { bavail, bsize } = await statfs(folder);
+  const look = async () => {
+    await mkdir(folder, { recursive: true });
+    return statfs(folder);
+  };
+  const { bavail, bsize } = await look().catch((cause: Error) => {
+    throw new KontextError('download-failed', `Cannot write to ${folder}: ${cause.message}.`, { folder }, { cause });
+  });
   if (bavail * bsize >= bytes) return;
   const gb = (value: number) => `${(value / 1e9).toFixed(1)} GB`;
   throw new KontextError(

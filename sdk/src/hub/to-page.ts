@@ -3,7 +3,7 @@ import { KontextError, throwIfAborted } from '../../../runtime/src/errors.ts';
 import { cachedFiles, clearCache } from '../cache/model-cache.ts';
 import { openStore } from '../cache/store.ts';
 import type { ModelFiles } from '../model/files.ts';
-import type { Repository } from './repository.ts';
+import { namesIn, type Repository } from './repository.ts';
 import { plainSha256 } from './sha256.ts';
 import { type DownloadProgress, progressOver, transfer } from './transfer.ts';
 
@@ -16,8 +16,13 @@ export async function pageFiles(repository: Repository): Promise<ModelFiles> {
   const cached = cachedFiles(base, { request: { headers: repository.headers } });
   return {
     label: repository.label,
-    open: async (name, signal) => (repository.files.has(name) ? cached.open(name, signal) : undefined),
-    list: async () => [...new Set([...repository.files.keys()].map((name) => name.split('/')[0]!))],
+    async open(name, signal) {
+      if (!repository.files.has(name)) return undefined;
+      return cached.open(name, signal).catch((error: unknown) => {
+        throw repository.explain(error);
+      });
+    },
+    list: async (folder) => namesIn(repository, folder),
   };
 }
 

@@ -6,13 +6,12 @@ import { MAX_INPUT_PIXELS } from '../kontext/options.ts';
 import { decodeBmp } from './bmp.ts';
 import { type ColourConversion, conversionToSrgb } from './icc.ts';
 import { checkImageSize, type PixelDepth, type PixelImage } from './pixels.ts';
+import { isRaster } from './raster-formats.ts';
 import { breather } from './slices.ts';
 
 type SharpModule = (input: Uint8Array, options?: SharpOptions) => Sharp;
 
 const OPTIONS: SharpOptions = { autoOrient: true, failOn: 'truncated', limitInputPixels: MAX_INPUT_PIXELS };
-
-const RASTER_FORMATS: readonly string[] = ['png', 'jpeg', 'webp', 'gif', 'tiff', 'heif', 'avif'];
 
 /**
  * @param sharp left out for a bitmap, which needs none
@@ -29,7 +28,7 @@ export async function pixelsOf(
 ): Promise<PixelImage> {
   if (!sharp) return decodeBmp(bytes, role);
   const { format, width, height, depth: bits, icc } = await orAborted(sharp(bytes, OPTIONS).metadata(), signal);
-  if (format === undefined || !RASTER_FORMATS.includes(format)) {
+  if (!isRaster(format)) {
     throw new Error(`${format ?? 'this format'} is not supported; use PNG, JPEG or WebP`);
   }
   checkImageSize(width, height, role);

@@ -12,6 +12,10 @@ import { refusedPermission } from '../../../runtime/src/permission.ts';
 import { writeWhole } from '../files/whole.ts';
 import type { ImageInput } from '../kontext/types.ts';
 import { isBmp } from './bmp.ts';
+import { writePngText } from './metadata/png-text.ts';
+import { settingsIn } from './metadata/settings.ts';
+import type { MadeWith, PictureSettings } from './metadata/types.ts';
+import { withSettings } from './metadata/write.ts';
 import { pixelsOf } from './node-pixels.ts';
 import {
   checkPixelBytes,
@@ -22,7 +26,6 @@ import {
   type PixelImage,
   toRgb,
 } from './pixels.ts';
-import { writePngText } from './png-text.ts';
 
 /** File formats {@link encodeImage} writes. */
 export type ImageFormat = 'png' | 'jpeg' | 'webp';
@@ -31,8 +34,13 @@ export type ImageFormat = 'png' | 'jpeg' | 'webp';
 export interface EncodeOptions {
   /** 1 to 100, for JPEG and WebP; default 92. WebP at 100 is lossless. */
   quality?: number;
-  /** Text kept in the file, PNG only; the command line writes prompt, seed and options as JSON. */
+  /** Text kept in the file under our own name, PNG only. */
   metadata?: string;
+  /**
+   * What the picture was made with, `{ ...result.options, seed }`: kept in the file as other programs write it (the text `parameters`)
+   * and whole, so that {@link readSettings} gives it back.
+   */
+  settings?: MadeWith;
 }
 
 /**
@@ -99,17 +107,40 @@ export async function encodeImage(
   if (!encode) {
     throw new KontextError('invalid-request', `There is no format ${shown(format)}; there are png, jpeg and webp.`);
   }
-  const { quality = 92, metadata } = options ?? {};
+  const { quality = 92, metadata, settings } = options ?? {};
   if (!(Number.isInteger(quality) && quality >= 1 && quality <= 100)) {
     throw new KontextError('invalid-request', `quality is ${shown(quality)}; it must be a whole number from 1 to 100.`);
   }
   if (metadata !== undefined && typeof metadata !== 'string') {
     throw new KontextError('invalid-request', 'metadata must be a text.');
   }
+  if (settings !== undefined && !(typeof settings?.prompt === 'string' && settings.seed !== undefined)) {
+    throw new KontextError('invalid-request', 'settings must be the options of a result with its seed.');
+  }
   checkPixelBytes(image, 'picture');
   const sharp = await loadSharp();
   const file = new Uint8Array(await encode(rawOf(sharp, image, format), quality).toBuffer());
-  return format === 'png' && metadata !== undefined ? writePngText(file, metadata) : file;
+  const told = settings ? withSettings(file, format, settings, image) : file;
+  return format === 'png' && metadata !== undefined ? writePngText(told, metadata) : told;
+}
+
+/**
+ * What a picture's file says about how it was made: our own settings, or those of Stable Diffusion's web interfaces.
+ *
+ * @param picture path, URL, Blob or bytes of a PNG, JPEG or WebP file
+ * @throws KontextError `image-invalid` when the file cannot be read or says nothing, `download-failed`, `aborted`
+ */
+export async function readSettings(
+  picture: string | URL | Uint8Array | ArrayBuffer | Blob,
+  signal?: AbortSignal,
+): Promise<PictureSettings> {
+  try {
+    return settingsIn(await readBytes(picture, 'picture', signal));
+  } catch (error) {
+    throw signal?.aborted
+      ? abortedError(signal)
+      : asKontextError(error, 'image-invalid', 'The settings of the picture cannot be read');
+  }
 }
 
 type SharpFactory = Awaited<ReturnType<typeof loadSharp>>;

@@ -1,5 +1,6 @@
 // What a picture's header says, without decoding a pixel: for those who must bound the work before they begin it.
 import { MAX_INPUT_SIDE } from '../kontext/options.ts';
+import { isRaster } from './raster-formats.ts';
 
 /** Width, height and alpha of a picture file. */
 export interface ImageProbe {
@@ -18,12 +19,10 @@ export async function probeImage(bytes: Uint8Array): Promise<ImageProbe | undefi
     const { format, width, height, hasAlpha, orientation } = await sharp(bytes, {
       limitInputPixels: MAX_INPUT_SIDE ** 2,
     }).metadata();
-    if (!RASTER.includes(format) || width > MAX_INPUT_SIDE || height > MAX_INPUT_SIDE) return undefined;
+    if (!isRaster(format) || width > MAX_INPUT_SIDE || height > MAX_INPUT_SIDE) return undefined;
     const turned = (orientation ?? 1) >= 5;
     return { width: turned ? height : width, height: turned ? width : height, hasAlpha };
   } catch {
     return undefined;
   }
 }
-
-const RASTER: readonly string[] = ['png', 'jpeg', 'webp', 'gif', 'tiff', 'heif', 'avif'];

@@ -1,17 +1,20 @@
 // The denoising loop on the GPU: programs bound to each other's ports, and the steps from noise to picture.
 // Nothing is read back inside the loop, save for what a request asks to see.
 import { throwIfAborted } from '../../../runtime/src/errors.ts';
-import type { Executable } from '../../../runtime/src/execute/executable.ts';
+import type { Executable, Unsound } from '../../../runtime/src/execute/executable.ts';
 import { BufferUsage } from '../../../runtime/src/gpu/flags.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { addsNoise, type SamplerStage } from '../sampling/stage.ts';
-import { sinusoids } from './conditioning.ts';
+import type { AttentionGuidance } from './check-guidance.ts';
+import type { Rounding } from './conditioning.ts';
 import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
+import { ModulationRows } from './modulation.ts';
 import type { Parts, Work } from './parts.ts';
 import type { Previewer } from './preview.ts';
+import type { Look } from './stages/finite.ts';
 import type { Start } from './starts.ts';
 import type { EncodedPrompt } from './text.ts';
-import type { FirstBlockCache, TaylorCache } from './types.ts';
+import type { CacheOptions } from './types.ts';
 import { type Branch, type Velocity, type VelocityJob, wholeVelocity } from './velocity.ts';
 
 /** What all pictures of a request have in common. */
@@ -28,12 +31,18 @@ export interface DenoiseJob extends VelocityJob {
   trueCfgScale: number;
   /** Shares of the steps between which the negative prompt counts. */
   guided: readonly [from: number, to: number];
+  /** CFG-Zero*, and how many steps at the start it leaves out. */
+  cfgZero?: number;
+  /** Guidance by the negative prompt in attention. */
+  nag?: AttentionGuidance;
   /** Which steps reuse earlier ones; absent when none may. */
-  cache?: Required<FirstBlockCache> | Required<TaylorCache>;
-  conditioning: 'exact' | 'bfloat16';
+  cache?: CacheOptions;
+  conditioning: Rounding;
   previewEvery: number | undefined;
   /** Packed `[tokens, 64]`: after each step the picture is put back where it is 0. */
   mask?: Float32Array<ArrayBuffer>;
+  /** Looks at every evaluation. */
+  look?: Look;
   afterStep?: ((image: number, step: number, latents: Float32Array) => void) | undefined;
 }
 
@@ -41,11 +50,25 @@ export interface DenoiseJob extends VelocityJob {
 export function evaluationsOf(job: DenoiseJob): number {
   let [step, count] = [0, 0];
   for (const { ends } of job.stages) {
-    count += isGuided(job, step) ? 2 : 1;
+    if (!isLeftOut(job, step)) count += isGuided(job, step) ? 2 : 1;
     if (ends) step++;
   }
   return count;
 }
+
+/** How many of these are with guided attention. */
+export function attentionGuidedOf(job: DenoiseJob): number {
+  const { nag, sigmas, stages } = job;
+  let [step, count] = [0, 0];
+  for (const { at, ends } of stages) {
+    if (nag && sigmas[at]! >= nag.sigmaEnd && !isLeftOut(job, step)) count++;
+    if (ends) step++;
+  }
+  return count;
+}
+
+/** Whether a step moves nothing, so that nothing need be evaluated. */
+const isLeftOut = ({ cfgZero = 0 }: DenoiseJob, step: number): boolean => step < cfgZero;
 
 /** Whether the negative prompt is evaluated at a step, by diffusers' rounding of shares to steps. */
 function isGuided(
@@ -68,29 +91,23 @@ export async function makeBranch(
   work: Work,
 ): Promise<Branch> {
   const { guidance, conditioning, sigmas } = job;
-  const steps = stepsOf(job);
-  const table = async (label: string, bytes: number) => {
-    const buffer = await parts.allocate(label, bytes, TABLE_USAGE);
-    buffers.push(buffer);
-    return buffer;
-  };
-  const executable = await parts.bind({ component: 'modulation', steps }, work);
-  executable.write('timesteps', sinusoids(sigmas.subarray(0, steps), conditioning));
-  executable.write('pooled', prompt.pooled);
-  if (parts.specs.transformer.guidance) executable.write('guidance', sinusoids([guidance], conditioning));
-  const port = executable.program.ports.find(({ name }) => name === 'modulation')!;
-  const rowBytes = port.shape[1]! * 4;
-  const modulation = await table('modulation rows', steps * rowBytes);
-  await parts.run(executable, work, {
-    after: (encoder) => encoder.copyBufferToBuffer(executable.port('modulation'), 0, modulation, 0, steps * rowBytes),
+  const rows = new ModulationRows(parts, {
+    sigmas: sigmas.subarray(0, stepsOf(job)),
+    pooled: prompt.pooled,
+    guidance,
+    conditioning,
   });
-  const text = await table('text states', prompt.text.byteLength);
+  buffers.push(await rows.allocate());
+  await rows.reach(0, work);
+  const text = await parts.allocate('text states', prompt.text.byteLength, TABLE_USAGE);
+  buffers.push(text);
   parts.gpu.queue.writeBuffer(text, 0, prompt.text);
-  return { text, textBytes: prompt.text.byteLength, modulation, rowBytes };
+  return { text, textBytes: prompt.text.byteLength, rows };
 }
 
 /** Programs of the loop, bound to each other's buffers, and the inputs that no step changes. */
 export interface Denoiser {
+  branches: readonly Branch[];
   velocity: Velocity;
   /** Euler's update, or that of any sampler. */
   update: Executable;
@@ -102,7 +119,7 @@ export interface Denoiser {
 }
 
 /** Components that only the loop binds; to be unbound after it. */
-const LOOP_COMPONENTS = ['euler', 'sampler', 'cfg', 'keep-known'] as const;
+const LOOP_COMPONENTS = ['euler', 'sampler', 'cfg', 'cfg-zero', 'keep-known'] as const;
 
 /** @param context packed latents of what the transformer sees beside the target */
 export async function makeDenoiser(
@@ -112,10 +129,7 @@ export async function makeDenoiser(
   branches: readonly Branch[],
   work: Work,
 ): Promise<Denoiser> {
-  const cached = job.cache && (await import('./stages/cache.ts'));
-  const remembering =
-    cached && job.cache && (await cached.cachedVelocity(job.cache, parts, job, context, branches, work));
-  const velocity = remembering ?? (await wholeVelocity(parts, job, context, branches, work));
+  const velocity = await makeVelocity(parts, job, context, branches, work);
   const shape = { tokens: tokenCount(job.target), channels: TOKEN_CHANNELS };
   const shared = { latents: velocity.latents, velocity: velocity.velocity };
   const update = await parts.bind({ component: job.euler ? 'euler' : 'sampler', ...shape }, work, shared);
@@ -123,22 +137,40 @@ export async function makeDenoiser(
   const dispose = async () => {
     for (const component of LOOP_COMPONENTS) await parts.unbind(component);
     for (const buffer of negative) parts.free(buffer);
-    await remembering?.dispose();
+    await velocity.dispose?.();
   };
-  const denoiser: Denoiser = { velocity, update, dispose };
+  const denoiser: Denoiser = { branches, velocity, update, dispose };
   if (job.mask) {
     denoiser.keep = await parts.bind({ component: 'keep-known', ...shape }, work, { latents: shared.latents });
     denoiser.keep.write('mask', job.mask);
   }
-  if (branches.length < 2) return denoiser;
+  if (job.branches < 2) return denoiser;
   const bytes = shape.tokens * TOKEN_CHANNELS * 4;
   negative.push(await parts.allocate('negative velocity', bytes, BufferUsage.STORAGE | TABLE_USAGE));
-  const mix = await parts.bind({ component: 'cfg', ...shape }, work, {
-    velocity: shared.velocity,
-    negative: negative[0]!,
-  });
+  const component = job.cfgZero === undefined ? 'cfg' : 'cfg-zero';
+  const mix = await parts.bind({ component, ...shape }, work, { velocity: shared.velocity, negative: negative[0]! });
   mix.write('scale', Float32Array.of(job.trueCfgScale, 0, 0, 0));
+  if (component === 'cfg-zero') {
+    mix.write('ones', new Float32Array(TOKEN_CHANNELS).fill(1));
+    mix.write('zeros', new Float32Array(TOKEN_CHANNELS));
+  }
   return { ...denoiser, mix };
+}
+
+/** The transformer as the request wants it evaluated; what is not plain is loaded when asked for. */
+async function makeVelocity(
+  parts: Parts,
+  job: DenoiseJob,
+  context: readonly Float32Array[],
+  branches: readonly Branch[],
+  work: Work,
+): Promise<Velocity> {
+  if (job.nag) return (await import('./stages/nag.ts')).nagVelocity(job.nag, parts, job, context, branches, work);
+  if (!job.cache) return wholeVelocity(parts, job, context, branches, work);
+  if (job.cache.kind === 'region') {
+    return (await import('./stages/region.ts')).regionVelocity(job.cache, parts, job, context, branches, work);
+  }
+  return (await import('./stages/cache.ts')).cachedVelocity(job.cache, parts, job, context, branches, work);
 }
 
 /** A picture between two steps: enough to go on as if nothing had been in between. */
@@ -195,6 +227,11 @@ export async function denoise(
     }
     throwIfAborted(work.signal);
     stepMs += await evaluate(parts, job, denoiser, stage.at, step, work);
+    await job.look?.(
+      step,
+      () => read('velocity'),
+      () => locate(denoiser, stage.at, work),
+    );
     if (job.euler) update.write('step', Float32Array.of(sigmas[step + 1]! - sigmas[step]!, 0, 0, 0));
     else {
       update.write('step', Float32Array.of(...stage.keep, ...stage.move));
@@ -228,17 +265,33 @@ export async function denoise(
 async function evaluate(
   parts: Parts,
   job: DenoiseJob,
-  { velocity, mix }: Denoiser,
+  { branches, velocity, mix }: Denoiser,
   at: number,
   step: number,
   work: Work,
 ): Promise<number> {
+  if (isLeftOut(job, step)) {
+    const encoder = parts.gpu.device.createCommandEncoder();
+    encoder.clearBuffer(velocity.velocity);
+    parts.gpu.queue.submit([encoder.finish()]);
+    return 0;
+  }
+  for (const { rows } of branches) await rows.reach(at, work);
   if (!mix || !isGuided(job, step)) return velocity.run(0, at);
   const negative = await velocity.run(1, at, (encoder) =>
     encoder.copyBufferToBuffer(velocity.velocity, 0, mix.port('negative'), 0, mix.port('negative').size),
   );
   const positive = await velocity.run(0, at);
   return negative + positive + (await parts.run(mix, work));
+}
+
+/** The layer in which the numbers of an evaluation stop being finite: of the prompts' modulation, then of the blocks. */
+async function locate({ branches, velocity }: Denoiser, at: number, work: Work): Promise<Unsound | undefined> {
+  for (const [i, { rows }] of branches.entries()) {
+    const found = (await rows.locate(at, work)) ?? (await velocity.locate(i as 0 | 1, at));
+    if (found) return found;
+  }
+  return undefined;
 }
 
 const HISTORY_PORTS = ['derivative', 'd1', 'd2', 'd3'] as const;

@@ -34,6 +34,9 @@ export const FAMILY_DEFAULTS: Record<
   control: { guidance: 10 },
 };
 
+const EDITING_NEEDS =
+  'editing by instruction alone needs FLUX.1 Kontext [dev], for example flux1-kontext-dev.safetensors';
+
 /** @throws KontextError `invalid-request` when this model cannot do what is asked */
 export function checkFamily(family: Family, request: CheckedRequest): void {
   const refuse = (message: string): never => {
@@ -41,12 +44,16 @@ export function checkFamily(family: Family, request: CheckedRequest): void {
   };
   if (family === 'fill') {
     if (!request.mask)
-      refuse('This model is FLUX.1 Fill: it fills a masked part of a picture. Call edit() with a mask.');
+      refuse(
+        `This model is FLUX.1 Fill: it fills a masked part of a picture. Call edit() with a mask; ${EDITING_NEEDS}.`,
+      );
     if (request.references.length > 1) refuse('FLUX.1 Fill sees no references. Leave out references.');
   }
   if (family === 'control') {
     if (request.control === undefined) {
-      refuse('This model is FLUX.1 Canny or Depth: it follows a control picture. Give its edges or depths as control.');
+      refuse(
+        `This model is FLUX.1 Canny or Depth: it follows a control picture. Give its edges or depths as control; ${EDITING_NEEDS}.`,
+      );
     }
     if (request.references.length > 0 && !request.mask && request.strength === 1) {
       refuse('FLUX.1 Canny and Depth do not see the image. Call generate(), or give a strength below 1.');

@@ -1,150 +1,61 @@
 // The engine: a loaded model that edits and generates, one request at a time, in this process.
 // It owns the device and gets over its loss; what differs between Node and a page comes in as a Platform.
-import { asKontextError, KontextError, shown } from '../../../runtime/src/errors.ts';
+import { asKontextError, KontextError } from '../../../runtime/src/errors.ts';
 import { findAdapter, type OpenDeviceOptions } from '../../../runtime/src/gpu/open.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
-import type { AccessPolicy } from '../../../runtime/src/net/access.ts';
-import { type HostOptions, loadHost } from '../host/module.ts';
-import type { HubOptions } from '../hub/repository.ts';
-import type { DownloadProgress } from '../hub/transfer.ts';
-import type { PixelDepth, PixelImage } from '../image/pixels.ts';
-import type { FileInput } from '../model/files.ts';
+import { loadHost } from '../host/module.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { resolveFile, resolveSource } from '../model/resolve.ts';
-import { type OpenedPrograms, openPrograms, type Programs } from '../programs/sources.ts';
+import { type OpenedPrograms, openPrograms } from '../programs/sources.ts';
 import { checkAdapters } from './adapters/check.ts';
+import { openShelf, refuseMergeOfNothing } from './adapters/open-shelf.ts';
 import type { AdapterShelf, ChosenAdapters } from './adapters/shelf.ts';
-import { budgetBytes, fitting, type Setting } from './budget.ts';
-import { chooseSetting, describe, leavesChoice, plannedRequest } from './choose-setting.ts';
+import { budgetBytes, type Setting } from './budget.ts';
+import { chooseSetting } from './choose-setting.ts';
+import type { Rounding } from './conditioning.ts';
 import { deviceOptions } from './device-options.ts';
-import { checkFamily, FAMILY_DEFAULTS, type Family, familyOf, seesContext } from './family.ts';
-import { namesOf, refuseUnknown } from './known-options.ts';
-import { patches } from './latents.ts';
+import { checkFamily, FAMILY_DEFAULTS, type Family, familyOf } from './family.ts';
+import { refuseUnknown } from './known-options.ts';
 import {
-  type ChoiceOption,
-  type Conditioning,
-  LOAD_OPTIONS,
-  type MemoryBudget,
-  type MemoryMode,
-  type ModelDefaults,
-  type Precision,
-  type Quantization,
-} from './options.ts';
+  type Choices,
+  checkChoices,
+  checkPacked,
+  DEVICE_KEYS,
+  HOST_KEYS,
+  type KontextPlan,
+  LOAD_KEYS,
+  type LoadOptions,
+  type PlanOptions,
+} from './load-options.ts';
+import type { ModelDefaults } from './options.ts';
 import { Parts, type Work } from './parts.ts';
+import { openPictures, type Platform } from './pictures.ts';
 import { type PipelineContext, runPipeline } from './pipeline.ts';
-import type { ModelPlan, SettingPlan } from './plan.ts';
+import { planFor } from './plan-source.ts';
+import { PREPARE_KEYS, prepareShapes } from './prepare.ts';
 import { ProgressTracker } from './progress.ts';
 import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
 import { type CheckedRequest, checkRequest } from './request.ts';
+import { resolvedOptions } from './resolved.ts';
 import { Session as EngineSession } from './session.ts';
 import { checkSignal } from './signal.ts';
-import { chooseSizes } from './sizes.ts';
 import { eventStream } from './stream.ts';
 import { TextEncoders } from './text.ts';
 import type {
-  AdapterOptions,
   EditRequest,
   EditResult,
   GenerateRequest,
   ImageInput,
-  ImageSize,
   KontextEngine,
   LatentsOnly,
   LatentsResult,
   PrepareRequest,
-  ResolvedOptions,
   Session,
   StreamEvent,
 } from './types.ts';
 
-/** What an environment provides. */
-export interface Platform {
-  /**
-   * @param role what the picture is for, named in errors
-   * @param depth `own` keeps transparency and, where the platform can, 16 bits a channel; default `opaque`
-   * @param access which hosts may be asked for it; default all
-   */
-  decodeImage(
-    input: ImageInput,
-    role: string,
-    signal?: AbortSignal,
-    depth?: PixelDepth,
-    access?: AccessPolicy,
-  ): Promise<PixelImage>;
-}
-
-/** Options of `Kontext.load`; defaults are in `LOAD_OPTIONS`. */
-export interface LoadOptions {
-  /** Arithmetic of the matmuls; default `auto`: f16 where the adapter has it. */
-  precision?: Precision;
-  /** Rounding of timesteps and guidance; default `auto`: `exact` in float32, else `bfloat16` as the published pipelines run. */
-  conditioning?: Conditioning;
-  /**
-   * Storage of the large matrices on the GPU; default `auto`: as the file has them, without loss, where floats take the arithmetic's
-   * precision. `none` takes that for all; `q8` and `q4` save memory, not time.
-   */
-  quantization?: Quantization;
-  /**
-   * Default `phased`: text encoders or transformer, never both. `resident` keeps every part loaded between edits; `streamed` loads the
-   * transformer piece by piece in every step, slow but small.
-   */
-  memory?: MemoryMode | MemoryBudget;
-  /** Which GPU, and how to open it. */
-  device?: OpenDeviceOptions;
-  /** Where the WASM module comes from, for pages with a strict content policy. */
-  host?: HostOptions;
-  /**
-   * A bundle made by `kontext compile`: imported, or its folder or URL. Programs are compiled in this process when left out. A bundle runs
-   * with the driver's bounds checks, unless it comes with the `publicKey` that signed it.
-   */
-  programs?: Programs;
-  /**
-   * A small decoder for sharp previews: a safetensors file of TAESD's kind for FLUX's latents (taef1). Without one, previews come from
-   * a linear map fitted for the model's autoencoder, at 1/8 of the size.
-   */
-  previewDecoder?: FileInput;
-  /** Adapters (LoRA and its relatives) of every request that does not name its own; each needs a `source`. */
-  adapters?: readonly AdapterOptions[];
-  /**
-   * Adds `adapters` to the weights while they load, for good: no cost in any step, but no other strength either, and quantised weights
-   * are quantised again with them. Default false.
-   */
-  merge?: boolean;
-  /** For models on the Hugging Face hub (`hf:owner/name`): token, mirror, folder for downloads. */
-  hub?: HubOptions;
-  /**
-   * Which hosts may be asked for the model and for pictures of requests, redirects included. Servers that fetch pictures which
-   * their users name set `{ privateAddresses: 'refuse' }`. Default: all.
-   */
-  access?: AccessPolicy;
-  /** Told of downloads from the hub, over all files: bytes, rate, time left. */
-  onDownload?: (event: DownloadProgress) => void;
-  /** Cancels loading: it rejects with `aborted`. */
-  signal?: AbortSignal;
-}
-
-/** What to plan for: options of the load to come, and the request; defaults are the model's. */
-export interface PlanOptions
-  extends Pick<
-    LoadOptions,
-    'precision' | 'quantization' | 'memory' | 'device' | 'programs' | 'hub' | 'access' | 'onDownload' | 'signal'
-  > {
-  /** Of the picture. */
-  size?: ImageSize;
-  /** Of the references; default one of the picture's size. */
-  references?: readonly ImageSize[];
-  /** Denoising steps. */
-  steps?: number;
-  /** T5 tokens. */
-  maxSequenceLength?: number;
-}
-
-/** What a model will need, and with a budget the choice that fits it best. */
-export interface KontextPlan extends ModelPlan {
-  /** With an amount of `memory`: what `Kontext.load` would take. */
-  chosen?: SettingPlan;
-}
+export type { KontextPlan, LoadOptions, PlanOptions } from './load-options.ts';
 
 /** {@link KontextEngine} in this process. Made by `Kontext.load`. */
 export class Engine implements KontextEngine {
@@ -207,10 +118,8 @@ export class Engine implements KontextEngine {
       const host = await loadHost(options.host ?? undefined);
       const text = await TextEncoders.create(host, model);
       const engine = new Engine(platform, model, checked, host, programs, device, text);
+      refuseMergeOfNothing(options);
       if (checkAdapters(options.adapters, 'Kontext.load').length > 0) await (await engine.#adapters()).ready(signal);
-      else if (options.merge) {
-        throw new KontextError('invalid-request', 'merge needs adapters. Give some, or leave it out.');
-      }
       await engine.#ready();
       return engine;
     } catch (error) {
@@ -224,27 +133,8 @@ export class Engine implements KontextEngine {
    *
    * @internal
    */
-  static async plan(source: ModelSource, options: PlanOptions = {}): Promise<KontextPlan> {
-    refuseUnknown(options, PLAN_KEYS, 'Kontext.plan');
-    const { precision, quantization } = checkChoices(options);
-    const { hub, access, onDownload, signal } = options;
-    const { provider, trusted } = openPrograms(options.programs);
-    const adapter = await findAdapter(deviceOptions(options.device, trusted));
-    const model = await openModel(
-      await resolveSource(source, { ...hub, signal, access, onProgress: onDownload }),
-      signal,
-    );
-    try {
-      checkPacked(model, options);
-      const request = plannedRequest(model, options);
-      const { planModel } = await import('./plan.ts');
-      const context = { model, provider, device: adapter.report, precision };
-      const plan = await planModel(context, request, quantization, leavesChoice(model, quantization));
-      const budget = budgetBytes(options.memory);
-      return budget === undefined ? plan : { ...plan, chosen: fitting(plan.choices, budget, describe(model, request)) };
-    } finally {
-      await model.close();
-    }
+  static plan(source: ModelSource, options?: PlanOptions): Promise<KontextPlan> {
+    return planFor(source, options);
   }
 
   /** How memory is used and matrices are stored: as asked for, or as chosen for a budget; undefined while a lost device is not replaced. */
@@ -352,7 +242,6 @@ export class Engine implements KontextEngine {
     signal: AbortSignal,
   ): Promise<EditResult> {
     const started = performance.now();
-    const { access } = this.options;
     const chosen = await this.#choose(checked.adapters, signal);
     // What adapters want is a default like the model's; a seed is drawn once.
     const request = chosen
@@ -361,47 +250,25 @@ export class Engine implements KontextEngine {
           seed: checked.seed,
         }
       : checked;
-    const pictures: PixelImage[] = [];
-    for (const [i, input] of request.references.entries()) {
-      const role = i === 0 ? 'input image' : `reference image ${i}`;
-      const depth = i === 0 && request.mask?.mode === 'exact' ? 'own' : 'opaque';
-      pictures.push(await this.platform.decodeImage(input, role, signal, depth, access));
-    }
-    const controlPicture =
-      request.control &&
-      (await this.platform.decodeImage(request.control, 'control picture', signal, 'opaque', access));
-    const maskPicture =
-      request.mask?.input && (await this.platform.decodeImage(request.mask.input, 'mask', signal, 'opaque', access));
+    const seen = await openPictures(this.platform, request, this.options.access, signal);
     const work: Work = { signal, tracker, loadMs: 0 };
     return this.#guarded(async (context) => {
       const conditioning = this.#conditioning(context);
       await this.#useAdapters(context, chosen, signal);
-      const seen = { pictures, ...(maskPicture && { maskPicture }), ...(controlPicture && { controlPicture }) };
       const result = await runPipeline(context, { ...request, conditioning, ...seen }, work);
-      const { box, sizes } = result.scene;
-      const { target, references } = sizes;
       tracker.send({ type: 'done' });
       return {
         image: result.images[0]!,
         images: result.images,
         latents: result.latents,
-        seed: seedOf(request.seed + BigInt(result.chosen)),
-        options: {
-          ...target,
-          prompt: request.prompt,
-          ...(request.negativePrompt !== undefined && { negativePrompt: request.negativePrompt }),
-          trueCfgScale: request.trueCfgScale,
-          steps: request.steps,
-          guidance: request.guidance,
-          maxSequenceLength: request.maxSequenceLength,
-          conditioning,
-          precision: context.parts.precision,
-          references,
-          ...samplingOf(request),
-          ...(chosen && chosen.used.length > 0 && { adapters: chosen.used }),
-          ...(request.strength < 1 && { strength: request.strength }),
-          ...(request.mask && box && { mask: { mode: request.mask.mode, box } }),
-        },
+        seed: seedOf(request.seed + BigInt(result.chosen[0]!)),
+        seeds: result.chosen.map((i) => seedOf(request.seed + BigInt(i))),
+        options: resolvedOptions(
+          { ...request, conditioning },
+          result.scene,
+          context.parts.precision,
+          chosen?.used ?? [],
+        ),
         evaluations: result.evaluations,
         ...(request.cache && { skipped: result.skipped }),
         truncated: result.truncated,
@@ -429,10 +296,7 @@ export class Engine implements KontextEngine {
   }
 
   #adapters(): Promise<AdapterShelf> {
-    const { adapters, merge } = this.options;
-    this.#shelf ??= import('./adapters/shelf.ts').then(
-      ({ AdapterShelf }) => new AdapterShelf(this.model, adapters, merge === true),
-    );
+    this.#shelf ??= openShelf(this.model, this.options);
     return this.#shelf;
   }
 
@@ -461,8 +325,11 @@ export class Engine implements KontextEngine {
     }
     const adapter = await findAdapter(this.device);
     await provider.target(adapter.report, precision);
+    // An amount of memory is for what every request has, adapters of the load included.
+    const counts = budgetBytes(this.options.memory) !== undefined && this.options.adapters?.length;
+    const adapters = counts ? await (await this.#adapters()).planned() : undefined;
     const setting = await chooseSetting(
-      { model: this.model, provider, device: adapter.report, precision },
+      { model: this.model, provider, device: adapter.report, precision, adapters },
       this.options,
     );
     const gpu = await adapter.open();
@@ -492,10 +359,10 @@ export class Engine implements KontextEngine {
     return context;
   }
 
-  #conditioning({ parts }: PipelineContext): 'exact' | 'bfloat16' {
+  #conditioning({ parts }: PipelineContext): Rounding {
     const { conditioning } = this.options;
     if (conditioning !== 'auto') return conditioning;
-    return parts.precision === 'f32' ? 'exact' : 'bfloat16';
+    return parts.precision === 'f32' ? 'exact' : 'diffusers';
   }
 }
 
@@ -512,141 +379,4 @@ async function told<T>(work: () => Promise<T>): Promise<T> {
   } catch (error) {
     throw asKontextError(error);
   }
-}
-
-/** @throws KontextError `invalid-request` unless it is absent or a list of sizes that a reference can have */
-function checkPreparedSizes(sizes: PrepareRequest['references']): PrepareRequest['references'] {
-  if (sizes === undefined) return undefined;
-  if (!Array.isArray(sizes)) throw new KontextError('invalid-request', 'references must be a list of sizes.');
-  for (const size of sizes) checkRequest({ prompt: 'prepare', size });
-  return sizes;
-}
-
-/** What differs from how the model is published; with it all, the same picture can be made again. */
-function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
-  const { sampler, eta, schedule, sigmas, referencePositions, stitch, references } = request;
-  return {
-    ...(request.clipPrompt !== undefined && { clipPrompt: request.clipPrompt }),
-    ...(request.cache && { cache: request.cache }),
-    ...(request.expand && { expand: request.expand }),
-    ...((request.guided[0] > 0 || request.guided[1] < 1) && { cfgInterval: [...request.guided] as [number, number] }),
-    ...(!request.context && { context: false }),
-    ...(sampler !== 'euler' && { sampler }),
-    ...(sampler === 'euler_ancestral' && { eta }),
-    ...(schedule !== 'model' && { schedule }),
-    ...(sigmas && { sigmas: [...sigmas] }),
-    ...(references.length > 1 && referencePositions !== 'offset' && { referencePositions }),
-    ...(references.length > 1 &&
-      referencePositions === 'stitched' && { stitchDirection: stitch.direction, stitchSpacing: stitch.spacing }),
-  };
-}
-
-/** A packed model is in the formats it was packed in. */
-function checkPacked(model: Model, { quantization = 'auto' }: Pick<LoadOptions, 'quantization'>): void {
-  if (quantization === 'auto' || !model.parts.transformer.stored) return;
-  throw new KontextError(
-    'invalid-request',
-    `${model.label} is packed: its formats were chosen by kontext pack. Leave out quantization "${quantization}", or pack the model again with it.`,
-  );
-}
-
-/** Binds what the memory mode will keep: the transformer, and with `resident` everything. */
-async function prepareShapes(
-  { model, parts, family }: PipelineContext,
-  request: PrepareRequest,
-  work: Work,
-): Promise<void> {
-  const { maxSequenceLength, steps } = checkRequest(
-    {
-      prompt: 'prepare',
-      ...(request.steps !== undefined && { steps: request.steps }),
-      ...(request.maxSequenceLength !== undefined && { maxSequenceLength: request.maxSequenceLength }),
-    },
-    { ...FAMILY_DEFAULTS[family], ...model.defaults },
-  );
-  const wanted = request.width !== undefined && request.height !== undefined;
-  const size = wanted ? { width: request.width!, height: request.height! } : ('auto' as const);
-  checkRequest({ prompt: 'prepare', size });
-  const { target } = chooseSizes({ size, maxArea: undefined, autoResize: true }, [], model.defaults);
-  const references = checkPreparedSizes(request.references) ?? (seesContext(family) ? [target] : []);
-  const image = patches(target);
-  await parts.bind(
-    { component: 'denoise', textTokens: maxSequenceLength, image, references: references.map(patches) },
-    work,
-  );
-  if (parts.options.memory !== 'resident') return;
-  await parts.bind({ component: 'clip', tokens: 77 }, work);
-  await parts.bind({ component: 't5', tokens: maxSequenceLength }, work);
-  await parts.bind({ component: 'modulation', steps }, work);
-  for (const reference of references) await parts.bind({ component: 'vae-encode', ...reference }, work);
-  await parts.bind({ component: 'vae-decode', ...target }, work);
-}
-
-const LOAD_KEYS = namesOf<LoadOptions>({
-  precision: true,
-  conditioning: true,
-  quantization: true,
-  memory: true,
-  device: true,
-  host: true,
-  programs: true,
-  previewDecoder: true,
-  adapters: true,
-  merge: true,
-  hub: true,
-  access: true,
-  onDownload: true,
-  signal: true,
-});
-const PLAN_KEYS = namesOf<PlanOptions>({
-  precision: true,
-  quantization: true,
-  memory: true,
-  device: true,
-  programs: true,
-  hub: true,
-  access: true,
-  onDownload: true,
-  signal: true,
-  size: true,
-  references: true,
-  steps: true,
-  maxSequenceLength: true,
-});
-const DEVICE_KEYS = namesOf<OpenDeviceOptions>({
-  adapter: true,
-  powerPreference: true,
-  backend: true,
-  unchecked: true,
-  dawnToggles: true,
-  hangMs: true,
-  gpu: true,
-});
-const HOST_KEYS = namesOf<HostOptions>({ wasm: true, wasmUrl: true });
-const PREPARE_KEYS = namesOf<PrepareRequest>({
-  width: true,
-  height: true,
-  references: true,
-  steps: true,
-  maxSequenceLength: true,
-  signal: true,
-  onProgress: true,
-});
-
-type Choices = { [K in Exclude<keyof typeof LOAD_OPTIONS, 'memory'>]: (typeof LOAD_OPTIONS)[K]['choices'][number] } & {
-  memory: MemoryMode | MemoryBudget;
-};
-
-function checkChoices(options: Pick<LoadOptions, keyof typeof LOAD_OPTIONS>): Choices {
-  const chosen = Object.entries(LOAD_OPTIONS).map(([name, option]: [string, ChoiceOption]) => {
-    const value = options[name as keyof Choices] ?? option.default;
-    if (option.choices.includes(value as string)) return [name, value];
-    if (option.amounts && budgetBytes(value) !== undefined) return [name, value];
-    const known = option.choices.map((choice) => `"${choice}"`).join(', ');
-    throw new KontextError(
-      'invalid-request',
-      `${name} is ${shown(value)}; it must be one of ${known}${option.amounts ? ", or an amount like '8GB'" : ''}.`,
-    );
-  });
-  return Object.fromEntries(chosen) as Choices;
 }

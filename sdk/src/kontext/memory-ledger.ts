@@ -37,21 +37,25 @@ export class MemoryLedger {
     this.add(-paddedBytes(bytes));
   }
 
-  /** @param shared ports that are another program's buffers; @param ready weights come without transcoding */
+  /**
+   * @param options `shared`: ports that are another program's buffers; `ready`: weights come without transcoding; `changed`: adapters
+   * are added to some, which takes upload buffers for what is read and for what is made of it
+   */
   bind(
     program: Program,
     part: string,
-    options: { streamed?: boolean; shared?: readonly string[]; ready?: boolean } = {},
+    options: { streamed?: boolean; shared?: readonly string[]; ready?: boolean; changed?: boolean } = {},
   ): void {
     this.unbind(program.component);
-    const { streamed = false, shared = [], ready = false } = options;
+    const { streamed = false, shared = [], ready = false, changed = false } = options;
     const ports = program.ports
       .filter(({ name }) => !shared.includes(name))
       .reduce((sum, p) => sum + paddedBytes(p.bytes), 0);
     const own = ports + program.constants.reduce((sum, { bytes }) => sum + paddedBytes(bytes), 0);
     this.add(own);
     this.bound.set(program.component, { program, own });
-    if (program.weights.length > 0 && !ready) this.stage(part);
+    if (program.weights.length > 0 && (!ready || changed)) this.stage(part);
+    if (program.weights.length > 0 && changed) this.stage(changedOf(part));
     if (!streamed) this.load(program, part);
     this.fitSlabs();
     if (streamed) this.stream(program);
@@ -71,7 +75,7 @@ export class MemoryLedger {
     for (const component of components) this.unbind(component);
     for (const bytes of this.weights.get(part)?.values() ?? []) this.add(-bytes);
     this.weights.delete(part);
-    if (this.staged.delete(part)) this.add(-STAGING_BYTES);
+    for (const one of [part, changedOf(part)]) if (this.staged.delete(one)) this.add(-STAGING_BYTES);
   }
 
   private stage(part: string): void {
@@ -117,3 +121,6 @@ export class MemoryLedger {
     this.slabs = bytes;
   }
 }
+
+/** The store of a part's changed weights. */
+const changedOf = (part: string): string => `${part} changed`;

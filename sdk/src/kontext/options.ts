@@ -112,6 +112,23 @@ export const REQUEST_OPTIONS = {
     100,
     'weight of the prompt against the negative prompt; 1 switches it off, twice the time above',
   ),
+  /** @see {@link RequestOptions.cfgZeroStar} */
+  cfgZeroStar: flip(false, 'CFG-Zero*: scale the negative velocity to fit, and leave out the first steps'),
+  /** @see {@link RequestOptions.cfgZeroInitSteps} */
+  cfgZeroInitSteps: integer(1, 0, 1000, 'steps at the start that cfgZeroStar leaves out'),
+  /** @see {@link RequestOptions.nagScale} */
+  nagScale: number(
+    1,
+    1,
+    100,
+    'NAG: guidance by the negative prompt in attention, 5 for instance; 1 switches it off, 1.4 times the time above',
+  ),
+  /** @see {@link RequestOptions.nagTau} */
+  nagTau: number(2.5, 1, 10, 'NAG: how much longer than before guided attention may get'),
+  /** @see {@link RequestOptions.nagAlpha} */
+  nagAlpha: number(0.25, 0, 1, 'NAG: share of guided attention in the mix with the unguided one'),
+  /** @see {@link RequestOptions.nagSigmaEnd} */
+  nagSigmaEnd: number(0.75, 0, 1, 'NAG: share of noise down to which it is applied; steps below cost nothing more'),
   /** @see {@link RequestOptions.maxArea} */
   maxArea: integer(
     null,
@@ -126,7 +143,7 @@ export const REQUEST_OPTIONS = {
   /** @see {@link EditRequest.size} */
   size: value('size', 'auto', 'auto, input, or width x height in multiples of 16'),
   /** @see {@link RequestOptions.negativePrompt} */
-  negativePrompt: value('text', 'none', 'what to steer away from, with a trueCfgScale above 1'),
+  negativePrompt: value('text', 'none', 'what to steer away from, with a trueCfgScale or a nagScale above 1'),
   /** @see {@link RequestOptions.latents} */
   latents: value('latents', 'noise', 'packed latents to start from instead of the seed’s noise'),
   /** @see {@link EditRequest.references} */
@@ -205,7 +222,7 @@ export const REQUEST_OPTIONS = {
   /** @see {@link RequestOptions.variantSteps} */
   variantSteps: integer(null, 1, 1000, 'steps before variants are chosen from; by itself a quarter of them'),
   /** @see {@link RequestOptions.cache} */
-  cache: value('cache', 'none', 'reuse steps, lossy: first-block, or taylor'),
+  cache: value('cache', 'none', 'reuse steps, lossy: first-block, taylor, or with a mask region'),
   /** @see {@link RequestOptions.sampler} */
   sampler: choice(
     'euler',
@@ -247,8 +264,9 @@ export const LOAD_OPTIONS = {
   /** @see {@link LoadOptions.conditioning} */
   conditioning: choice(
     'auto',
-    ['auto', 'exact', 'bfloat16'],
-    'rounding of 1000·t and 1000·guidance: bfloat16 as the published pipelines run, exact as in float32; auto is exact with f32',
+    ['auto', 'exact', 'diffusers', 'bfl'],
+    'rounding of 1000·t and 1000·guidance: as diffusers’ pipeline or as BFL’s own, both in bfloat16, or exact; auto is exact with f32, ' +
+      'else diffusers, whose sizes and schedule are the defaults too',
   ),
   /** @see {@link LoadOptions.quantization} */
   quantization: choice(
@@ -270,7 +288,7 @@ export const LOAD_OPTIONS = {
 
 /** Arithmetic of the matmuls; `auto` takes f16 where the adapter has it. */
 export type Precision = (typeof LOAD_OPTIONS.precision.choices)[number];
-/** Rounding of 1000·t and 1000·guidance before their embedding: as the published bfloat16 pipelines round, or exactly. */
+/** Rounding of 1000·t and 1000·guidance before their embedding: as one of the two published bfloat16 pipelines rounds, or exactly. */
 export type Conditioning = (typeof LOAD_OPTIONS.conditioning.choices)[number];
 /**
  * How the large matrices are stored on the GPU: `auto` as the file has them (quantised ones without loss, floats by the precision),

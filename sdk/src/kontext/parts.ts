@@ -10,7 +10,8 @@ import type { Program } from '../../../runtime/src/program/types.ts';
 import { WeightStore } from '../../../runtime/src/weights/store.ts';
 import { heldFormats } from '../model/formats.ts';
 import type { Model, ModelPart, PartName } from '../model/open.ts';
-import type { AdapterBindings, AdapterPlans } from './adapters/bindings.ts';
+import type { AdapterBindings } from './adapters/bindings.ts';
+import type { AdapterPlans } from './adapters/room.ts';
 import type { MemoryMode, Precision, Quantization } from './options.ts';
 import type { ModelSpecs, ProgramProvider, ProgramRequest } from './programs.ts';
 import type { ProgressTracker } from './progress.ts';
@@ -240,11 +241,8 @@ export class Parts {
 
   #complete(request: ShapeRequest): ProgramRequest {
     const { specs, target, model, options } = this;
-    const complete = completeRequest(request, { specs, target, model, quantization: options.quantization });
     const changed = this.#adapters?.changed(PART_OF[request.component]);
-    if (!complete.stored || !changed) return complete;
-    const stored = Object.fromEntries(Object.entries(complete.stored).filter(([name]) => !changed.has(name)));
-    return { ...complete, stored };
+    return completeRequest(request, { specs, target, model, quantization: options.quantization, changed });
   }
 }
 
@@ -253,15 +251,27 @@ function storedIn({ stored, weights }: ModelPart, asked: Quantization): ModelPar
   return stored ?? (asked === 'auto' ? heldFormats(weights) : undefined);
 }
 
-/** Adds the model's own numbers to a shape. */
+/**
+ * Adds the model's own numbers to a shape.
+ *
+ * @param of `changed`: tensors that adapters are added to, which are no longer held as the file holds them
+ */
 export function completeRequest(
   request: ShapeRequest,
-  of: { specs: ModelSpecs; target: TargetProfile; model: Model; quantization: Quantization },
+  of: {
+    specs: ModelSpecs;
+    target: TargetProfile;
+    model: Model;
+    quantization: Quantization;
+    changed?: ReadonlySet<string> | undefined;
+  },
 ): ProgramRequest {
   const part = PART_OF[request.component];
   const asked = of.quantization;
   const quantization = asked !== 'auto' && (part === 'transformer' || part === 't5') ? asked : 'none';
-  const stored = part === 'preview' ? undefined : storedIn(of.model.parts[part], asked);
+  const all = part === 'preview' ? undefined : storedIn(of.model.parts[part], asked);
+  const stored =
+    all && of.changed ? Object.fromEntries(Object.entries(all).filter(([name]) => !of.changed!.has(name))) : all;
   return {
     ...request,
     spec: of.specs[part],
@@ -296,10 +306,13 @@ export const PART_OF: Record<Component['component'], StoreName> = {
   'denoise-skip': 'transformer',
   'denoise-tell': 'transformer',
   'denoise-given': 'transformer',
+  'denoise-nag': 'transformer',
+  'denoise-region': 'transformer',
   'taylor-update': 'transformer',
   'taylor-predict': 'transformer',
   euler: 'transformer',
   cfg: 'transformer',
+  'cfg-zero': 'transformer',
   'keep-known': 'transformer',
   sampler: 'transformer',
   'vae-encode': 'vae',

@@ -3,15 +3,25 @@
 
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { programSize } from '../../../runtime/src/execute/executable.ts';
+import { rowsAtOnce } from '../../../runtime/src/program/modulation-rows.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { eulerStages } from '../sampling/stage.ts';
+import type { Rounding } from './conditioning.ts';
 import type { PipelineContext } from './context.ts';
-import { type DenoiseJob, denoise, evaluationsOf, makeBranch, makeDenoiser, stepsOf } from './denoiser.ts';
+import {
+  attentionGuidedOf,
+  type DenoiseJob,
+  denoise,
+  evaluationsOf,
+  makeBranch,
+  makeDenoiser,
+  stepsOf,
+} from './denoiser.ts';
 import { seesContext } from './family.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, ShapeRequest, Work } from './parts.ts';
 import type { CheckedRequest } from './request.ts';
-import { allFinite, checkDenoised, checkFinite } from './stages/finite.ts';
+import { allFinite, checkDecoded, checkDenoised } from './stages/finite.ts';
 import { isPlain, plainScene, type Scene } from './stages/plain-scene.ts';
 import { referencePlaces } from './stages/references.ts';
 import { requestSigmas } from './stages/schedule.ts';
@@ -25,7 +35,7 @@ import { type Branch, denoiseShape } from './velocity.ts';
 export type { PipelineContext } from './context.ts';
 
 export interface PipelineRequest extends CheckedRequest {
-  conditioning: 'exact' | 'bfloat16';
+  conditioning: Rounding;
   /** The decoded `references`. */
   pictures: readonly PixelImage[];
   /** The decoded mask. */
@@ -45,8 +55,8 @@ export interface PipelineResult {
   evaluations: number;
   /** How many of all reused an earlier one. */
   skipped: number;
-  /** Index of the first picture among the seeds that started. */
-  chosen: number;
+  /** Which of the seeds that started each picture is from. */
+  chosen: number[];
   truncated: boolean;
   timings: Omit<Timings, 'totalMs'>;
 }
@@ -66,7 +76,7 @@ export async function runPipeline(
   const { defaults } = context.model;
   const scene = isPlain(seen)
     ? plainScene(seen, defaults)
-    : (await import('./stages/scene.ts')).sceneOf(host, seen, defaults);
+    : await (await import('./stages/scene.ts')).sceneOf(host, seen, defaults, work.signal);
   const { sizes } = scene;
   checkLatents(request, sizes.target);
   const job = await jobOf(context, request, scene);
@@ -79,7 +89,6 @@ export async function runPipeline(
     tracker.send({ type: 'stage', stage: 'encode-image' });
     const encoded: Float32Array[] = [];
     for (const { picture, size } of scene.context) encoded.push(await references.encode(parts, picture, size, work));
-    for (const values of encoded) checkFinite(values, 'the autoencoder’s encoder');
     const { variants } = request;
     const count = variants.count > 1 ? variants.count : request.images;
     const startJob = { host, parts, references, family: context.family, request, scene, sigma: job.sigmas[0]! };
@@ -97,10 +106,6 @@ export async function runPipeline(
     if (!cached && !resident) await parts.release('transformer');
     const texts: EncodedPrompt[] = [];
     for (const prompt of prompts) texts.push(await text.encode(parts, prompt, request.maxSequenceLength, work));
-    for (const { text: states, pooled } of texts) {
-      checkFinite(states, 'the text encoder T5');
-      checkFinite(pooled, 'the text encoder CLIP');
-    }
     if (!resident) for (const part of ['clip', 't5'] as const) await parts.release(part);
     const encodeTextMs = timer();
 
@@ -129,8 +134,8 @@ export async function runPipeline(
     try {
       for (const { start, range } of going) {
         const done = await denoise(parts, job, denoiser, start, work, range);
-        await checkDenoised(done.latents, start.image, (afterStep) =>
-          denoise(parts, { ...job, afterStep }, denoiser, start, work, range),
+        await checkDenoised(done.latents, start.image, (look) =>
+          denoise(parts, { ...job, look }, denoiser, start, work, range),
         );
         latents.push(done.latents);
         skipped += done.skipped;
@@ -145,7 +150,7 @@ export async function runPipeline(
     if (request.output === 'image') {
       tracker.send({ type: 'stage', stage: 'decode' });
       for (const tokens of latents) {
-        images.push(scene.finish(await decode(parts, tokens, sizes.target, work)));
+        images.push(await scene.finish(await decode(parts, tokens, sizes.target, work)));
       }
     }
     if (!resident) for (const part of ['vae', 'preview'] as const) await parts.release(part);
@@ -154,7 +159,7 @@ export async function runPipeline(
       scene,
       latents,
       images,
-      chosen: going[0]!.start.image,
+      chosen: going.map(({ start }) => start.image),
       skipped,
       evaluations: evaluationsOf(job),
       truncated: texts[0]!.truncated,
@@ -179,7 +184,8 @@ async function jobOf(
   const { target } = scene.sizes;
   const { strength, guidance, trueCfgScale, maxSequenceLength, conditioning, previewEvery, afterStep } = request;
   const all = await requestSigmas(host, model.schedule, request, tokenCount(target));
-  const sigmas = all.slice(firstStep(stepsOf({ sigmas: all }), strength));
+  const left = firstStep(stepsOf({ sigmas: all }), strength);
+  const sigmas = all.slice(left);
   const context = scene.context.map(({ size }) => size);
   return {
     target,
@@ -189,7 +195,9 @@ async function jobOf(
     sigmas,
     guided: request.guided,
     ...(request.cache && { cache: request.cache }),
-    branches: request.negativePrompt === undefined ? 1 : 2,
+    branches: request.trueCfgScale > 1 ? 2 : 1,
+    ...(request.cfgZero !== undefined && { cfgZero: Math.max(0, request.cfgZero - left) }),
+    ...(request.nag && { nag: request.nag }),
     stages:
       request.sampler === 'euler'
         ? eulerStages(sigmas)
@@ -223,6 +231,10 @@ function decode(parts: Parts, tokens: Float32Array, { width, height }: ImageSize
     executable.write('latents', tokens);
     await parts.run(executable, work);
     const bytes = await executable.read('image', 'bytes');
+    await checkDecoded(bytes, () => {
+      executable.write('latents', tokens);
+      return executable.firstUnsound({ signal: work.signal });
+    });
     return { width, height, data: new Uint8ClampedArray(bytes.buffer, 0, width * height * 4) };
   };
   const size = { width, height };
@@ -266,11 +278,16 @@ async function planWork(
   const uncached = promptsOf(request).filter((prompt) => !text.has(prompt, request.maxSequenceLength)).length;
   await plan({ component: 'clip', tokens: 77 }, uncached);
   await plan({ component: 't5', tokens: request.maxSequenceLength }, uncached);
-  await plan({ component: 'modulation', steps }, prompts);
+  const rows = rowsAtOnce(steps, parts.specs.transformer, parts.target.limits);
+  const windows = Math.ceil(steps / rows);
+  // Made before the first picture; where there are several windows, made again for each picture.
+  await plan({ component: 'modulation', steps: rows }, prompts * (windows > 1 ? windows * request.images : 1));
   // A cached step's parts are counted as if they were the whole: they are its kernels.
   const share = request.variants.steps / stepsOf(job);
   const pictures = request.variants.count > 1 ? request.variants.count * share + 1 - share : request.images;
-  await plan(denoiseShape('denoise', job) as ShapeRequest, Math.ceil(pictures * evaluationsOf(job)));
+  const guided = attentionGuidedOf(job);
+  await plan(denoiseShape('denoise-nag', job) as ShapeRequest, Math.ceil(pictures * guided));
+  await plan(denoiseShape('denoise', job) as ShapeRequest, Math.ceil(pictures * (evaluationsOf(job) - guided)));
   await plan({ component: 'vae-decode', ...job.target }, request.output === 'image' ? request.images : 0);
 }
 

@@ -1,10 +1,13 @@
 // What a model will need, told before anything of it is loaded: download, GPU memory by stage, work, for every choice of memory
 // and quantisation. Follows pipeline.ts step by step over compiled programs; a test holds it to measured peaks.
 
+import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { checkProgram } from '../../../runtime/src/program/check.ts';
+import { modulationWidth, rowsAtOnce } from '../../../runtime/src/program/modulation-rows.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import type { Model, PartName } from '../model/open.ts';
+import type { PlannedAdapters } from './adapters/room.ts';
 import { type Setting, settings } from './budget.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import { MemoryLedger } from './memory-ledger.ts';
@@ -56,6 +59,8 @@ export interface PlanContext {
   provider: ProgramProvider;
   device: AdapterReport;
   precision: Precision;
+  /** In use for the whole edit. */
+  adapters?: PlannedAdapters | undefined;
 }
 
 /** @throws KontextError as compiling does */
@@ -65,20 +70,28 @@ export async function planModel(
   quantization: Quantization,
   free: boolean,
 ): Promise<ModelPlan> {
-  const { model, provider, device, precision } = context;
+  const { model, provider, device, precision, adapters } = context;
   const specs = await provider.specs(model);
   const target = await provider.target(device, precision);
   const programs = new Map<string, Promise<Program>>();
   const choices: SettingPlan[] = [];
   for (const setting of settings(quantization, free)) {
     const programOf = (shape: ShapeRequest) => {
-      const complete = completeRequest(shape, { specs, target, model, quantization: setting.quantization });
+      const room = adapters?.room(shape.component);
+      const changed = adapters?.changed(PART_OF[shape.component]);
+      const complete = completeRequest(room ? ({ ...shape, room } as ShapeRequest) : shape, {
+        ...{ specs, target, model, quantization: setting.quantization },
+        changed,
+      });
       const key = JSON.stringify([shape, (complete as ProgramRequest).quantization]);
       const known = programs.get(key) ?? provider.program(complete);
       programs.set(key, known);
       return known;
     };
-    choices.push({ ...setting, ...(await planSetting({ model, specs, device, programOf }, request, setting.memory)) });
+    choices.push({
+      ...setting,
+      ...(await planSetting({ model, specs, target, device, adapters, programOf }, request, setting.memory)),
+    });
   }
   const download = Object.fromEntries(
     (Object.keys(model.parts) as PartName[]).map((part) => [part, bytesOf(model, part)]),
@@ -96,12 +109,14 @@ const CLIP_TOKENS = 77;
 interface SettingContext {
   model: Model;
   specs: ModelSpecs;
+  target: TargetProfile;
   device: AdapterReport;
+  adapters: PlannedAdapters | undefined;
   programOf: (shape: ShapeRequest) => Promise<Program>;
 }
 
 async function planSetting(
-  { model, specs, device, programOf }: SettingContext,
+  { model, specs, target, device, adapters, programOf }: SettingContext,
   { size, references, steps, maxSequenceLength }: PlannedRequest,
   memory: MemoryMode,
 ): Promise<Omit<SettingPlan, keyof Setting>> {
@@ -115,9 +130,9 @@ async function planSetting(
     const part = PART_OF[component];
     const streamed = isStreamed(component, memory);
     const ready = part !== 'preview' && model.parts[part].stored !== undefined;
-    ledger.bind(program, part, { streamed, shared, ready });
+    ledger.bind(program, part, { streamed, shared, ready, changed: adapters?.changed(part) !== undefined });
     flops += runs * programFlops(program);
-    readBytes += (streamed ? runs : 1) * program.weights.reduce((sum, { bytes }) => sum + bytes, 0);
+    readBytes += (streamed ? runs : Number(runs > 0)) * program.weights.reduce((sum, { bytes }) => sum + bytes, 0);
   };
   const outputs = (program: Program) => program.ports.filter(({ direction }) => direction === 'out');
   const read = (program: Program) => ledger.touch(Math.max(0, ...outputs(program).map(({ bytes }) => bytes)));
@@ -161,9 +176,9 @@ async function planSetting(
   }
   stages['encode-text'] = ledger.takePeak();
 
-  const modulation = await programOf({ component: 'modulation', steps });
-  const rows = modulation.ports.find(({ name }) => name === 'modulation')!;
-  ledger.add(steps * rows.shape[1]! * 4);
+  const rows = rowsAtOnce(steps, specs.transformer, target.limits);
+  const modulation = await programOf({ component: 'modulation', steps: rows });
+  ledger.add(4 * rows * modulationWidth(specs.transformer));
   bind(modulation);
   ledger.add(maxSequenceLength * specs.t5.width * 4);
   ledger.unbind('modulation');
@@ -176,6 +191,13 @@ async function planSetting(
   bind(denoise, steps);
   bind(await programOf({ component: 'euler', tokens, channels: TOKEN_CHANNELS }), steps, ['latents', 'velocity']);
   ledger.touch(tokens * TOKEN_CHANNELS * 4);
+  if (rows < steps) {
+    // Rows that did not fit are made while the loop runs.
+    const later = Math.ceil(steps / rows) - 1;
+    bind(modulation, isStreamed('modulation', memory) ? later : 0);
+    if (resident) flops += later * programFlops(modulation);
+    ledger.unbind('modulation');
+  }
   ledger.unbind('euler');
   stages.denoise = ledger.takePeak();
 

@@ -1,10 +1,12 @@
 // References: pictures resized and encoded to the latent tokens that the transformer attends to.
 // Kept by picture and size, so that undoing a turn and editing again does not encode twice; the numbers are the same.
+import type { Executable } from '../../../runtime/src/execute/executable.ts';
 import type { Host } from '../host/module.ts';
-import { resize, resizeInTurns } from '../host/resize.ts';
-import { fromRgb, type PixelImage, toRgb } from '../image/pixels.ts';
+import { resizeInTurns } from '../host/resize.ts';
+import type { PixelImage } from '../image/pixels.ts';
 import { TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, Work } from './parts.ts';
+import { checkFinite } from './stages/finite.ts';
 import { encodeTiled, wholeOrTiled } from './tiling.ts';
 import type { ImageSize } from './types.ts';
 
@@ -22,8 +24,7 @@ export class ReferenceEncoder {
   async encode(parts: Parts, image: PixelImage, size: ImageSize, work: Work): Promise<Float32Array<ArrayBuffer>> {
     const known = this.#cache.get(image)?.get(keyOf(size));
     if (known) return known;
-    const fits = image.width === size.width && image.height === size.height;
-    const pixels = fits ? image : await resizeInTurns(this.host, image, size.width, size.height, work.signal);
+    const pixels = await fitted(this.host, image, size, work.signal);
     const latents = await encode(parts, pixels, work);
     const sizes = this.#cache.get(image) ?? new Map<string, Float32Array<ArrayBuffer>>();
     sizes.set(keyOf(size), latents);
@@ -32,11 +33,20 @@ export class ReferenceEncoder {
   }
 }
 
-/** A picture brought to a size as Pillow's LANCZOS does; itself when it has that size. */
-export function fitted(host: Host, image: PixelImage, { width, height }: ImageSize): PixelImage {
+/**
+ * A picture brought to a size as Pillow's LANCZOS does, in turns with what else the thread has to do; itself when it has that size. One
+ * at a time: they share the module's memory.
+ *
+ * @throws KontextError `aborted`
+ */
+export async function fitted(
+  host: Host,
+  image: PixelImage,
+  { width, height }: ImageSize,
+  signal?: AbortSignal,
+): Promise<PixelImage> {
   if (image.width === width && image.height === height) return image;
-  const rgb = { data: toRgb(image), width: image.width, height: image.height, channels: 3 as const };
-  return fromRgb(resize(host, rgb, width, height, 'lanczos').data, width, height);
+  return resizeInTurns(host, image, width, height, signal);
 }
 
 /**
@@ -55,23 +65,38 @@ export function encodeSampled(
   const whole = async () => {
     const kind = 'tensor' in input ? { input: 'tensor' as const } : {};
     const executable = await parts.bind({ component: 'vae-encode', ...size, ...kind, sample: true }, work);
-    if ('tensor' in input) executable.write('tensor', input.tensor);
-    else executable.write('pixels', input.picture.data);
-    executable.write('noise', noise);
-    await parts.run(executable, work);
-    return (await executable.read('latents')).slice(0, tokenCount(size) * TOKEN_CHANNELS);
+    return encodeWhole(parts, executable, size, work, () => {
+      if ('tensor' in input) executable.write('tensor', input.tensor);
+      else executable.write('pixels', input.picture.data);
+      executable.write('noise', noise);
+    });
   };
   if ('tensor' in input) return whole();
   return wholeOrTiled(size, whole, (tiling) => encodeTiled(parts, input.picture, tiling, work));
+}
+
+async function encodeWhole(
+  parts: Parts,
+  executable: Executable,
+  size: ImageSize,
+  work: Work,
+  write: () => void,
+): Promise<Float32Array<ArrayBuffer>> {
+  write();
+  await parts.run(executable, work);
+  const latents = (await executable.read('latents')).slice(0, tokenCount(size) * TOKEN_CHANNELS);
+  await checkFinite(latents, 'the autoencoder’s encoder', () => {
+    write();
+    return executable.firstUnsound({ signal: work.signal });
+  });
+  return latents;
 }
 
 function encode(parts: Parts, image: PixelImage, work: Work): Promise<Float32Array<ArrayBuffer>> {
   const { width, height } = image;
   const whole = async () => {
     const executable = await parts.bind({ component: 'vae-encode', width, height }, work);
-    executable.write('pixels', image.data);
-    await parts.run(executable, work);
-    return (await executable.read('latents')).slice(0, tokenCount(image) * TOKEN_CHANNELS);
+    return encodeWhole(parts, executable, image, work, () => executable.write('pixels', image.data));
   };
   return wholeOrTiled(image, whole, (tiling) => encodeTiled(parts, image, tiling, work));
 }

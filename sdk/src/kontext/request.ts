@@ -1,14 +1,16 @@
 // Turns what a caller asked for into numbers that are known to be right, before any work starts.
 // Every refusal names the option, its value and its bounds: this is where most mistakes of a new user end.
-import { KontextError } from '../../../runtime/src/errors.ts';
 import { type CheckedAdapter, checkAdapters } from './adapters/check.ts';
+import { checkCache } from './check-cache.ts';
+import { type AttentionGuidance, checkCfgZero, checkInterval, checkNag } from './check-guidance.ts';
+import { invalid, numeric, show } from './checks.ts';
+import { CLIP_TOKENS, checkPromptLength } from './cut-prompt.ts';
 import { refuseUnknown } from './known-options.ts';
 import {
   type ChoiceOption,
   MAX_OUTPUT_SIDE,
   type MaskMode,
   type ModelDefaults,
-  type NumberOption,
   REQUEST_OPTIONS,
   type ReferencePositions,
   type RequestOption,
@@ -45,6 +47,9 @@ export interface CheckedRequest {
   prompt: string;
   negativePrompt: string | undefined;
   trueCfgScale: number;
+  /** Steps that CFG-Zero* leaves out at the start; undefined without it. */
+  cfgZero: number | undefined;
+  nag: AttentionGuidance | undefined;
   steps: number;
   guidance: number;
   maxSequenceLength: number;
@@ -115,11 +120,14 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Requ
   if (trueCfgScale > 1 && request.negativePrompt === undefined) {
     throw invalid(`trueCfgScale ${trueCfgScale} has no effect without a negativePrompt; "" is one.`);
   }
+  const nag = checkNag(request);
   const checked: CheckedRequest = {
     kind: edit ? 'edit' : 'generate',
     prompt: request.prompt,
-    negativePrompt: trueCfgScale > 1 ? request.negativePrompt : undefined,
+    negativePrompt: trueCfgScale > 1 || nag ? request.negativePrompt : undefined,
     trueCfgScale,
+    cfgZero: checkCfgZero(request, trueCfgScale),
+    nag,
     steps: checkSteps(request, model),
     guidance: numeric('guidance', request.guidance, model.guidance),
     maxSequenceLength: numeric('maxSequenceLength', request.maxSequenceLength, model.maxSequenceLength),
@@ -141,7 +149,7 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Requ
     sigmas: request.sigmas && [...request.sigmas],
     clipPrompt: checkText('clipPrompt', request.clipPrompt),
     guided: checkInterval(request),
-    cache: checkCache(request.cache),
+    cache: checkCache(request),
     variants: { count: numeric('variants', request.variants), steps: 0, choose: request.choose },
     expand: edit ? checkExpand(request) : undefined,
     context: checkContext(edit ? request : {}),
@@ -153,6 +161,9 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Requ
   if (checked.output !== 'image' && checked.output !== 'latents') {
     throw invalid(`output is ${show(checked.output)}; it must be "image" or "latents".`);
   }
+  checkPromptLength('prompt', checked.prompt, checked.maxSequenceLength);
+  checkPromptLength('negativePrompt', checked.negativePrompt ?? '', checked.maxSequenceLength);
+  checkPromptLength('clipPrompt', checked.clipPrompt ?? '', CLIP_TOKENS);
   if (typeof checked.autoResize !== 'boolean') throw invalid('autoResize must be true or false.');
   if (checked.latents !== undefined && !(checked.latents instanceof Float32Array)) {
     throw invalid('latents must be a Float32Array of packed tokens.');
@@ -230,49 +241,6 @@ function checkContext({ context = true, strength = 1, mask, expand, references =
 function checkText(name: string, text: string | undefined): string | undefined {
   if (text === undefined || typeof text === 'string') return text;
   throw invalid(`${name} must be a string.`, { option: name });
-}
-
-function checkInterval({ cfgInterval, trueCfgScale = 1 }: RequestOptions): readonly [number, number] {
-  if (cfgInterval === undefined) return [0, 1];
-  const [from, to] = Array.isArray(cfgInterval) ? (cfgInterval as readonly [number, number]) : [1, 0];
-  if (cfgInterval?.length !== 2 || !(from >= 0 && from < to && to <= 1)) {
-    throw invalid('cfgInterval must be two shares of the steps, rising, within 0 and 1.', { option: 'cfgInterval' });
-  }
-  if (trueCfgScale > 1) return [from, to];
-  throw invalid('cfgInterval has no effect without a negativePrompt and a trueCfgScale above 1.', {
-    option: 'cfgInterval',
-  });
-}
-
-const CACHE_DEFAULTS = {
-  'first-block': { kind: 'first-block', threshold: 0.08 },
-  taylor: { kind: 'taylor', order: 1, interval: 5, start: 3, end: Number.MAX_SAFE_INTEGER, lite: true },
-} as const satisfies Record<string, CacheOptions>;
-
-function checkCache(cache: RequestOptions['cache']): CacheOptions | undefined {
-  if (cache === undefined) return undefined;
-  const standard = typeof cache === 'object' && cache !== null ? CACHE_DEFAULTS[cache.kind] : undefined;
-  if (!standard) throw invalid('cache must be an object with kind "first-block" or "taylor".', { option: 'cache' });
-  for (const key of Object.keys(cache)) {
-    if (!(key in standard))
-      throw invalid(`cache.${key} is no option of ${cache.kind}; it has ${Object.keys(standard).join(', ')}.`);
-  }
-  const full = { ...standard, ...cache } as CacheOptions;
-  const fits =
-    full.kind === 'first-block'
-      ? full.threshold > 0 && full.threshold <= 10
-      : (full.order === 1 || full.order === 2) &&
-        [full.interval, full.start, full.end].every(Number.isInteger) &&
-        full.interval >= 1 &&
-        full.start >= 1 &&
-        typeof full.lite === 'boolean';
-  if (fits) return full;
-  throw invalid(
-    full.kind === 'first-block'
-      ? `cache.threshold is ${show(full.threshold)}; it must be above 0, such as 0.08, and at most 10.`
-      : 'cache of kind "taylor" takes order 1 or 2, and interval, start and end as whole numbers of at least 1.',
-    { option: 'cache' },
-  );
 }
 
 /** Steps before the choice. */
@@ -356,20 +324,6 @@ function optionNames(only: 'edit' | undefined): string[] {
   );
 }
 
-/** Names of the options that are numbers. */
-type NumericName = {
-  [Name in keyof typeof REQUEST_OPTIONS]: (typeof REQUEST_OPTIONS)[Name] extends NumberOption ? Name : never;
-}[keyof typeof REQUEST_OPTIONS];
-
-function numeric(name: NumericName, given: number | undefined, modelDefault?: number): number {
-  const option: NumberOption = REQUEST_OPTIONS[name];
-  const value = given ?? modelDefault ?? option.default;
-  const whole = option.kind === 'number' || Number.isInteger(value);
-  if (typeof value === 'number' && whole && value >= option.min && value <= option.max) return value;
-  const what = option.kind === 'integer' ? 'a whole number' : 'a number';
-  throw invalid(`${name} is ${show(value)}; it must be ${what} from ${option.min} to ${option.max}.`, { option: name });
-}
-
 /** Below 0 is random, as in every other tool that makes pictures; PyTorch alone counts such seeds from the top. */
 function checkSeed(seed: number | bigint | undefined): bigint {
   const whole = seed === undefined || typeof seed === 'bigint' || Number.isSafeInteger(seed);
@@ -434,12 +388,4 @@ function checkPreview({ preview }: RequestOptions): number | undefined {
   refuseUnknown(preview, ['every'], 'preview');
   if (Number.isInteger(preview.every) && preview.every >= 1) return preview.every;
   throw invalid(`preview.every is ${show(preview.every)}; it must be a whole number of steps, at least 1.`);
-}
-
-function show(value: unknown): string {
-  return typeof value === 'string' ? JSON.stringify(value) : typeof value === 'object' ? 'an object' : String(value);
-}
-
-function invalid(message: string, details: Record<string, unknown> = {}): KontextError {
-  return new KontextError('invalid-request', message, details);
 }

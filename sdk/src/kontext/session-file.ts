@@ -1,8 +1,10 @@
-// A session as one JSON text: pictures as compressed pixels, so that what comes back is bit for bit what went out.
-// Loaded only when a session is exported or imported.
+// A session as one JSON text: pictures as compressed pixels, so that what comes back is bit for bit what went out. The text may lie inside
+// a PNG file of the current picture. Loaded only when a session is exported or imported.
 import { KontextError } from '../../../runtime/src/errors.ts';
-import { checkPixels, type PixelImage } from '../image/pixels.ts';
-import type { ImageInput, Turn } from './types.ts';
+import { isPng, readPngChunk, writePngChunk } from '../image/metadata/png-text.ts';
+import { checkImageSize, checkPixels, type PixelImage } from '../image/pixels.ts';
+import { deflate, encodePng, inflate } from '../image/png-write.ts';
+import type { AdapterOptions, ImageInput, Turn } from './types.ts';
 
 /** What a session is made of. */
 export interface SessionContents {
@@ -12,6 +14,12 @@ export interface SessionContents {
 }
 
 const FORMAT = 'kontext-session';
+const VERSION = 2;
+/** Of the PNG file: ancillary, private, safe to copy. */
+const CHUNK = 'kxSs';
+/** Characters of a session's text, and bytes of floats in it, that are read. */
+const MAX_TEXT = 2 ** 28;
+const MAX_FLOAT_BYTES = 2 ** 26;
 
 /** A value that JSON has no form for. */
 type Packed =
@@ -30,12 +38,14 @@ export async function writeSession(
   const pixels = async (input: ImageInput) => packPixels(isPixels(input) ? input : await decode(input));
   const options = async (given: Turn['options']) => {
     const entries = Object.entries(given).map(async ([name, value]) => {
+      if (name === 'adapters') return [name, (value as AdapterOptions[]).map(packAdapter)];
       if (!PICTURES.includes(name)) return [name, await packValue(value)];
       return [name, Array.isArray(value) ? await Promise.all(value.map(pixels)) : await pixels(value as ImageInput)];
     });
     return Object.fromEntries(await Promise.all(entries));
   };
   const packed = turns.map(async (turn) => ({
+    parent: turn.parent,
     prompt: turn.prompt,
     options: await options(turn.options),
     resolved: turn.resolved,
@@ -43,44 +53,80 @@ export async function writeSession(
   }));
   return JSON.stringify({
     format: FORMAT,
-    version: 1,
+    version: VERSION,
     first: await pixels(first),
     turns: await Promise.all(packed),
     position,
   });
 }
 
-/** @throws KontextError `invalid-request` when `text` is not what {@link writeSession} writes */
-export async function readSession(text: string): Promise<SessionContents> {
+/** A PNG file of the picture with the session's text in it. */
+export async function writeSessionPng(text: string, picture: PixelImage): Promise<Uint8Array<ArrayBuffer>> {
+  return writePngChunk(await encodePng(picture), CHUNK, await deflate(new TextEncoder().encode(text)));
+}
+
+/** @throws KontextError `invalid-request` when it is not what {@link writeSession} or {@link writeSessionPng} write */
+export async function readSession(file: string | Uint8Array | ArrayBuffer | Blob): Promise<SessionContents> {
   try {
-    const file = JSON.parse(text);
-    if (file?.format !== FORMAT || file.version !== 1 || !Array.isArray(file.turns))
+    const contents = JSON.parse(typeof file === 'string' ? file : await textIn(file));
+    if (contents?.format !== FORMAT || contents.version !== VERSION || !Array.isArray(contents.turns)) {
       throw new Error('it is of another kind');
-    const turns = file.turns.map(async (turn: Record<'prompt' | 'options' | 'resolved' | 'image', never>) => {
-      if (typeof turn.prompt !== 'string' || typeof turn.options !== 'object') throw new Error('a turn is damaged');
-      const options = await Promise.all(
-        Object.entries(turn.options).map(async ([name, value]) => [
-          name,
-          Array.isArray(value) ? await Promise.all(value.map(unpackValue)) : await unpackValue(value),
-        ]),
-      );
-      const image = (await unpackValue(turn.image)) as PixelImage;
-      return { prompt: turn.prompt, options: Object.fromEntries(options), resolved: turn.resolved, image };
-    });
-    const read: Turn[] = await Promise.all(turns);
-    const first = (await unpackValue(file.first)) as PixelImage;
-    const position = Number.isInteger(file.position) ? Math.max(0, Math.min(read.length, file.position)) : read.length;
-    if (![first, ...read.map(({ image }) => image)].every(isPixels)) throw new Error('a picture is missing');
-    return { first, turns: read, position };
+    }
+    const turns: Turn[] = [];
+    // One after the other: each may hold a large picture.
+    for (const [i, turn] of contents.turns.entries()) turns.push(await readTurn(turn, i + 1));
+    const first = await unpackValue(contents.first);
+    if (!isPixels(first)) throw new Error('the first picture is missing');
+    const { position } = contents;
+    if (!isTurnNumber(position, turns.length)) throw new Error('its position is none of its turns');
+    return { first, turns, position };
   } catch (cause) {
     throw new KontextError(
       'invalid-request',
-      `This is no exported session: ${(cause as Error).message.replace(/\.$/, '')}.`,
+      `This is no exported session: ${String((cause as Error).message).replace(/\.$/, '')}.`,
       {},
       { cause },
     );
   }
 }
+
+async function textIn(file: Uint8Array | ArrayBuffer | Blob): Promise<string> {
+  const bytes =
+    file instanceof Uint8Array ? file : new Uint8Array(file instanceof Blob ? await file.arrayBuffer() : file);
+  if (!isPng(bytes)) return new TextDecoder().decode(bytes);
+  const packed = readPngChunk(bytes, CHUNK);
+  if (!packed) throw new Error('this picture holds none');
+  return new TextDecoder().decode(await inflate(new Uint8Array(packed), MAX_TEXT));
+}
+
+async function readTurn(turn: Record<keyof Turn, unknown>, id: number): Promise<Turn> {
+  const { prompt, options, resolved, parent } = turn;
+  const sound = typeof prompt === 'string' && typeof options === 'object' && options !== null;
+  // A turn begins at one that was made before it.
+  if (!sound || !isTurnNumber(parent, id - 1)) throw new Error('a turn is damaged');
+  const entries: [string, unknown][] = [];
+  for (const [name, value] of Object.entries(options)) {
+    if (!Array.isArray(value)) entries.push([name, await unpackValue(value)]);
+    else {
+      const list: unknown[] = [];
+      for (const one of value) list.push(await unpackValue(one));
+      entries.push([name, list]);
+    }
+  }
+  const image = await unpackValue(turn.image);
+  if (!isPixels(image)) throw new Error('a picture is missing');
+  return {
+    id,
+    parent,
+    prompt,
+    options: Object.fromEntries(entries) as Turn['options'],
+    resolved: resolved as Turn['resolved'],
+    image,
+  };
+}
+
+const isTurnNumber = (value: unknown, last: number): value is number =>
+  typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= last;
 
 const isPixels = (input: unknown): input is PixelImage =>
   typeof input === 'object' && input !== null && 'data' in input && 'width' in input && 'height' in input;
@@ -88,6 +134,14 @@ const isPixels = (input: unknown): input is PixelImage =>
 async function packPixels({ width, height, data, data16 }: PixelImage): Promise<Packed> {
   const deep = data16 && { data16: await pack(new Uint8Array(data16.buffer, data16.byteOffset, data16.byteLength)) };
   return { $: 'pixels', width, height, data: await pack(data), ...deep };
+}
+
+/** Where an adapter's file is, when that is text. One that was given as bytes is found by its name, among those of `Kontext.load`. */
+function packAdapter({ source, ...rest }: AdapterOptions, index: number): AdapterOptions {
+  if (typeof source === 'string') return { ...rest, source };
+  if (source instanceof URL) return { ...rest, source: source.href };
+  const name = typeof source === 'object' && 'name' in source && source.name;
+  return { name: name || `adapter ${index + 1}`, ...rest };
 }
 
 async function packValue(value: unknown): Promise<unknown> {
@@ -100,25 +154,27 @@ async function unpackValue(value: unknown): Promise<unknown> {
   if (typeof value !== 'object' || value === null || !('$' in value)) return value;
   const packed = value as Packed;
   if (packed.$ === 'bigint') return BigInt(packed.data);
-  const bytes = await unpack(packed.data);
-  if (packed.$ === 'floats') return new Float32Array(bytes.buffer);
+  if (packed.$ === 'floats') return new Float32Array((await unpack(packed.data, MAX_FLOAT_BYTES)).buffer);
   if (packed.$ !== 'pixels') throw new Error('a value is of an unknown kind');
   const { width, height, data16 } = packed;
-  const deep = data16 === undefined ? {} : { data16: new Uint16Array((await unpack(data16)).buffer) };
-  return checkPixels({ width, height, data: bytes, ...deep }, 'session’s picture', 'own');
+  checkImageSize(width, height, 'picture');
+  const samples = 4 * width * height;
+  const data = await unpack(packed.data, samples);
+  const deep = data16 === undefined ? {} : { data16: new Uint16Array((await unpack(data16, 2 * samples)).buffer) };
+  return checkPixels({ width, height, data, ...deep }, 'session’s picture', 'own');
 }
 
 async function pack(bytes: Uint8Array | Uint8ClampedArray): Promise<string> {
-  const stream = new Blob([bytes as BlobPart]).stream().pipeThrough(new CompressionStream('deflate'));
-  const packed = new Uint8Array(await new Response(stream).arrayBuffer());
+  const packed = await deflate(bytes);
   let text = '';
   // In pieces, because a call takes only so many arguments.
   for (let at = 0; at < packed.length; at += 8192) text += String.fromCharCode(...packed.subarray(at, at + 8192));
   return btoa(text);
 }
 
-async function unpack(text: string): Promise<Uint8Array<ArrayBuffer>> {
-  const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream('deflate'));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+function unpack(text: string, limit: number): Promise<Uint8Array<ArrayBuffer>> {
+  return inflate(
+    Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)),
+    limit,
+  );
 }

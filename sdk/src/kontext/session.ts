@@ -1,7 +1,8 @@
-// A chain of edits on one picture: each works on the result of the one before, with undo, redo and forks.
+// Edits on one picture, each of the result of the one before; going back and editing again begins a branch, and nothing is lost.
 // Every turn keeps its seed and options, so a history can be run again to the same pictures.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { PixelImage } from '../image/pixels.ts';
+import { type HistoryNode, HistoryTree } from './history-tree.ts';
 import { checkSignal } from './signal.ts';
 import type { Session as Contract, EditRequest, EditResult, ImageInput, Turn, TurnOptions } from './types.ts';
 
@@ -20,49 +21,57 @@ export class Session implements Contract {
   readonly #first: ImageInput;
   readonly #decode: Decode;
   #firstPixels: Promise<PixelImage> | undefined;
-  #turns: Turn[];
-  #position: number;
+  readonly #tree: HistoryTree<Made>;
+  /** By turn; made when asked for. */
+  readonly #thumbnails = new Map<number, Promise<Uint8Array<ArrayBuffer>>>();
   #busy: Promise<unknown> = Promise.resolve();
 
   /** @internal */
-  constructor(
-    engine: SessionEngine,
-    first: ImageInput,
-    decode: Decode,
-    turns: Turn[] = [],
-    position: number = turns.length,
-  ) {
+  constructor(engine: SessionEngine, first: ImageInput, decode: Decode, turns: readonly Turn[] = [], position = 0) {
     this.#engine = engine;
     this.#first = first;
     this.#decode = decode;
-    this.#turns = turns;
-    this.#position = position;
+    this.#tree = new HistoryTree(
+      turns.map(({ id, parent, ...value }) => ({ id, parent, value })),
+      position,
+    );
   }
 
   get history(): readonly Turn[] {
-    return this.#turns.slice(0, this.#position);
+    return this.#tree.path().map(turnOf);
+  }
+
+  get turns(): readonly Turn[] {
+    return this.#tree.nodes.map(turnOf);
+  }
+
+  get position(): number {
+    return this.#tree.position;
   }
 
   get canUndo(): boolean {
-    return this.#position > 0;
+    return this.#tree.canUndo;
   }
 
   get canRedo(): boolean {
-    return this.#position < this.#turns.length;
+    return this.#tree.canRedo;
   }
 
   get current(): ImageInput {
-    return this.#position === 0 ? this.#first : this.#turns[this.#position - 1]!.image;
+    return this.#pictureOf(this.position);
   }
 
   get image(): Promise<PixelImage> {
-    if (this.#position > 0) return Promise.resolve(this.#turns[this.#position - 1]!.image);
-    this.#firstPixels ??= this.#decode(this.#first).catch((error: unknown) => {
-      // What failed, a download perhaps, may succeed the next time.
-      this.#firstPixels = undefined;
-      throw error;
-    });
-    return this.#firstPixels;
+    return this.#pixelsOf(this.position);
+  }
+
+  branches(id: number = this.position): readonly Turn[] {
+    return this.#tree.children(id).map(turnOf);
+  }
+
+  goTo(id: number): ImageInput {
+    this.#tree.goTo(id);
+    return this.current;
   }
 
   edit(prompt: string, options: TurnOptions = {}): Promise<EditResult> {
@@ -73,9 +82,9 @@ export class Session implements Contract {
       if ('output' in options || (options.images ?? 1) !== 1) {
         throw new KontextError('invalid-request', 'A turn makes one picture: leave out output and images.');
       }
-      const before = this.history;
+      const parent = this.position;
       const { anchor, ...plain } = options;
-      const anchored = anchor && before.length > 0 && { references: [this.#first, ...(options.references ?? [])] };
+      const anchored = anchor && parent > 0 && { references: [this.#first, ...(options.references ?? [])] };
       const result = await this.#engine.edit({ ...plain, ...anchored, image: this.current, prompt });
       const {
         signal: _,
@@ -86,49 +95,88 @@ export class Session implements Contract {
         variantSteps: _k,
         ...kept
       } = options;
-      const turn: Turn = {
+      const made: Made = {
         prompt,
         options: { ...kept, seed: result.seed },
         resolved: result.options,
         image: result.image,
       };
-      this.#turns = [...before, turn];
-      this.#position = this.#turns.length;
+      this.#tree.add(made, parent);
       return result;
     });
   }
 
   undo(): ImageInput {
-    this.#position = Math.max(0, this.#position - 1);
+    this.#tree.undo();
     return this.current;
   }
 
   redo(): ImageInput {
-    this.#position = Math.min(this.#turns.length, this.#position + 1);
+    this.#tree.redo();
     return this.current;
   }
 
+  thumbnail(id: number = this.position): Promise<Uint8Array<ArrayBuffer>> {
+    let known = this.#thumbnails.get(id);
+    if (!known) {
+      known = this.#pixelsOf(id).then(async (image) => (await import('../image/thumbnail.ts')).thumbnailPng(image));
+      this.#thumbnails.set(id, known);
+      // What failed may succeed the next time.
+      known.catch(() => this.#thumbnails.delete(id));
+    }
+    return known;
+  }
+
   fork(): Session {
-    return new Session(this.#engine, this.#first, this.#decode, [...this.#turns], this.#position);
+    return new Session(this.#engine, this.#first, this.#decode, this.turns, this.position);
   }
 
-  async export(): Promise<string> {
-    const { writeSession } = await import('./session-file.ts');
-    return writeSession({ first: this.#first, turns: this.#turns, position: this.#position }, this.#decode);
+  export(format?: 'json'): Promise<string>;
+  export(format: 'png'): Promise<Uint8Array<ArrayBuffer>>;
+  async export(format: 'json' | 'png' = 'json'): Promise<string | Uint8Array<ArrayBuffer>> {
+    if (format !== 'json' && format !== 'png') {
+      throw new KontextError(
+        'invalid-request',
+        `A session is exported as "json" or "png", not ${JSON.stringify(format)}.`,
+      );
+    }
+    const { writeSession, writeSessionPng } = await import('./session-file.ts');
+    const text = await writeSession({ first: this.#first, turns: this.turns, position: this.position }, this.#decode);
+    return format === 'json' ? text : writeSessionPng(text, await this.image);
   }
 
-  async import(text: string): Promise<Session> {
+  async import(file: string | Uint8Array | ArrayBuffer | Blob): Promise<Session> {
     const { readSession } = await import('./session-file.ts');
-    const { first, turns, position } = await readSession(text);
-    return new Session(this.#engine, first, this.#decode, [...turns], position);
+    const { first, turns, position } = await readSession(file);
+    return new Session(this.#engine, first, this.#decode, turns, position);
   }
 
   async replay(options: { signal?: AbortSignal } = {}): Promise<Session> {
     const { signal } = options ?? {};
     checkSignal(signal);
     const again = new Session(this.#engine, this.#first, this.#decode);
-    for (const turn of this.history) await again.edit(turn.prompt, { ...turn.options, ...(signal && { signal }) });
+    for (const turn of this.turns) {
+      again.goTo(turn.parent);
+      await again.edit(turn.prompt, { ...turn.options, ...(signal && { signal }) });
+    }
+    again.goTo(this.position);
     return again;
+  }
+
+  #pictureOf(id: number): ImageInput {
+    return this.#tree.at(id)?.value.image ?? this.#first;
+  }
+
+  #pixelsOf(id: number): Promise<PixelImage> {
+    const made = this.#tree.at(id);
+    if (made) return Promise.resolve(made.value.image);
+    if (id !== 0) return Promise.reject(new KontextError('invalid-request', `There is no turn ${String(id)}.`));
+    this.#firstPixels ??= this.#decode(this.#first).catch((error: unknown) => {
+      // What failed, a download perhaps, may succeed the next time.
+      this.#firstPixels = undefined;
+      throw error;
+    });
+    return this.#firstPixels;
   }
 
   #inOrder<T>(task: () => Promise<T>): Promise<T> {
@@ -137,3 +185,7 @@ export class Session implements Contract {
     return run;
   }
 }
+
+type Made = Omit<Turn, 'id' | 'parent'>;
+
+const turnOf = ({ id, parent, value }: HistoryNode<Made>): Turn => ({ id, parent, ...value });

@@ -49,8 +49,10 @@ export async function makeStart(job: StartJob, image: number, work: Work): Promi
   const generator = TorchGenerator.create(host, BigInt.asUintN(64, request.seed + BigInt(image)));
   const normals = () => generator.randn([LATENT_CHANNELS, size.height / 8, size.width / 8]);
   const draw = () => pack(normals(), size);
-  const sample = (view: SceneView) =>
-    encodeSampled(parts, { picture: fitted(host, view.picture, size) }, size, pixelNoise(normals(), size), work);
+  const sample = async (view: SceneView) => {
+    const noise = pixelNoise(normals(), size);
+    return encodeSampled(parts, { picture: await fitted(host, view.picture, size, work.signal) }, size, noise, work);
+  };
   const sampled = async (view: SceneView, needed: boolean) => {
     if (needed) return sample(view);
     normals();
@@ -67,7 +69,7 @@ export async function makeStart(job: StartJob, image: number, work: Work): Promi
     const values = tokenCount(size) * TOKEN_CHANNELS;
     const noise = request.latents?.slice(image * values, (image + 1) * values) ?? draw();
     if (family === 'fill' && base && scene.grey) {
-      const tensor = maskedPixels(fitted(host, base.picture, size), scene.grey);
+      const tensor = maskedPixels(await fitted(host, base.picture, size, work.signal), scene.grey);
       const masked = await encodeSampled(parts, { tensor }, size, pixelNoise(normals(), size), work);
       control = fillControl(masked, scene.grey);
     }

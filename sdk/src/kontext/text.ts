@@ -1,12 +1,12 @@
 // Prompt to what the transformer reads: T5 states for attention, the pooled CLIP vector for modulation.
 // Results are cached by text, because a session repeats prompts and the encoders are the slowest part to load.
 
-import { builtInTable } from '../host/built-in-tables.ts';
 import type { Host } from '../host/module.ts';
-import { buildClipTable, buildT5Table } from '../host/tables.ts';
-import { ClipTokenizer, T5Tokenizer } from '../host/tokenizers.ts';
 import type { Model } from '../model/open.ts';
+import { CLIP_TOKENS, cutPrompt } from './cut-prompt.ts';
 import type { Parts, Work } from './parts.ts';
+import { PromptTokens } from './prompt-tokens.ts';
+import { checkFinite } from './stages/finite.ts';
 
 export interface EncodedPrompt {
   /** T5 states `[maxSequenceLength, textWidth]`. */
@@ -23,32 +23,25 @@ export interface Prompt {
   clip?: string | undefined;
 }
 
-/** CLIP's context. */
-const CLIP_TOKENS = 77;
 /** FLUX's T5 states are 8 MiB a prompt. */
 const CACHED_BYTES = 64 * 2 ** 20;
 
 export class TextEncoders {
-  readonly #clip: ClipTokenizer;
-  readonly #t5: T5Tokenizer;
+  readonly #tokens: PromptTokens;
   readonly #clipConfig: Record<string, unknown> | undefined;
   /** What the encoders run with beside their weights: prompts are remembered for each. */
   variant = '';
   /** In order of last use. */
   readonly #cache = new Map<string, EncodedPrompt>();
 
-  private constructor(clip: ClipTokenizer, t5: T5Tokenizer, model: Model) {
-    this.#clip = clip;
-    this.#t5 = t5;
+  private constructor(tokens: PromptTokens, model: Model) {
+    this.#tokens = tokens;
     this.#clipConfig = model.parts.clip.config;
   }
 
   /** With the model's own tokenizers, or the built-in ones. @throws KontextError `tokenizer-invalid` */
   static async create(host: Host, model: Model): Promise<TextEncoders> {
-    const { clipTokenizer, t5Tokenizer } = model;
-    const clip = clipTokenizer ? clipTable(clipTokenizer) : await builtInTable('clip');
-    const t5 = t5Tokenizer ? t5Table(t5Tokenizer) : await builtInTable('t5');
-    return new TextEncoders(ClipTokenizer.create(host, clip), T5Tokenizer.create(host, t5), model);
+    return new TextEncoders(await PromptTokens.create(host, model), model);
   }
 
   has(prompt: Prompt, maxSequenceLength: number): boolean {
@@ -63,11 +56,11 @@ export class TextEncoders {
       this.#remember(key, cached);
       return cached;
     }
-    const clipIds = this.#clip.encode(prompt.clip ?? prompt.t5, { length: CLIP_TOKENS });
+    const { ids: clipIds } = await this.#tokens.encode('clip', prompt.clip ?? prompt.t5, CLIP_TOKENS);
     const clipStates = await encode(parts, 'clip', clipIds, work);
     const width = parts.specs.clip.width;
     const end = poolingRow(clipIds, this.#clipConfig);
-    const t5 = this.#t5.encodeWithCount(prompt.t5, { length: maxSequenceLength });
+    const t5 = await this.#tokens.encode('t5', prompt.t5, maxSequenceLength);
     const t5States = await encode(parts, 't5', t5.ids, work);
     const encoded: EncodedPrompt = {
       text: t5States.slice(0, maxSequenceLength * parts.specs.t5.width),
@@ -78,8 +71,10 @@ export class TextEncoders {
     return encoded;
   }
 
+  /** Of what is read: the end of a very long prompt is neither compared nor kept. */
   #key({ t5, clip = t5 }: Prompt, maxSequenceLength: number): string {
-    return JSON.stringify([this.variant, maxSequenceLength, t5, clip]);
+    const read = [cutPrompt(t5, maxSequenceLength), cutPrompt(clip, CLIP_TOKENS)];
+    return JSON.stringify([this.variant, maxSequenceLength, ...read]);
   }
 
   #remember(key: string, encoded: EncodedPrompt): void {
@@ -95,14 +90,9 @@ export class TextEncoders {
   }
 
   dispose(): void {
-    this.#clip.dispose();
-    this.#t5.dispose();
+    this.#tokens.dispose();
   }
 }
-
-const clipTable = (files: NonNullable<Model['clipTokenizer']>) =>
-  'table' in files ? files.table : buildClipTable(files);
-const t5Table = (files: NonNullable<Model['t5Tokenizer']>) => ('table' in files ? files.table : buildT5Table(files));
 
 async function encode(
   parts: Parts,
@@ -111,9 +101,15 @@ async function encode(
   work: Work,
 ): Promise<Float32Array<ArrayBuffer>> {
   const executable = await parts.bind({ component, tokens: ids.length }, work);
-  executable.write('embeddings', await parts.embeddings(component, ids, work.signal));
+  const embeddings = await parts.embeddings(component, ids, work.signal);
+  executable.write('embeddings', embeddings);
   await parts.run(executable, work);
-  return executable.read('hidden');
+  const states = await executable.read('hidden');
+  await checkFinite(states, `the text encoder ${component === 't5' ? 'T5' : 'CLIP'}`, () => {
+    executable.write('embeddings', embeddings);
+    return executable.firstUnsound({ signal: work.signal });
+  });
+  return states;
 }
 
 /** Configs with the end id 2, which is wrong but published, mean the position of the largest id; else the first end token. */

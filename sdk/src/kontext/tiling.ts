@@ -6,6 +6,7 @@ import type { Executable } from '../../../runtime/src/execute/executable.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { PATCH_PIXELS, TOKEN_CHANNELS, tokenCount } from './latents.ts';
 import type { Parts, Work } from './parts.ts';
+import { checkFinite } from './stages/finite.ts';
 import type { ImageSize } from './types.ts';
 
 /** Side of a tile and of the overlap with its neighbours, in picture pixels; multiples of 16. */
@@ -118,7 +119,9 @@ export async function encodeTiled(
       executable.write('pixels', piece);
     },
   });
-  return new Float32Array(bytes.buffer, 0, tokenCount(size) * TOKEN_CHANNELS);
+  const latents = new Float32Array(bytes.buffer, 0, tokenCount(size) * TOKEN_CHANNELS);
+  await checkFinite(latents, 'the autoencoder’s encoder, in tiles', async () => undefined);
+  return latents;
 }
 
 /** Programs of every tiling that {@link wholeOrTiled} may try. */

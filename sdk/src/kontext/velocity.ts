@@ -1,7 +1,8 @@
 // The transformer as the denoising loop sees it: latents in, velocity out, once for each prompt.
 // Whole by default; `stages/cache.ts` offers the same with steps that reuse earlier ones.
-import type { Executable } from '../../../runtime/src/execute/executable.ts';
+import type { Executable, Unsound } from '../../../runtime/src/execute/executable.ts';
 import { patches } from './latents.ts';
+import type { ModulationRows } from './modulation.ts';
 import type { Parts, ShapeRequest, Work } from './parts.ts';
 import { type Place, ropeTable } from './rope.ts';
 import type { ImageSize } from './types.ts';
@@ -10,9 +11,7 @@ import type { ImageSize } from './types.ts';
 export interface Branch {
   text: GPUBuffer;
   textBytes: number;
-  modulation: GPUBuffer;
-  /** Of one step. */
-  rowBytes: number;
+  rows: ModulationRows;
 }
 
 /** What the transformer is to see beside latents and prompts. */
@@ -40,8 +39,12 @@ export interface Velocity {
    * @returns milliseconds
    */
   run(branch: 0 | 1, at: number, after?: (encoder: GPUCommandEncoder) => void): Promise<number>;
+  /** Runs an evaluation again, whole, to find the layer in which its numbers stop being finite. */
+  locate(branch: 0 | 1, at: number): Promise<Unsound | undefined>;
   /** Forgets what earlier pictures left. */
   reset(): void;
+  /** Frees what it allocated, when the loop is over. */
+  dispose?(): Promise<void>;
   /** Evaluations since the last reset that reused an earlier one. */
   readonly skipped: number;
 }
@@ -59,12 +62,9 @@ export function denoiseShape<C extends 'denoise' | `denoise-${string}`>(
   };
 }
 
-/** What a whole evaluation reads of a branch, copied into the ports of its program. */
-export function branchCopies({ modulation, rowBytes, text, textBytes }: Branch, at: number) {
-  return [
-    { from: modulation, fromOffset: at * rowBytes, to: 'modulation', toOffset: 0, bytes: rowBytes },
-    { from: text, fromOffset: 0, to: 'text', toOffset: 0, bytes: textBytes },
-  ];
+/** What a whole evaluation reads of a branch, copied into the ports of its program. The row `at` must have been reached. */
+export function branchCopies({ rows, text, textBytes }: Branch, at: number) {
+  return [rows.copyOf(at), { from: text, fromOffset: 0, to: 'text', toOffset: 0, bytes: textBytes }];
 }
 
 /** Inputs that no step changes. */
@@ -105,6 +105,7 @@ export async function wholeVelocity(
     read: (port) => program.read(port),
     run: (branch, at, after) =>
       parts.run(program, work, { copies: branchCopies(branches[branch]!, at), ...(after && { after }) }),
+    locate: (branch, at) => program.firstUnsound({ copies: branchCopies(branches[branch]!, at), signal: work.signal }),
     reset: () => {},
     skipped: 0,
   };

@@ -20,8 +20,17 @@ export function demoPicture(): string {
   return join(demoFile('inputs', 'apple-on-red.png'), 'apple-on-red.png');
 }
 
+/**
+ * Path of an adapter (LoRA) for the demo model: everything it draws is black and white.
+ *
+ * @throws KontextError `weights-invalid` when the package was installed without it
+ */
+export function demoAdapter(): string {
+  return join(demoFile('adapters', 'noir.safetensors'), 'noir.safetensors');
+}
+
 /** @returns the folder `examples/demo-model/NAME` that holds `file` */
-function demoFile(name: 'model' | 'inputs', file: string): string {
+function demoFile(name: 'model' | 'inputs' | 'adapters', file: string): string {
   // The source lies three folders below the package, the built files at other depths.
   for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
     const place = join(folder, 'examples', 'demo-model', name);
@@ -34,7 +43,10 @@ function demoFile(name: 'model' | 'inputs', file: string): string {
     }
     if (folder === dirname(folder)) break;
   }
-  throw name === 'model'
-    ? new KontextError('weights-invalid', 'The demo model is not installed. Give another model with --model PATH.')
+  if (name === 'model') {
+    throw new KontextError('weights-invalid', 'The demo model is not installed. Give another model with --model PATH.');
+  }
+  throw name === 'adapters'
+    ? new KontextError('weights-invalid', 'The demo adapter is not installed. Give one of your own.')
     : new KontextError('image-invalid', 'The demo picture is not installed. Give one of your own.');
 }

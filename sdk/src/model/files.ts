@@ -7,15 +7,21 @@ import { abortable } from '../../../runtime/src/net/wait.ts';
 import { type ByteSource, blobBytes, fileBytes, memoryBytes } from '../../../runtime/src/weights/bytes.ts';
 import { guardSource } from '../../../runtime/src/weights/guard.ts';
 import { isMissing, type UrlBytesOptions, urlBytes } from '../../../runtime/src/weights/url.ts';
-import { pathBelow } from './folder-paths.ts';
+import { type Links, pathBelow } from './folder-paths.ts';
 import { addressBelow } from './place-names.ts';
 
 /** A place where a model's files are. Implement it to load from anywhere else. */
 export interface ModelFiles {
   /** For error messages: the folder or URL. */
   readonly label: string;
-  /** The file of this name (with `/` between folders), or undefined when there is none. */
-  open(name: string, signal?: AbortSignal): Promise<ByteSource | undefined>;
+  /** The one file that was named in the folder's place: its networks go before those of all others. */
+  readonly file?: string;
+  /**
+   * The file of this name (with `/` between folders), or undefined when there is none.
+   *
+   * @param links `follow` for names that do not come from a file of the model: a place on disk then opens links that leave it
+   */
+  open(name: string, signal?: AbortSignal, links?: 'inside' | 'follow'): Promise<ByteSource | undefined>;
   /** Names in the folder, or in one inside it, where the place can tell. */
   list?(folder?: string): Promise<string[]>;
 }
@@ -44,15 +50,15 @@ export function urlFiles(base: string | URL, options: Omit<UrlBytesOptions, 'sig
   };
 }
 
-/** Files of a folder on disk (Node, Deno). A link may lead out of it only within the hub cache that the folder belongs to. */
+/** Files of a folder on disk (Node, Deno). Unless `open` is told to follow, a link may lead out of it only within the hub cache that the folder belongs to. */
 export function folderFiles(folder: string): ModelFiles {
   if (typeof folder !== 'string' || folder.includes('\0')) {
     throw new KontextError('invalid-request', `${shown(folder)} is no path of a folder.`);
   }
   return {
     label: folder,
-    async open(name) {
-      const path = await pathBelow(folder, name);
+    async open(name, _signal, links?: Links) {
+      const path = await pathBelow(folder, name, links);
       return path === undefined ? undefined : guardSource(await fileBytes(path));
     },
     async list(inside = '') {
@@ -76,9 +82,10 @@ export function guardFiles(files: ModelFiles): ModelFiles {
   };
   return {
     label,
-    async open(name, signal) {
+    ...(typeof files.file === 'string' && { file: files.file }),
+    async open(name, signal, links) {
       throwIfAborted(signal);
-      const opening = Promise.resolve().then(() => files.open(name, signal));
+      const opening = Promise.resolve().then(() => files.open(name, signal, links));
       const source = await abortable(opening, signal).catch(told);
       return source === undefined || source === null ? undefined : guardSource(source);
     },

@@ -1,22 +1,28 @@
-// Paths of files below a folder on disk: a name leads nowhere else, and neither does a link, save into the hub cache it belongs to.
-// Names come from indexes and manifests; folders are unpacked from archives, which can hold links to anywhere (Node, Deno).
+// Paths of files below a folder on disk (Node, Deno).
+// A name that a file says (an index's shard, a manifest's entry) leads nowhere else, and neither does a link behind it, save into the
+// hub cache that the folder belongs to. What the user named, or the folder itself lists, is opened wherever its link leads: people
+// keep models on another disk and link them.
 import { KontextError, shown } from '../../../runtime/src/errors.ts';
 import { refusedPermission } from '../../../runtime/src/permission.ts';
 import { isPlainSegment } from './place-names.ts';
 
+/** Whether links may leave the folder: `follow` for names that the user or the folder's own listing gave, or that this program knows. */
+export type Links = 'inside' | 'follow';
+
 /**
- * The real path of a file below `folder`, or undefined when there is none.
+ * The path of a file below `folder`, or undefined when there is none.
  *
  * Hugging Face's cache keeps each file once, `models--OWNER--NAME/blobs/HASH`, and links to it from `snapshots/REVISION`: a link may
- * lead to anywhere below that `models--…` folder.
+ * always lead to anywhere below that `models--…` folder.
  *
  * @param name with `/` between folders
- * @throws KontextError `weights-invalid` for a name that climbs or is absolute, and for a link that leaves the folder
+ * @throws KontextError `weights-invalid` for a name that climbs or is absolute, and, unless followed, for a link that leaves the folder
  */
-export async function pathBelow(folder: string, name: string): Promise<string | undefined> {
+export async function pathBelow(folder: string, name: string, links: Links = 'inside'): Promise<string | undefined> {
   const { realpath, stat } = await import('node:fs/promises');
   const { relative, isAbsolute } = await import('node:path');
-  if (typeof name !== 'string' || !name.split('/').every(isPlainSegment))
+  const isSegment = links === 'follow' ? isListedSegment : isPlainSegment;
+  if (typeof name !== 'string' || !name.split('/').every(isSegment))
     throw outside(folder, name, 'is not the name of a file below');
   const path = `${folder}/${name}`;
   const real = await realpath(path).catch((cause: unknown) => {
@@ -26,6 +32,7 @@ export async function pathBelow(folder: string, name: string): Promise<string | 
     return undefined;
   });
   if (real === undefined || !(await stat(real).catch(() => undefined))?.isFile()) return undefined;
+  if (links === 'follow') return path;
   const within = (base: string) => {
     const way = relative(base, real);
     return way !== '' && !isAbsolute(way) && !/^\.\.(?:[\\/]|$)/.test(way);
@@ -35,6 +42,10 @@ export async function pathBelow(folder: string, name: string): Promise<string | 
   if (within(root) || (cache !== undefined && within(cache))) return path;
   throw outside(folder, name, 'is a link that leaves');
 }
+
+/** A name as a directory may have it: `#` and `%` are people's, too. */
+const isListedSegment = (segment: string): boolean =>
+  segment !== '' && !/^\.{1,2}$/.test(segment) && !segment.includes('\0');
 
 function outside(folder: string, name: string, how: string): KontextError {
   const named = shown(name);

@@ -1,5 +1,7 @@
 // How a model's weights are held on the GPU when nothing else is asked for: as the file holds them, without loss.
+import { KontextError } from '../../../runtime/src/errors.ts';
 import type { WeightFormat } from '../../../runtime/src/program/formats.ts';
+import { quantisedFormat } from '../../../runtime/src/program/quantized.ts';
 import { partsOf, type WeightSource } from '../../../runtime/src/weights/source.ts';
 
 /**
@@ -15,4 +17,16 @@ export function heldFormats(source: WeightSource): Record<string, WeightFormat> 
     if (format !== undefined && others.length === 0) held[name] = format;
   }
   return Object.keys(held).length > 0 ? held : undefined;
+}
+
+/** Being asked to save memory and saving none is said. @throws KontextError `invalid-request` when no matrix can be stored that way */
+export function checkQuantisable({ label, tensors }: WeightSource, asked: string): void {
+  if (asked !== 'q8' && asked !== 'q4') return;
+  for (const [name, { shape }] of tensors) {
+    if (shape.length === 2 && quantisedFormat(asked, name, shape[0]!, shape[1]!)) return;
+  }
+  throw new KontextError(
+    'invalid-request',
+    `quantization "${asked}" would change nothing: ${label} has no matrix whose rows are whole blocks of 32. Leave quantization out.`,
+  );
 }

@@ -38,6 +38,8 @@ interface Facts {
   /** The first tensor whose name fits. */
   tensor(pattern: RegExp): SourceTensor | undefined;
   metadata: Readonly<Record<string, string>>;
+  /** A matrix of 8-bit floats with scales beside it in a spelling that is not known: read without them, its values would be wrong. */
+  unknownScale(): boolean;
 }
 
 const FORMATS_THAT_OPEN = 'Use the 16-bit file, an fp8 one, or a GGUF';
@@ -85,8 +87,16 @@ const RULES: readonly Rule[] = [
       f.has(/\.(weight_scale|scale_weight)$/) &&
       f.tensor(/\.(qkv|proj|to_q|linear1|img_mlp\.0|q)\.weight$/)?.dtype === 'I8',
   ),
-  packed('torchao', 'a model in torchao’s packed format', (f) =>
+  packed('torchao', 'a model in torchao’s or quanto’s packed format', (f) =>
     f.has(/\.(_data|_packed_weight|int_data|weight_qdata|weight_int8_data)$/),
+  ),
+  packed('modelopt', 'a model in TensorRT Model Optimizer’s format', (f) =>
+    f.has(/\.weight_quantizer\._(amax|scale|double_scale)$/),
+  ),
+  packed('sdnq', 'a model in SDNQ’s format', (f) => f.has(/\.(zero_point|svd_up)$/)),
+  packed('hqq', 'a model in HQQ’s format', (f) => f.has(/\.W_q$/)),
+  packed('fp8-blocks', 'a model in 8-bit floats with scales for blocks, or in a spelling that is not known', (f) =>
+    f.unknownScale(),
   ),
   other(
     'lora',
@@ -176,6 +186,7 @@ export function identifyModel(source: WeightSource): Identity {
       return name === undefined ? undefined : source.tensors.get(name);
     },
     metadata: source.metadata ?? {},
+    unknownScale: () => names.some((name) => isUnknownScale(source, name)),
   };
   const rule = RULES.find(({ test }) => test(facts));
   const found = findNetworks(names);
@@ -195,6 +206,15 @@ export function identifyModel(source: WeightSource): Identity {
     networks,
     ...(variant && { variant }),
   };
+}
+
+/** Beside 8-bit floats: their own scales, and those of activations, which weights do not need. */
+const KNOWN_SCALES = /^(scale_weight|weight_scale|weight_scale_2|(scale_)?(input|output)(_scale)?)$/;
+
+function isUnknownScale({ tensors }: WeightSource, name: string): boolean {
+  const [, module, last] = /^(.*?)(?:\.weight)?\.([^.]*scale[^.]*)$/i.exec(name) ?? [];
+  if (last === undefined || KNOWN_SCALES.test(last)) return false;
+  return /^F8_E[45]M[23]$/.test(tensors.get(`${module}.weight`)?.dtype ?? '');
 }
 
 const VARIANTS: Record<Exclude<FluxVariant, 'plain'>, string> = {

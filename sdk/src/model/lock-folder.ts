@@ -133,7 +133,7 @@ async function writeWhole(path: string, text: string): Promise<void> {
     }
     await rename(part, path);
   } catch (cause) {
-    await rm(part, { force: true });
+    await rm(part, { force: true }).catch(() => {});
     throw new KontextError(
       'weights-invalid',
       `Cannot write ${path}: ${(cause as Error).message}`,

@@ -9,7 +9,7 @@ import { tensorNamesAt } from './tensor-names.ts';
 
 /** The lock of a place, or undefined when it has none. @throws KontextError `weights-invalid` for one that is broken */
 export async function readLock(files: ModelFiles, signal?: AbortSignal): Promise<Lock | undefined> {
-  const bytes = await files.open(LOCK_FILE, signal);
+  const bytes = await files.open(LOCK_FILE, signal, 'follow');
   if (!bytes) return undefined;
   if (bytes.size > MAX_LOCK_BYTES) {
     await bytes.close();
@@ -33,11 +33,12 @@ export async function lockedFiles(files: ModelFiles, signal?: AbortSignal): Prom
 export function withLock(files: ModelFiles, lock: Lock): ModelFiles {
   return {
     label: files.label,
-    async open(name, signal) {
+    ...(files.file !== undefined && { file: files.file }),
+    async open(name, signal, links) {
       const entry = lock.files[name];
       // On a server, a file that is not listed is not asked for.
       if (!entry && !files.list) return undefined;
-      const bytes = await files.open(name, signal);
+      const bytes = await files.open(name, signal, links);
       try {
         if (!bytes && !entry) return undefined;
         if (!bytes) throw broken(files, name, 'is in the lock, but not there: the model was not copied completely');

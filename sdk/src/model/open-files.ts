@@ -4,11 +4,11 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import { tinyDecoderNaming } from '../../../runtime/src/weights/naming/index.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import { checkDefaults, scheduleOf } from './configs.ts';
-import { type FileInput, folderFiles, localPath, type ModelFiles, openFile, readJson } from './files.ts';
+import { type FileInput, folderFiles, localPath, type ModelFiles, openFile, readJson, urlFiles } from './files.ts';
 import type { BflFiles, Model, ModelPart, PartName } from './open.ts';
 import { findParts } from './search.ts';
 import { tokenizersIn, tokenizersOf } from './tokenizers-in.ts';
-import { openWeightsFile, PARTS, partOfFile, type WeightsFile } from './weights-file.ts';
+import { openWeightsFile, PARTS, partOfFile, type Sibling, type WeightsFile } from './weights-file.ts';
 
 /** A small decoder's weights. */
 export async function openPreviewDecoder(input: FileInput, signal?: AbortSignal): Promise<WeightSource> {
@@ -16,31 +16,31 @@ export async function openPreviewDecoder(input: FileInput, signal?: AbortSignal)
   return tinyDecoderNaming(source);
 }
 
-/** @param file the name of one file in the folder, which was given in the folder's place */
-export async function openFolder(files: ModelFiles, signal?: AbortSignal, file?: string): Promise<Model> {
+/** The networks of a folder; those of the file that was named go first. */
+export async function openFolder(files: ModelFiles, signal?: AbortSignal): Promise<Model> {
+  const { file } = files;
   let first: WeightsFile | undefined;
-  let place = files;
   if (file !== undefined) {
-    const bytes = await files.open(file, signal);
+    const bytes = await files.open(file, signal, 'follow');
     if (!bytes) {
       const problem = `There is no model at ${files.label}/${file}. Give a folder or a file of weights that exists.`;
       throw new KontextError('weights-invalid', problem, { file });
     }
-    first = await openWeightsFile(bytes, signal, (other) => files.open(other, signal));
+    const folder = file.replace(/[^/]*$/, '');
+    first = await openWeightsFile(bytes, signal, (other, links) => files.open(folder + other, signal, links));
     if (first.identity.unusable) {
       await first.source.close();
       partOfFile(first, 'transformer');
     }
-    place = await widened(files);
   }
-  const { parts: weights, close } = await findParts(place, first, signal);
+  const { parts: weights, close } = await findParts(files, first, signal);
   try {
     const parts = await withConfigs(weights, async (part) => {
-      const config = await files.open(`${FOLDERS[part]}/config.json`, signal);
+      const config = await files.open(`${FOLDERS[part]}/config.json`, signal, 'follow');
       return config && readJson(config, 'weights-invalid', signal);
     });
-    const own = await files.open('kontext.json', signal);
-    const scheduler = await files.open('scheduler/scheduler_config.json', signal);
+    const own = await files.open('kontext.json', signal, 'follow');
+    const scheduler = await files.open('scheduler/scheduler_config.json', signal, 'follow');
     return {
       label: files.label,
       parts,
@@ -53,12 +53,6 @@ export async function openFolder(files: ModelFiles, signal?: AbortSignal, file?:
     await close();
     throw error;
   }
-}
-
-/** A transformer in ComfyUI's tree has the other parts in folders beside its own. */
-async function widened(files: ModelFiles): Promise<ModelFiles> {
-  const [, root] = /^(.*)[\\/](diffusion_models|unet|checkpoints)([\\/][^\\/]+)?$/.exec(files.label) ?? [];
-  return root !== undefined && files.list ? folderFiles(root) : files;
 }
 
 /** A model's files, given one by one. */
@@ -85,7 +79,10 @@ export async function openFiles(files: BflFiles, signal?: AbortSignal): Promise<
     };
     const transformer = partOfFile(main, 'transformer');
     const weights = { clip: await part('clip'), t5: await part('t5'), transformer, vae: await part('vae') };
-    const parts = await withConfigs(weights, async (name) => files.configs?.[name]);
+    const parts = await withConfigs(
+      weights,
+      async (name) => files.configs?.[name] ?? (await configBeside(files[name], name, signal)),
+    );
     return {
       label: transformer.label,
       parts,
@@ -116,11 +113,34 @@ async function withConfigs(
   };
 }
 
-/** Other files of a local file's folder. */
-function siblingOf(input: FileInput) {
-  const path = typeof input === 'string' || input instanceof URL ? localPath(input) : undefined;
-  const folder = path === undefined ? undefined : (/^(.*)[\\/]/.exec(path)?.[1] ?? '.');
-  return folder === undefined ? undefined : (name: string) => folderFiles(folder).open(name);
+/** The config in a local file's folder, when it is that network's: file by file out of diffusers' folders. */
+async function configBeside(
+  input: FileInput | undefined,
+  part: PartName,
+  signal: AbortSignal | undefined,
+): Promise<Record<string, unknown> | undefined> {
+  if ((typeof input !== 'string' && !(input instanceof URL)) || localPath(input) === undefined) return undefined;
+  const bytes = await siblingOf(input)!('config.json', 'follow');
+  if (!bytes) return undefined;
+  const config = await readJson(bytes, 'weights-invalid', signal);
+  return CONFIG_OF[part].test(String(config._class_name ?? config.model_type)) ? config : undefined;
+}
+
+const CONFIG_OF: Record<PartName, RegExp> = {
+  transformer: /^FluxTransformer2DModel$/,
+  vae: /^AutoencoderKL$/,
+  clip: /^clip/,
+  t5: /^t5$/,
+};
+
+/** Other files of the folder that a file is in, on disk or on a server. */
+function siblingOf(input: FileInput): Sibling | undefined {
+  if (typeof input !== 'string' && !(input instanceof URL)) return undefined;
+  const path = localPath(input);
+  // Blobs and data have addresses, and no folder.
+  if (path === undefined && !/^https?:/i.test(String(input))) return undefined;
+  const files = path === undefined ? urlFiles(new URL('.', input)) : folderFiles(/^(.*)[\\/]/.exec(path)?.[1] ?? '.');
+  return (name, links) => files.open(name, undefined, links);
 }
 
 const FOLDERS: Record<PartName, string> = {

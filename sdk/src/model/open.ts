@@ -5,6 +5,7 @@ import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import type { ScheduleOptions } from '../host/schedule.ts';
 import type { ModelDefaults } from '../kontext/options.ts';
 import { type FileInput, folderFiles, guardFiles, isFolder, localPath, type ModelFiles, urlFiles } from './files.ts';
+import { modelAndFile, modelAndFileAt } from './given-file.ts';
 import { lockedFiles } from './locked.ts';
 import type { TokenizerInputs, TokenizerTable, TokenizerTexts } from './tokenizers-in.ts';
 
@@ -43,7 +44,7 @@ export interface BflFiles extends TokenizerInputs {
   clip?: FileInput;
   /** T5 v1.1 XXL's encoder: `t5xxl_fp16.safetensors`, or a GGUF of it */
   t5?: FileInput;
-  /** Contents of a network's `config.json`, for models of another size than FLUX.1's. */
+  /** Contents of a network's `config.json`, for models of another size than FLUX.1's; else one that lies beside a local file serves. */
   configs?: Partial<Record<PartName, Record<string, unknown>>>;
   /** What a folder's `kontext.json` would say. */
   defaults?: ModelDefaults;
@@ -65,12 +66,11 @@ export async function openModel(source: ModelSource, signal?: AbortSignal): Prom
     return (await import('./open-files.ts')).openFiles(source, signal);
   }
   const isPlace = typeof source === 'string' || source instanceof URL;
-  const { files: place, file } = isPlace ? await placeAndFile(source) : { files: guardFiles(source), file: undefined };
-  const files = await lockedFiles(place, signal);
+  const files = await lockedFiles(isPlace ? await givenPlace(source) : guardFiles(source), signal);
   // Loaded for packed models only: their reader knows every element type there is.
-  const manifest = file === undefined ? await files.open('kontext-model.json', signal) : undefined;
+  const manifest = files.file === undefined ? await files.open('kontext-model.json', signal, 'follow') : undefined;
   if (manifest) return (await import('./packed.ts')).openPacked(files, manifest, signal);
-  return (await import('./open-files.ts')).openFolder(files, signal, file);
+  return (await import('./open-files.ts')).openFolder(files, signal);
 }
 
 /**
@@ -96,19 +96,17 @@ export function placeOf(source: string | URL): ModelFiles {
 
 const withoutSlash = (path: string): string => (path.length > 1 ? path.replace(/[\\/]$/, '') : path);
 
-const WEIGHTS_NAME = /\.(safetensors|sft|gguf)$/i;
-
-/** The folder of a path or URL, and the file in it when it names one. */
-async function placeAndFile(source: string | URL): Promise<{ files: ModelFiles; file?: string }> {
+/** The files of the folder that a path or URL names, or that the file is in which it names. */
+async function givenPlace(source: string | URL): Promise<ModelFiles> {
   const path = localPath(source);
-  if (path === undefined) {
-    const url = new URL(source);
-    if (!WEIGHTS_NAME.test(url.pathname)) return { files: urlFiles(url) };
-    const file = decodeURIComponent(url.pathname.split('/').at(-1)!);
-    url.pathname = url.pathname.replace(/[^/]*$/, '');
-    return { files: urlFiles(url), file };
-  }
-  if (await isFolder(path)) return { files: folderFiles(withoutSlash(path)) };
-  const [, folder = '.', file = path] = /^(.*)[\\/]([^\\/]+)$/.exec(path) ?? [];
-  return { files: folderFiles(folder === '' ? '/' : folder), file };
+  if (path === undefined) return urlPlace(source);
+  if (await isFolder(path)) return folderFiles(withoutSlash(path));
+  const [root, file] = modelAndFile(path);
+  return { ...folderFiles(root), file };
+}
+
+/** The same on a server. */
+export function urlPlace(source: string | URL, options: Parameters<typeof urlFiles>[1] = {}): ModelFiles {
+  const { base, file } = modelAndFileAt(source);
+  return { ...urlFiles(base, options), ...(file !== undefined && { file }) };
 }

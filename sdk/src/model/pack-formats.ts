@@ -1,6 +1,7 @@
 // Which format each matrix of a packed model gets: by part, by pattern of names, and by what is known to need more.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { columnsUnit } from '../../../runtime/src/program/formats.ts';
+import { quantisedFormat } from '../../../runtime/src/program/quantized.ts';
 import type { WeightFormat, WeightRequest } from '../../../runtime/src/program/types.ts';
 import type { PartName } from './open.ts';
 
@@ -12,8 +13,6 @@ export type PackFormat = (typeof PACK_FORMATS)[number];
 export type PackRules = PackFormat | Readonly<Record<string, PackFormat>>;
 
 const PARTS: readonly string[] = ['clip', 't5', 'transformer', 'vae'];
-/** Smaller matrices stay f16: they are embedders, and all of them together are a few megabytes. */
-const QUANTIZE_FROM = 2 ** 20;
 
 /** Says for each weight, of a program compiled for f16 storage, in which format to pack it. @throws KontextError `invalid-request` for a rule that is none */
 export function packFormats(rules: PackRules): (part: PartName, request: WeightRequest) => WeightFormat {
@@ -37,9 +36,8 @@ export function packFormats(rules: PackRules): (part: PartName, request: WeightR
       chosen = format;
       byName = !PARTS.includes(pattern);
     }
-    // Modulation scales every activation of its block: it is finer than the rest, unless named itself.
-    if (!byName && chosen === 'q4' && /_mod\.lin|modulation\.lin|adaLN/.test(name)) chosen = 'q8';
-    if (!byName && chosen !== 'f16' && shape[0] * shape[1] < QUANTIZE_FROM) chosen = 'f16';
+    // A part gets what `quantization` would make of it at load; a name gets what it is given.
+    if (!byName && chosen !== 'f16') return quantisedFormat(chosen, name, ...shape) ?? native;
     return shape[1] % columnsUnit(chosen) === 0 ? chosen : native;
   };
 }

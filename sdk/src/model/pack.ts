@@ -9,6 +9,7 @@ import type { WeightRequest } from '../../../runtime/src/program/types.ts';
 import { type PackedTensor, packedBytes } from '../../../runtime/src/weights/files/packed.ts';
 import { elementCount, partsOf, type WeightSource } from '../../../runtime/src/weights/source.ts';
 import { WeightStore } from '../../../runtime/src/weights/store.ts';
+import { writeWhole } from '../files/whole.ts';
 import { builtInTable } from '../host/built-in-tables.ts';
 import { buildClipTable, buildT5Table } from '../host/tables.ts';
 import { EMBEDDING_NAMES } from '../kontext/parts.ts';
@@ -50,12 +51,45 @@ export async function packModel(
   folder: string,
   options: PackOptions = {},
 ): Promise<PackReport> {
-  const { mkdir, readdir, writeFile } = await import('node:fs/promises');
+  const { mkdir, readdir, rm } = await import('node:fs/promises');
   const formats = packFormats(options.quantization ?? 'q4');
-  await mkdir(folder, { recursive: true });
-  if ((await readdir(folder)).some((name) => !name.startsWith('.'))) {
-    throw new KontextError('invalid-request', `${folder} is not empty. Pack into a new folder.`, { folder });
+  try {
+    await mkdir(folder, { recursive: true });
+    if ((await readdir(folder)).some((name) => !name.startsWith('.'))) {
+      throw new KontextError('invalid-request', `${folder} is not empty. Pack into a new folder.`, { folder });
+    }
+  } catch (cause) {
+    throw unwritable(folder, cause);
   }
+  try {
+    return await packInto(model, gpu, folder, formats, options);
+  } catch (cause) {
+    // Half a model is none: the folder is as it was.
+    for (const name of await readdir(folder).catch(() => [])) {
+      if (!name.startsWith('.')) await rm(`${folder}/${name}`, { force: true }).catch(() => {});
+    }
+    throw unwritable(folder, cause);
+  }
+}
+
+/** What the system says of files, as the one kind of error. */
+function unwritable(folder: string, cause: unknown): unknown {
+  if (typeof (cause as { syscall?: unknown } | undefined)?.syscall !== 'string') return cause;
+  return new KontextError(
+    'invalid-request',
+    `Cannot write ${folder}: ${(cause as Error).message}.`,
+    { folder },
+    { cause },
+  );
+}
+
+async function packInto(
+  model: Model,
+  gpu: KontextDevice,
+  folder: string,
+  formats: ReturnType<typeof packFormats>,
+  options: PackOptions,
+): Promise<PackReport> {
   const specs = await justInTime().specs(model);
   const manifest: PackedManifest = {
     version: 1,
@@ -66,11 +100,11 @@ export async function packModel(
     tokenizers: { clip: 'clip.table', t5: 't5.table' },
     parts: {} as PackedManifest['parts'],
   };
-  await writeFile(
+  await writeWhole(
     `${folder}/clip.table`,
     model.clipTokenizer ? tableOf(model.clipTokenizer, buildClipTable) : await builtInTable('clip'),
   );
-  await writeFile(
+  await writeWhole(
     `${folder}/t5.table`,
     model.t5Tokenizer ? tableOf(model.t5Tokenizer, buildT5Table) : await builtInTable('t5'),
   );
@@ -118,7 +152,7 @@ export async function packModel(
     }
   }
   // Last of the model's files: without it the folder is no model.
-  await writeFile(`${folder}/${PACKED_FILE}`, `${JSON.stringify(manifest)}\n`);
+  await writeWhole(`${folder}/${PACKED_FILE}`, `${JSON.stringify(manifest)}\n`);
   const lock = await lockFolder(folder, options.signal ? { signal: options.signal } : {});
   const sizes = Object.values(lock.files).map(({ size }) => size);
   return {

@@ -3,8 +3,8 @@ import type { AccessPolicy } from '../../../runtime/src/net/access.ts';
 import { urlBytes } from '../../../runtime/src/weights/url.ts';
 import { isHubAddress } from '../hub/address.ts';
 import type { HubLoad } from '../hub/download.ts';
-import { type FileInput, localPath, urlFiles } from './files.ts';
-import type { ModelSource } from './open.ts';
+import { type FileInput, localPath } from './files.ts';
+import { type ModelSource, urlPlace } from './open.ts';
 
 /** How a model's place may be reached. */
 export interface PlaceOptions extends HubLoad {
@@ -18,7 +18,7 @@ export async function resolveSource(source: ModelSource, options: PlaceOptions):
     return openHub(source, withAccess(options));
   }
   if (typeof source === 'string' || source instanceof URL) {
-    return options.access && localPath(source) === undefined ? urlFiles(source, { access: options.access }) : source;
+    return options.access && localPath(source) === undefined ? urlPlace(source, { access: options.access }) : source;
   }
   // What is no source at all is told by who opens it.
   if (typeof source !== 'object' || source === null || !('transformer' in source)) return source;

@@ -37,7 +37,7 @@ export interface TokenizerInputs {
 /** From the folders `tokenizer` and `tokenizer_2`. @throws KontextError `tokenizer-invalid` when one file of two is missing */
 export async function tokenizersIn(files: ModelFiles, signal?: AbortSignal): Promise<TokenizerTexts> {
   const text = async (name: string) => {
-    const bytes = await files.open(name, signal);
+    const bytes = await files.open(name, signal, 'follow');
     return bytes && readText(bytes, signal);
   };
   const t5 = await text('tokenizer_2/tokenizer.json');

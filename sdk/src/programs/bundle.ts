@@ -7,6 +7,7 @@ import type {
   BundleManifest,
   BundleModules,
   BundleSource,
+  BundleStored,
 } from '../../../kernels-codegen/src/bundle/types.ts';
 import type { AdapterRoom } from '../../../kernels-codegen/src/graph/room.ts';
 import type { TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
@@ -17,6 +18,7 @@ import { checkProgram, list, record, text, validateProgram } from '../../../runt
 import type { Program } from '../../../runtime/src/program/types.ts';
 import type { Precision } from '../kontext/options.ts';
 import type { ProgramProvider, ProgramRequest } from '../kontext/programs.ts';
+import { lackingHint } from './lacking.ts';
 import { checkManifest, hash } from './manifest.ts';
 import { checkModel } from './model.ts';
 import type { PublicKey } from './signature.ts';
@@ -172,6 +174,7 @@ function chooseTarget(manifest: BundleManifest, device: AdapterReport, precision
 
 function findEntry(manifest: BundleManifest, request: ProgramRequest): BundleEntry {
   const { target, quantization = 'none' } = request;
+  checkStored(manifest, request);
   const key = shapeKey(request);
   const mine = manifest.programs.filter(
     (entry) => entry.target === target.name && entry.shape.component === request.component,
@@ -180,7 +183,9 @@ function findEntry(manifest: BundleManifest, request: ProgramRequest): BundleEnt
   const ranks = 'room' in request ? request.room : undefined;
   const shaped = sized.filter((entry) => hasRoom(entry, ranks)).sort((a, b) => roomOf(a) - roomOf(b));
   const stored = (wanted: string) => (wanted === 'none' && target.tier !== 'f32' ? 'f16' : wanted);
-  const free = !['denoise', 't5', 'modulation'].includes(request.component);
+  const { component } = request;
+  // As the writer: programs without large matrices are the same for every quantisation.
+  const free = component !== 't5' && component !== 'modulation' && !component.startsWith('denoise');
   const found = shaped.find((entry) => free || stored(entry.quantization) === stored(quantization));
   if (found) return found;
   if (sized.length > 0 && shaped.length === 0) throw tooLittleRoom(manifest, request, sized, ranks);
@@ -190,9 +195,32 @@ function findEntry(manifest: BundleManifest, request: ProgramRequest): BundleEnt
       : [`of shape ${key}`, [...new Set(mine.map((entry) => shapeKey(entry.shape)))]];
   throw new KontextError(
     'program-mismatch',
-    `The bundle of ${manifest.model} has no ${request.component} program ${what} for target ${target.name}; it has ${has.join(', ') || 'none'}. Compile one with kontext compile, or leave \`programs\` out.`,
+    `The bundle of ${manifest.model} has no ${request.component} program ${what} for target ${target.name}; it has ${has.join(', ') || 'none'}. ${lackingHint(request)}`,
     { component: request.component, shape: key, quantization, target: target.name },
   );
+}
+
+/** Programs read matrices as one model holds them: a packed or quantised one needs a bundle compiled for it. */
+function checkStored(manifest: BundleManifest, { component, stored = {} }: ProgramRequest): void {
+  const part = partOf(component);
+  // Samplers and tiles read no weights, whatever their requests carry.
+  if (part === undefined) return;
+  const own = manifest.stored?.[part] ?? {};
+  const names = new Set([...Object.keys(stored), ...Object.keys(own)]);
+  const differing = [...names].find((name) => stored[name] !== own[name]);
+  if (differing === undefined) return;
+  const held = (format: string | undefined) => format ?? 'plain floats';
+  throw new KontextError(
+    'program-mismatch',
+    `The bundle of ${manifest.model} reads ${differing} as ${held(own[differing])}; this model holds it as ${held(stored[differing])}. Compile one for this model with kontext compile --model, or leave \`programs\` out.`,
+    { component, tensor: differing },
+  );
+}
+
+function partOf(component: ProgramRequest['component']): keyof BundleStored | undefined {
+  if (component === 'clip' || component === 't5') return component;
+  if (component === 'vae-encode' || component === 'vae-decode') return 'vae';
+  return component === 'modulation' || component.startsWith('denoise') ? 'transformer' : undefined;
 }
 
 /** Rank of the adapters that an entry has room for; 0 for none. */
@@ -234,7 +262,7 @@ function tooLittleRoom(
 
 /** All that tells programs of one component apart, in one order of names. */
 function shapeKey(request: object): string {
-  const skipped = ['component', 'spec', 'target', 'quantization', 'room'];
+  const skipped = ['component', 'spec', 'target', 'quantization', 'room', 'stored'];
   const fields = Object.entries(request).filter(([name, value]) => !skipped.includes(name) && value !== undefined);
   const sorted = (value: unknown): unknown =>
     value && typeof value === 'object' && !Array.isArray(value)

@@ -11,6 +11,7 @@ import {
   text,
   validateRequirements,
 } from '../../../runtime/src/program/check.ts';
+import { WEIGHT_FORMATS } from '../../../runtime/src/program/formats.ts';
 import { checkSpecBounds } from '../model/spec-bounds.ts';
 
 const COMPONENTS = [
@@ -18,13 +19,21 @@ const COMPONENTS = [
   't5',
   'modulation',
   'denoise',
+  'denoise-first',
+  'denoise-rest',
+  'denoise-skip',
+  'taylor-update',
+  'taylor-predict',
   'euler',
+  'sampler',
   'cfg',
+  'keep-known',
   'vae-encode',
   'vae-decode',
   'tile-blend',
   'tile-finish',
 ];
+const PARTS = ['clip', 't5', 'transformer', 'vae'];
 const TIERS = ['f32', 'f16', 'subgroups', 'subgroup-matrix'];
 const QUANTIZATIONS = ['none', 'f16', 'q8', 'q4'];
 
@@ -38,6 +47,12 @@ export function checkManifest(value: unknown, label: string): BundleManifest {
   hash(manifest.digest, 'manifest.digest');
   text(manifest.model, 'manifest.model');
   checkSpecBounds(manifest.specs, label, 'program-invalid');
+  for (const [part, formats] of Object.entries(record(manifest.stored ?? {}, 'manifest.stored'))) {
+    oneOf(part, PARTS, 'manifest.stored');
+    for (const [name, format] of Object.entries(record(formats, `manifest.stored.${part}`))) {
+      oneOf(format, WEIGHT_FORMATS, `manifest.stored.${part}.${name}`);
+    }
+  }
   const targets = new Set<unknown>();
   list(manifest.targets, 'manifest.targets').forEach((item, i) => {
     const at = `manifest.targets[${i}]`;

@@ -203,12 +203,16 @@ async function resultOf(events: readonly ReceivedEvent[], totalMs: number): Prom
     evaluations: number;
     timings: EditResult['timings'];
   };
-  const exact = BigInt(seed);
+  const seeds = events.map((_, i) => {
+    const exact = BigInt.asUintN(64, BigInt(seed) + BigInt(i));
+    return exact <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(exact) : exact;
+  });
   return {
     image: images[0]!,
     images,
     latents: [],
-    seed: exact <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(exact) : exact,
+    seed: seeds[0]!,
+    seeds,
     options,
     truncated,
     evaluations,

@@ -3,6 +3,7 @@
 import { abortedError, KontextError, type KontextErrorJSON } from '../../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { isHubAddress } from '../hub/address.ts';
+import type { DownloadProgress } from '../hub/transfer.ts';
 import { decodeImage, toPortable } from '../image/browser.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import { Session as EngineSession } from '../kontext/session.ts';
@@ -29,6 +30,8 @@ import type { Call, FromWorker, PortableOptions, PortableSource, ToWorker } from
 export interface WorkerOptions extends PortableOptions {
   /** Cancels loading: it rejects with `aborted`, and the worker ends. */
   signal?: AbortSignal;
+  /** Told of downloads from the hub, over all files: bytes, rate, time left. */
+  onDownload?: (event: DownloadProgress) => void;
   /** The worker, or the URL of its script; for set-ups whose bundler does not find `worker.js` beside this module. */
   worker?: Worker | string | URL;
 }
@@ -72,13 +75,20 @@ export class WorkerEngine implements KontextEngine {
 
   /** Behind `Kontext.load`. @internal */
   static async open(source: string | URL | BflFiles, options: WorkerOptions = {}): Promise<WorkerEngine> {
-    const { signal, worker, ...rest } = options;
+    const { signal, worker, onDownload, ...rest } = options;
     if (signal?.aborted) throw abortedError(signal);
     const engine = new WorkerEngine(startWorker(worker));
     try {
       const opening = engine.#ask<AdapterReport>(
-        (id) => ({ type: 'open', id, source: portableSource(source), options: portableOptions(rest) }),
-        { signal },
+        (id) => ({
+          type: 'open',
+          id,
+          source: portableSource(source),
+          options: portableOptions(rest),
+          tells: onDownload !== undefined,
+        }),
+        // Opening tells of nothing but downloads.
+        { signal, onProgress: onDownload as Pending['onProgress'] },
       );
       engine.#adapter = await opening;
       return engine;
@@ -184,7 +194,7 @@ export class WorkerEngine implements KontextEngine {
     const pending = this.#pending.get(message.id);
     switch (message.type) {
       case 'event':
-        pending?.onProgress?.(message.event);
+        pending?.onProgress?.(message.event as ProgressEvent);
         break;
       case 'choose':
         void this.#choose(message.id, message.previews, pending?.choose);

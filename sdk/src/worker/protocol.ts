@@ -3,6 +3,7 @@
 import type { KontextErrorJSON } from '../../../runtime/src/errors.ts';
 import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import type { LoadOptions } from '../browser.ts';
+import type { DownloadProgress } from '../hub/transfer.ts';
 import type { PixelImage } from '../image/pixels.ts';
 import type { EditRequest, GenerateRequest, LatentsResult, PrepareRequest, ProgressEvent } from '../kontext/types.ts';
 import type { BflFiles } from '../model/open.ts';
@@ -34,7 +35,8 @@ export type Call =
 
 /** `id` is the client's number for one call; answers carry it. */
 export type ToWorker =
-  | { type: 'open'; id: number; source: PortableSource; options: PortableOptions }
+  /** `tells`: the page wants to know how a download gets on. */
+  | { type: 'open'; id: number; source: PortableSource; options: PortableOptions; tells: boolean }
   | ({ type: 'call'; id: number } & Call)
   | { type: 'abort'; id: number }
   | { type: 'chosen'; id: number; answer: number | readonly number[] }
@@ -42,7 +44,7 @@ export type ToWorker =
   | { type: 'close'; id: number };
 
 export type FromWorker =
-  | { type: 'event'; id: number; event: ProgressEvent }
+  | { type: 'event'; id: number; event: ProgressEvent | DownloadProgress }
   | { type: 'choose'; id: number; previews: PixelImage[] }
   | { type: 'done'; id: number; value?: AdapterReport | LatentsResult }
   | { type: 'failed'; id: number; error: KontextErrorJSON | { message: string; stack?: string } };

@@ -3,6 +3,7 @@
 
 import { abortedError, type KontextErrorJSON } from '../../../runtime/src/errors.ts';
 import { Kontext, KontextError } from '../browser.ts';
+import type { DownloadProgress } from '../hub/transfer.ts';
 import type { ChooseVariants, EditRequest, LatentsResult, ProgressEvent } from '../kontext/types.ts';
 import type { Call, FromWorker, ToWorker } from './protocol.ts';
 
@@ -37,7 +38,9 @@ async function answer(message: Incoming): Promise<void> {
 
 async function perform(message: Incoming, signal: AbortSignal) {
   if (message.type === 'open') {
-    engine = await Kontext.load(message.source, { ...message.options, signal });
+    const { id, options, source, tells } = message;
+    const onDownload = (event: DownloadProgress) => post({ type: 'event', id, event });
+    engine = await Kontext.load(source, { ...options, signal, ...(tells && { onDownload }) });
     return engine.adapter;
   }
   if (!engine) throw new KontextError('closed', 'This worker has no model.');

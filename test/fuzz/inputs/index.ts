@@ -16,8 +16,12 @@ import { openSafetensors, openShardedSafetensors } from '../../../runtime/src/we
 import { checkLock } from '../../../runtime/src/weights/integrity/lock.ts';
 import { planChunks } from '../../../runtime/src/weights/plan.ts';
 import { urlBytes } from '../../../runtime/src/weights/url.ts';
-import { readPngText, writePngText } from '../../../sdk/src/image/png-text.ts';
+import { withJpegExif, withWebpExif } from '../../../sdk/src/image/metadata/containers.ts';
+import { writeExif } from '../../../sdk/src/image/metadata/exif.ts';
+import { readPngText, writePngText } from '../../../sdk/src/image/metadata/png-text.ts';
+import { settingsIn } from '../../../sdk/src/image/metadata/settings.ts';
 import { checkRequest } from '../../../sdk/src/kontext/request.ts';
+import { readSession } from '../../../sdk/src/kontext/session-file.ts';
 import { checkDefaults, scheduleOf } from '../../../sdk/src/model/configs.ts';
 import { checkSpecBounds } from '../../../sdk/src/model/spec-bounds.ts';
 import { readManifest } from '../../../sdk/src/programs/bundle.ts';
@@ -26,6 +30,8 @@ import { verifyBundle } from '../../../sdk/src/programs/signature.ts';
 import { sha256 } from '../../support/tampered-bundle.ts';
 import { affineTwice, sumOfWeights } from '../../support/tiny-program.ts';
 import { mutateBytes, mutateJson, ODD_VALUES, pick, type Random } from '../mutate.ts';
+import { adapterInputs } from './adapters.ts';
+import { ggufInputs } from './gguf.ts';
 
 export interface Fuzzed {
   name: string;
@@ -61,6 +67,7 @@ export async function inputs(): Promise<Fuzzed[]> {
   });
   const manifest = bundle.get('manifest.json')!;
   const png = writePngText(PNG, 'text of a picture');
+  const settingsFiles = pictureFiles();
   const request: WeightRequest = { name: 'w', format: 'f16', shape: [4, 6], layout: 'matrix', bytes: 48 };
   const lock = text({
     version: 1,
@@ -130,6 +137,22 @@ export async function inputs(): Promise<Fuzzed[]> {
       name: 'PNG text written',
       run: (random) => writePngText(mutateBytes(random, PNG), 'x'.repeat(Math.floor(random() * 9))),
     },
+    { name: 'settings of pictures', run: (random) => settingsIn(mutateBytes(random, pick(random, settingsFiles))) },
+    {
+      name: 'settings as JSON',
+      run: (random) => settingsIn(writePngText(PNG, text(mutateJson(random, SETTINGS)) ?? 'null')),
+    },
+    {
+      name: 'settings as text',
+      run(random) {
+        const changed = new TextDecoder().decode(mutateBytes(random, encoder.encode(PARAMETERS_TEXT)));
+        return settingsIn(writePngText(PNG, changed, 'parameters'));
+      },
+    },
+    {
+      name: 'session file',
+      run: (random) => readSession(text(mutateJson(random, SESSION)) ?? 'null'),
+    },
     {
       name: 'Content-Range answers',
       async run(random) {
@@ -160,6 +183,8 @@ export async function inputs(): Promise<Fuzzed[]> {
         checkRequest(given as never);
       },
     },
+    ...ggufInputs(),
+    ...adapterInputs(),
   ];
 }
 
@@ -253,6 +278,37 @@ const REQUEST = {
   signal: undefined,
   onProgress: undefined,
 };
+
+/** One pixel, deflated. */
+const PIXEL = { $: 'pixels', width: 1, height: 1, data: 'eJz7/+//fwAJ9wP8' };
+const TURN = {
+  parent: 0,
+  prompt: 'x',
+  resolved: {},
+  options: { seed: { $: 'bigint', data: '7' }, mask: PIXEL },
+  image: PIXEL,
+};
+const SESSION = text({ format: 'kontext-session', version: 2, first: PIXEL, turns: [TURN, TURN], position: 1 });
+const SETTINGS = text({
+  software: 'kontext-webgpu',
+  prompt: 'x',
+  seed: '7',
+  options: { width: 64, height: 64, steps: 4, guidance: 2.5, cache: { kind: 'taylor', order: 1 }, sigmas: [1, 0.5] },
+});
+const PARAMETERS_TEXT =
+  'a cat\nNegative prompt: dog\nSteps: 4, Sampler: DPM++ 2M, CFG scale: 2, Seed: 5, Size: 64x64, Model: "a, b", Eta: 1';
+
+/** One of each kind that settings are read from. */
+function pictureFiles(): Uint8Array[] {
+  const exif = writeExif({ comment: PARAMETERS_TEXT, own: SETTINGS });
+  const jpeg = Uint8Array.of(0xff, 0xd8, 0xff, 0xdb, 0, 4, 0, 0, 0xff, 0xda, 0, 2, 0xff, 0xd9);
+  const webp = encoder.encode('RIFF\u0016\0\0\0WEBPVP8 \u000a\0\0\0abcdefghij');
+  return [
+    writePngText(writePngText(PNG, SETTINGS), PARAMETERS_TEXT, 'parameters'),
+    withJpegExif(jpeg, exif),
+    withWebpExif(webp, exif),
+  ];
+}
 
 /** The smallest PNG: one grey pixel. */
 const PNG = Uint8Array.from(

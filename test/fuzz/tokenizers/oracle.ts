@@ -1,7 +1,7 @@
 // Two oracles: @huggingface/tokenizers as it is, and the same with its known defects repaired one by one.
 // The repairs are written from the behaviour of the `tokenizers` library (Rust), which the fixtures record; tokenizers.test.ts proves each.
 import { Tokenizer } from '@huggingface/tokenizers';
-import { clipTokenizerJson, files } from '../../support/tokenizers.ts';
+import { clipTokenizerJson, currentClipJson, currentT5Json, files } from '../../support/tokenizers.ts';
 
 /** The oracle's internals that the repairs touch; its types declare the classes but not every field. */
 interface Internals {
@@ -29,14 +29,32 @@ export function rawT5(): Internals {
 }
 
 /** Defects: final sigma, U+FEFF as white space, raw tokens found in normalised text. */
-export function repairedClip(): Internals {
-  const clip = rawClip();
+export function repairedClip(clip = rawClip()): Internals {
   const lowercase = clip.normalizer.normalizers[2]!;
   lowercase.normalize = (text) => Array.from(text, (char) => char.toLowerCase()).join('');
   clip.pre_tokenizer.tokenizers[1]!.pattern =
     /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+/gu;
   repairSections(clip);
   return clip;
+}
+
+/** The forms of transformers 5, with the same defects repaired. */
+export function currentClip(): Internals {
+  return repairedClip(new Tokenizer(currentClipJson(), {}) as unknown as Internals);
+}
+
+/** Defects: character map replaced by NFKC, white space as JavaScript has it, raw tokens found in normalised text. */
+export function currentT5(): Internals {
+  const json = currentT5Json();
+  const t5 = new Tokenizer(json, {}) as unknown as Internals;
+  const normalize = precompiled(json.normalizer.precompiled_charsmap);
+  // The one step, in the place of the normaliser itself.
+  Object.assign(t5, { normalizer: (text: string) => normalize(text) });
+  const words = (text: string) => text.split(/\p{White_Space}+/u).filter((word) => word !== '');
+  const white = t5.pre_tokenizer.tokenizers[0]!;
+  Object.assign(white, { pre_tokenize_text: words });
+  repairSections(t5);
+  return t5;
 }
 
 /** Defects: character map replaced by NFKC, JavaScript's trimEnd, raw tokens found in normalised text. */

@@ -46,6 +46,7 @@ export function fakeEngine({ stepMs = 0, tiny = false, onRequest }: FakeOptions 
       images: made,
       latents: [],
       seed: Number(seed),
+      seeds: made.map((_, i) => Number(seed) + i),
       options: {
         prompt,
         width,

@@ -10,10 +10,10 @@ import type { MatmulSpec } from '../../../kernels-codegen/src/kernels/matmul/spe
 import { FLUX1_KONTEXT_DEV } from '../../../kernels-codegen/src/models/specs.ts';
 import { TARGETS } from '../../../kernels-codegen/src/targets/profiles.ts';
 import { hasTier, type TargetProfile } from '../../../kernels-codegen/src/targets/types.ts';
-import { shapesFor } from '../../../sdk/src/cli/commands/compile.ts';
 import { justInTime } from '../../../sdk/src/kontext/programs.ts';
 import { demoModel } from '../../../sdk/src/model/demo.ts';
 import { openModel } from '../../../sdk/src/model/open.ts';
+import { shapesFor } from '../../../sdk/src/programs/shapes.ts';
 
 type Family = 'matmul' | 'conv2d';
 const asked = vi.hoisted(() => new Map<string, { family: string; f16: boolean; spec: unknown }>());

@@ -97,11 +97,12 @@ describe('what the host computes equals the reference', () => {
     // BFL rounds the angle to float32: 1e-5 at the far columns of a table.
     expect(errorOf(table, ropeOf(sample(io, 'mid.pe', index))).worst).toBeLessThan(1e-5);
     // float32 arguments of up to 2500 radians: half an ulp is 1.2e-4.
-    const embedded = (name: string): Float32Array => sinusoids(sample(io, name, index), 'exact');
+    const embedded = (what: 'timesteps' | 'guidance'): Float32Array =>
+      sinusoids(what, sample(io, `in.${what}`, index), 'exact');
     const stored = (name: string): Float32Array => sample(io, name, index);
-    expect(errorOf(embedded('in.timesteps'), stored('mid.timestep_embedding')).worst).toBeLessThan(2e-4);
+    expect(errorOf(embedded('timesteps'), stored('mid.timestep_embedding')).worst).toBeLessThan(2e-4);
     if (!guidance) return;
-    expect(errorOf(embedded('in.guidance'), stored('mid.guidance_embedding')).worst).toBeLessThan(2e-4);
+    expect(errorOf(embedded('guidance'), stored('mid.guidance_embedding')).worst).toBeLessThan(2e-4);
   });
 
   it.each(['t5-padded', 't5-masked'])('%s: buckets of relative positions, rows of the embedding table', (fixture) => {

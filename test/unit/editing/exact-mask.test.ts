@@ -49,7 +49,7 @@ const sizes = {
   ] as [number, number][],
 };
 
-it('changes nothing where the mask is black, and something where it is white', () => {
+it('changes nothing where the mask is black, and something where it is white', async () => {
   for (let round = 0; round < 60; round++) {
     const [width, height] = [1 + whole(180), 1 + whole(180)];
     const input = picture(width, height, (['opaque', 'transparent', 'deep'] as const)[round % 3]!);
@@ -60,11 +60,11 @@ it('changes nothing where the mask is black, and something where it is white', (
       prompt: 'x',
       ...(round % 2 && { maskPaddingCrop: whole(40), maskFeather: whole(12) }),
     });
-    const scene = sceneOf(host, { ...request, pictures: [input], maskPicture }, sizes);
+    const scene = await sceneOf(host, { ...request, pictures: [input], maskPicture }, sizes);
     const { target } = scene.sizes;
     expect(sizes.preferredSizes).toContainEqual([target.width, target.height]);
     const decoded = picture(target.width, target.height, 'opaque');
-    const result = scene.finish(decoded);
+    const result = await scene.finish(decoded);
     expect([result.width, result.height, result.data16 !== undefined]).toEqual([width, height, round % 3 === 2]);
     let [outside, inside] = [0, 0];
     for (let i = 0; i < result.data.length; i++) {
@@ -94,17 +94,18 @@ it('keeps the bits of files: 8 and 16 bits, with and without alpha, PNG and WebP
   }
 });
 
-it('cuts out no more than the surroundings, and at least half of the model’s size', () => {
+it('cuts out no more than the surroundings, and at least half of the model’s size', async () => {
   const input = picture(1000, 700, 'opaque');
   const dot: PixelImage = { width: 1000, height: 700, data: new Uint8ClampedArray(4 * 700_000) };
   for (let y = 300; y < 310; y++) dot.data.fill(255, 4 * (y * 1000 + 500), 4 * (y * 1000 + 510));
-  const boxOf = (more: object) => {
+  const boxOf = async (more: object) => {
     const request = checkRequest({ image: input, mask: dot, prompt: 'x', ...more });
-    return sceneOf(host, { ...request, pictures: [input], maskPicture: dot }, { preferredSizes: [[256, 256]] }).box!;
+    const asked = { ...request, pictures: [input], maskPicture: dot };
+    return (await sceneOf(host, asked, { preferredSizes: [[256, 256]] })).box!;
   };
-  expect(boxOf({})).toEqual({ x: 441, y: 241, width: 128, height: 128 });
-  expect(boxOf({ maskPaddingCrop: 95 })).toEqual({ x: 405, y: 205, width: 200, height: 200 });
-  expect(boxOf({ maskPaddingCrop: 2000 })).toEqual({ x: 0, y: 0, width: 1000, height: 700 });
+  expect(await boxOf({})).toEqual({ x: 441, y: 241, width: 128, height: 128 });
+  expect(await boxOf({ maskPaddingCrop: 95 })).toEqual({ x: 405, y: 205, width: 200, height: 200 });
+  expect(await boxOf({ maskPaddingCrop: 2000 })).toEqual({ x: 0, y: 0, width: 1000, height: 700 });
 });
 
 it('fades inside the mask only, by the distance to its edge', () => {
@@ -127,16 +128,16 @@ it('fades inside the mask only, by the distance to its edge', () => {
   );
 });
 
-it('refuses what would do nothing or cannot be meant', () => {
+it('refuses what would do nothing or cannot be meant', async () => {
   const input = picture(32, 32, 'opaque');
   const black: PixelImage = { width: 32, height: 32, data: new Uint8ClampedArray(4096) };
   const scene = (maskPicture: PixelImage, maskMode: 'exact' | 'reference') => {
     const request = checkRequest({ image: input, mask: maskPicture, maskMode, prompt: 'x' });
-    return () => sceneOf(host, { ...request, pictures: [input], maskPicture }, sizes);
+    return sceneOf(host, { ...request, pictures: [input], maskPicture }, sizes);
   };
   for (const mode of ['exact', 'reference'] as const) {
-    expect(scene(black, mode)).toThrow(/mask is empty/);
-    expect(scene(mask(32, 16), mode)).toThrow(/32×16, the picture 32×32/);
+    await expect(scene(black, mode)).rejects.toThrow(/mask is empty/);
+    await expect(scene(mask(32, 16), mode)).rejects.toThrow(/32×16, the picture 32×32/);
   }
   const wrong: [object, RegExp][] = [
     [{ strength: 0 }, /strength is 0/],

@@ -98,7 +98,7 @@ it.each([
       [148, 255],
     ],
   ],
-] as const)('stitches to the %s without squeezing', (stitchDirection, width, height, levels) => {
+] as const)('stitches to the %s without squeezing', async (stitchDirection, width, height, levels) => {
   const pictures = [flat(50, 50, 10), flat(20, 40, 90)];
   const request = checkRequest({
     prompt: 'x',
@@ -109,7 +109,7 @@ it.each([
     stitchDirection,
     stitchSpacing: 4,
   });
-  const { context, sizes } = sceneOf(host, { ...request, pictures }, {});
+  const { context, sizes } = await sceneOf(host, { ...request, pictures }, {});
   expect(context.length).toBe(1);
   expect(sizes.references).toEqual([{ width, height }]);
   const { data } = context[0]!.picture;

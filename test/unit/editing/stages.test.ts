@@ -21,7 +21,7 @@ const defaults = {
   ] as [number, number][],
 };
 
-it('expands to the sides asked for and keeps the old pixels, with a mask of one’s own too', () => {
+it('expands to the sides asked for and keeps the old pixels, with a mask of one’s own too', async () => {
   for (const alpha of [255, 100]) {
     const image = noise(50, 30, alpha);
     const mask: PixelImage = {
@@ -32,9 +32,13 @@ it('expands to the sides asked for and keeps the old pixels, with a mask of one�
     for (const more of [{}, { mask }]) {
       const request = checkRequest({ image, prompt: 'x', expand: { left: 7, bottom: 12 }, ...more });
       const maskPicture = 'mask' in more ? mask : undefined;
-      const scene = sceneOf(host, { ...request, pictures: [image], ...(maskPicture && { maskPicture }) }, defaults);
+      const scene = await sceneOf(
+        host,
+        { ...request, pictures: [image], ...(maskPicture && { maskPicture }) },
+        defaults,
+      );
       const { target } = scene.sizes;
-      const result = scene.finish(noise(target.width, target.height));
+      const result = await scene.finish(noise(target.width, target.height));
       expect([result.width, result.height]).toEqual([57, 42]);
       let [changed, fresh] = [0, 0];
       for (let y = 0; y < 42; y++) {
@@ -86,12 +90,21 @@ it('refuses combinations that cannot be meant, and says what to do', () => {
     [{ choose: () => 0 }, /choose has no effect without variants/],
     [{ variants: 2, choose: 3 }, /choose must be a function/],
     [{ cache: 'first-block' }, /cache must be an object/],
-    [{ cache: { kind: 'tea' } }, /kind "first-block" or "taylor"/],
+    [{ cache: { kind: 'tea' } }, /kind "first-block", "taylor" or "region"/],
     [{ cache: { kind: 'first-block', threshold: 0 } }, /cache.threshold is 0/],
     [{ cache: { kind: 'first-block', order: 2 } }, /cache.order is no option of first-block/],
     [{ cache: { kind: 'taylor', order: 3 } }, /order 1 or 2/],
     [{ cfgInterval: [0.2, 0.8] }, /cfgInterval has no effect/],
     [{ cfgInterval: [0.8, 0.2], negativePrompt: '', trueCfgScale: 2 }, /rising/],
+    [{ cfgZeroStar: true }, /cfgZeroStar has no effect/],
+    [{ cfgZeroInitSteps: 2 }, /belongs to cfgZeroStar/],
+    [{ cfgZeroStar: 1, negativePrompt: '', trueCfgScale: 2 }, /true or false/],
+    [{ nagScale: 5 }, /nagScale 5 has no effect without a negativePrompt/],
+    [{ nagTau: 2, negativePrompt: '' }, /nagTau has no effect without a nagScale/],
+    [{ nagScale: 5, negativePrompt: '', nagAlpha: 2 }, /nagAlpha is 2; it must be a number from 0 to 1/],
+    [{ nagScale: 5, negativePrompt: '', cache: { kind: 'taylor' } }, /do not go together/],
+    [{ cache: { kind: 'region' } }, /needs a mask or expand/],
+    [{ cache: { kind: 'region', margin: -1 }, mask: image }, /margin as one of at least 0/],
     [{ clipPrompt: 3 }, /clipPrompt must be a string/],
     [{ context: false }, /would have no influence/],
     [{ context: false, strength: 0.5, references: [image] }, /references are context/],

@@ -120,7 +120,8 @@ describe('help', () => {
       expect(text).toContain(option.help);
     }
     expect(text).toMatch(/denoising steps.*\(default: 28\)/);
-    const names = 'model width height no-auto-resize reference adapter save-latents json quiet programs metadata';
+    const names =
+      'model width height no-auto-resize reference adapter save-latents json quiet programs no-metadata from choose';
     for (const name of names.split(' ')) expect(text).toContain(`--${name}`);
   });
 });

@@ -14,13 +14,14 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { parseHubAddress } from '../../../sdk/src/hub/address.ts';
+import { isHubAddress, parseHubAddress } from '../../../sdk/src/hub/address.ts';
 import { openHubFile } from '../../../sdk/src/hub/file.ts';
 import { downloadHub, openHub } from '../../../sdk/src/hub/open.ts';
 import { plainSha256 } from '../../../sdk/src/hub/sha256.ts';
 import type { DownloadProgress } from '../../../sdk/src/hub/transfer.ts';
 import { openModel } from '../../../sdk/src/model/open.ts';
 import { type HubServer, hubServer } from '../../support/hub-server.ts';
+import { tinyBytes } from '../../support/model-files.ts';
 import { writePipelineModel } from '../../support/pipeline-model.ts';
 
 let folder: string;
@@ -72,6 +73,24 @@ it('reads addresses, and refuses what is none', () => {
     revision: 'refs/pr/1',
     file: 'x/y.gguf',
   });
+  // As copied from the address bar.
+  for (const page of ['https://huggingface.co/a/b', 'https://huggingface.co/a/b/', 'https://hf.co/a/b?library=x#y']) {
+    expect(isHubAddress(page), page).toBe(true);
+    expect(parseHubAddress(page)).toEqual({ repository: 'a/b', revision: 'main' });
+  }
+  expect(parseHubAddress('https://huggingface.co/a/b/tree/v1.0')).toEqual({ repository: 'a/b', revision: 'v1.0' });
+  expect(parseHubAddress('https://huggingface.co/a/b/blob/main/x/y.gguf')).toEqual({
+    repository: 'a/b',
+    revision: 'main',
+    file: 'x/y.gguf',
+  });
+  for (const other of [
+    'https://huggingface.co/a/b/resolve/main/x',
+    'https://example.com/a/b',
+    'https://huggingface.co/datasets/a/b',
+  ]) {
+    expect(isHubAddress(other), other).toBe(false);
+  }
   for (const bad of ['hf:a', 'hf:a/b/c', 'hf:/b', 'hf:a/..', 'hf:a/b@', 'hf:a/b@../x', 'hf:a/b?x', 'hf:a/b:']) {
     expect(() => parseHubAddress(bad), bad).toThrow(/hf:owner\/name/);
   }
@@ -100,6 +119,26 @@ it('downloads what the model needs, verified, with total progress; the next time
   await read('hf:owner/model');
   const bytes = hub.log.flatMap(({ range }) => range ?? []).filter((range) => !range.endsWith('-0'));
   expect(bytes.every((range) => Number(/-(\d+)/.exec(range)![1]) < 100_000)).toBe(true);
+});
+
+it('of a repository that holds the transformer twice, downloads one', async () => {
+  // As FLUX.1's own: one file at the top, and diffusers' folders with shards.
+  const whole = readFileSync(join(model, 'transformer/diffusion_pytorch_model.safetensors'));
+  hub.files.set('flux1-kontext-dev.safetensors', tinyBytes('transformer'));
+  hub.files.set('ae.safetensors', hub.files.get('vae/diffusion_pytorch_model.safetensors')!);
+  const place = await read('hf:owner/model');
+  const there = readdirSync(place, { recursive: true }).map(String);
+  expect(there).toContain('flux1-kontext-dev.safetensors');
+  expect(there).not.toContain('transformer/diffusion_pytorch_model.safetensors');
+  expect(there).not.toContain('vae/diffusion_pytorch_model.safetensors');
+  expect(there).not.toContain('flux-q4.gguf');
+  const sent = hub.log.filter(({ host }) => host === 'storage').map(({ range }) => range);
+  expect(sent.length).toBeGreaterThan(0);
+  expect(whole.length).toBeGreaterThan(100_000);
+  // What was downloaded is found complete the next time.
+  hub.log.length = 0;
+  await read('hf:owner/model');
+  expect(hub.log.filter(({ path: asked }) => asked.includes('/resolve/'))).toEqual([]);
 });
 
 describe('gates', () => {

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readPngText, writePngText } from '../../../sdk/src/image/metadata/png-text.ts';
 import { decodeImage, encodeImage, formatOf, saveImage } from '../../../sdk/src/image/node.ts';
 import { fromRgb, type PixelImage, toRgb } from '../../../sdk/src/image/pixels.ts';
-import { readPngText, writePngText } from '../../../sdk/src/image/png-text.ts';
 
 let folder: string;
 beforeAll(async () => {

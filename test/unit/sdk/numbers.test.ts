@@ -1,8 +1,11 @@
 // Embeddings, rotary tables and packing against the reference's tensors: a wrong digit here moves every picture.
 import { describe, expect, it } from 'vitest';
+import { loadHost } from '../../../sdk/src/host/module.ts';
+import { sigmas } from '../../../sdk/src/host/schedule.ts';
 import { sinusoids, toBfloat16 } from '../../../sdk/src/kontext/conditioning.ts';
 import { pack, unpack } from '../../../sdk/src/kontext/latents.ts';
 import { ropeTable } from '../../../sdk/src/kontext/rope.ts';
+import { embedded, roundedTimestep } from '../../support/plain-conditioning.ts';
 import { floatTensor, readSafetensors } from '../../support/safetensors.ts';
 
 const fixture = (name: string) =>
@@ -15,29 +18,55 @@ function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return worst;
 }
 
+/** One bfloat16 step of a sine, and what float32 angles below 2,500 add. */
+const TIPPED = 2 ** -8 + 2e-4;
+
 describe('sinusoids', () => {
   const io = fixture('timestep-embedding');
 
   it('equals the float64 reference', () => {
     const t = floatTensor(io, 't');
     // Half a unit in the last place of the stored float32.
-    expect(maxDifference(sinusoids(t, 'exact'), floatTensor(io, 'embedding_256_exact'))).toBeLessThan(1e-7);
+    expect(maxDifference(sinusoids('timesteps', t, 'exact'), floatTensor(io, 'embedding_256_exact'))).toBeLessThan(
+      1e-7,
+    );
   });
 
-  it('rounds as a bfloat16 pipeline does', () => {
+  it('rounds as BFL’s pipeline does in bfloat16, to the bit', () => {
     const t = floatTensor(io, 't');
     expect([...t].map(toBfloat16)).toEqual([...floatTensor(io, 't_bf16')]);
-    const [ours, theirs] = [sinusoids(t, 'bfloat16'), floatTensor(io, 'embedding_256_from_bf16')];
-    // The reference's float32 angles of up to 30,000 are off by 1e-3, which can tip the rounding to 8 bits.
-    expect(maxDifference(ours, theirs)).toBeLessThan(2 ** -8 + 2e-3);
-    const equal = ours.filter((value, i) => value === theirs[i]).length;
-    expect(equal / ours.length).toBeGreaterThan(0.97);
+    expect(maxDifference(sinusoids('timesteps', t, 'bfl'), floatTensor(io, 'embedding_256_from_bf16'))).toBe(0);
   });
 
-  it('turns guidance 2.5 into 2496', () => {
+  it('turns guidance 2.5 into 2496, whichever pipeline', () => {
     expect(toBfloat16(1000 * toBfloat16(2.5))).toBe(2496);
-    expect(sinusoids([2.5], 'bfloat16')[1]).not.toBeCloseTo(sinusoids([2.5], 'exact')[1]!, 2);
+    for (const pipeline of ['bfl', 'diffusers'] as const) {
+      const ours = sinusoids('guidance', [2.5], pipeline);
+      expect(maxDifference(ours, embedded(2.496))).toBeLessThan(TIPPED);
+      expect(maxDifference(ours, embedded(2.5))).toBeGreaterThan(1);
+    }
   });
+
+  it.each([1024, 512])(
+    'has the timesteps of each pipeline over the 28 steps of a square of %i pixels',
+    async (side) => {
+      const schedule = sigmas(await loadHost(), { steps: 28, imageTokens: (side / 16) ** 2 }).subarray(0, 28);
+      const differing = [...schedule].filter(
+        (sigma) => roundedTimestep.bfl(sigma) !== roundedTimestep.diffusers(sigma),
+      );
+      if (side === 1024) expect(differing).toHaveLength(7);
+      for (const sigma of schedule) {
+        const [bfl, diffusers] = (['bfl', 'diffusers'] as const).map((pipeline) => {
+          const ours = sinusoids('timesteps', [sigma], pipeline);
+          expect(maxDifference(ours, embedded(roundedTimestep[pipeline](sigma) / 1000))).toBeLessThan(TIPPED);
+          return ours;
+        });
+        // The step between two neighbouring bfloat16 timesteps is 2 at 400: far more than any rounding of a sine.
+        if (differing.includes(sigma)) expect(maxDifference(bfl!, diffusers!)).toBeGreaterThan(0.2);
+        else expect(bfl).toEqual(diffusers);
+      }
+    },
+  );
 });
 
 describe('ropeTable', () => {

@@ -1,7 +1,10 @@
 // Sessions and streams over an engine that adds numbers instead of editing: order, undo, forks, replay, cancelling.
 import { describe, expect, it } from 'vitest';
 import { abortedError } from '../../../runtime/src/errors.ts';
+import { writePngChunk } from '../../../sdk/src/image/metadata/png-text.ts';
+import { decodeImage } from '../../../sdk/src/image/node.ts';
 import type { PixelImage } from '../../../sdk/src/image/pixels.ts';
+import { deflate, encodePng } from '../../../sdk/src/image/png-write.ts';
 import { Session } from '../../../sdk/src/kontext/session.ts';
 import { eventStream } from '../../../sdk/src/kontext/stream.ts';
 import type { EditRequest, EditResult, ImageInput, StreamEvent } from '../../../sdk/src/kontext/types.ts';
@@ -52,11 +55,93 @@ describe('Session', () => {
       '',
       '{}',
       '[1]',
-      text.replace('"version":1', '"version":9'),
+      text.replace('"version":2', '"version":9'),
       text.replace('"pixels"', '"pixles"'),
+      text.replace('"parent":1', '"parent":2'),
+      text.replace('"position":1', '"position":3'),
+      text.replace('"width":1', '"width":2'),
+      text.replace('"width":1,"height":1', '"width":1e9,"height":1e9'),
     ]) {
       await expect(session.import(wrong)).rejects.toMatchObject({ code: 'invalid-request' });
     }
+  });
+
+  it('is a tree: what was undone stays as a branch, and everything is reached again', async () => {
+    const session = new Session(engine, picture(0), decode);
+    const edit = (prompt: string) => session.edit(prompt, { seed: 0 });
+    await edit('1');
+    await edit('10');
+    session.undo();
+    await edit('20');
+    await edit('5');
+    const prompts = () => session.history.map(({ prompt }) => prompt).join('+');
+    expect([prompts(), session.position, red(session.current)]).toEqual(['1+20+5', 4, 26]);
+    expect(session.turns.map(({ id, parent }) => [id, parent])).toEqual([
+      [1, 0],
+      [2, 1],
+      [3, 1],
+      [4, 3],
+    ]);
+    expect(session.branches(1).map(({ id }) => id)).toEqual([2, 3]);
+    expect(session.branches()).toEqual([]);
+    expect([red(session.goTo(2)), prompts()]).toEqual([11, '1+10']);
+    session.undo();
+    // The branch seen last.
+    expect(red(session.redo())).toBe(11);
+    session.goTo(3);
+    session.goTo(1);
+    expect([red(session.redo()), red(session.redo()), session.canRedo]).toEqual([21, 26, false]);
+    expect([red(session.goTo(0)), prompts(), session.canUndo]).toEqual([0, '', false]);
+    for (const none of [5, -1, 1.5, Number.NaN, '1' as never]) {
+      expect(() => session.goTo(none)).toThrow(/no turn/);
+      await expect(session.thumbnail(none)).rejects.toMatchObject({ code: 'invalid-request' });
+    }
+    session.goTo(2);
+    const [imported, replayed] = [await session.import(await session.export()), await session.replay()];
+    for (const again of [imported, replayed, session.fork()]) {
+      expect(again.turns).toEqual(session.turns);
+      expect([again.position, red(again.current)]).toEqual([2, 11]);
+    }
+    // Where somebody goes while a turn is made does not change what it was made of.
+    await session.edit('3', { seed: 0, onProgress: () => void session.goTo(4) });
+    expect(session.turns.at(-1)).toMatchObject({ id: 5, parent: 2 });
+    expect([red(session.current), session.position]).toEqual([14, 5]);
+  });
+
+  it('travels inside a PNG of the current picture', async () => {
+    const session = new Session(engine, picture(9), decode);
+    await session.edit('30', { seed: 1, mask: picture(255) });
+    await session.edit('50', { seed: 2 });
+    session.undo();
+    const png = await session.export('png');
+    expect((await decodeImage(png)).data).toEqual((session.current as PixelImage).data);
+    for (const file of [png, png.buffer, new Blob([png])]) {
+      const again = await session.import(file);
+      expect([again.turns, again.position]).toEqual([session.turns, 1]);
+      expect(again.turns[0]!.options.mask).toEqual(picture(255));
+    }
+    expect(await session.import(new TextEncoder().encode(await session.export()))).toMatchObject({ position: 1 });
+    await expect(session.export('gif' as never)).rejects.toMatchObject({ code: 'invalid-request' });
+    const plain = await encodePng(picture(1));
+    // A pixel that unpacks to a million bytes is given up before they are held.
+    const text = await session.export();
+    const large = Buffer.from(await deflate(new Uint8Array(2 ** 20))).toString('base64');
+    const bomb = text.replace(/"data":"[^"]*"/, `"data":"${large}"`);
+    await expect(session.import(bomb)).rejects.toThrow(/unpacks to more than it says/);
+    for (const wrong of [plain, writePngChunk(plain, 'kxSs', Uint8Array.of(1, 2)), new Uint8Array(3), null as never]) {
+      await expect(session.import(wrong)).rejects.toMatchObject({ code: 'invalid-request' });
+    }
+  });
+
+  it('has small pictures of every turn, made once', async () => {
+    const wide = { width: 300, height: 150, data: new Uint8ClampedArray(300 * 150 * 4).fill(255) };
+    for (let i = 0; i < 300 * 150; i++) wide.data[4 * i] = i % 300 < 150 ? 0 : 200;
+    const session = new Session(engine, wide, decode);
+    const small = await decodeImage(await session.thumbnail());
+    expect([small.width, small.height, small.data[0], small.data[4 * 127]]).toEqual([128, 64, 0, 200]);
+    expect(await session.thumbnail(0)).toBe(await session.thumbnail(0));
+    await session.edit('1', { seed: 0 });
+    expect((await decodeImage(await session.thumbnail(1))).data).toEqual((session.current as PixelImage).data);
   });
 
   it('shows the first picture again where a turn is anchored', async () => {
@@ -105,6 +190,7 @@ describe('Session', () => {
     expect(red(session.undo())).toBe(0);
     await session.edit('7', { seed: 0 });
     expect([session.canRedo, red(session.current)]).toEqual([false, 7]);
+    expect(session.turns).toHaveLength(3);
   });
 
   it('keeps the seed that was drawn, so that a replay gives the same', async () => {

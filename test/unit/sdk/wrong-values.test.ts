@@ -20,7 +20,15 @@ interface Callable {
 
 const functions: Record<string, Callable[]> = {
   decodeImage: [{ call: sdk.decodeImage, args: [picture, 'picture', undefined, 'opaque'], fields: ['data16'] }],
-  encodeImage: [{ call: sdk.encodeImage, args: [picture, 'png', { quality: 50, metadata: 'x' }], fields: ['data16'] }],
+  encodeImage: [
+    { call: sdk.encodeImage, args: [picture, 'png', { quality: 50, metadata: 'x' }], fields: ['data16', 'settings'] },
+    {
+      call: (settings: never) => sdk.encodeImage(picture, 'jpeg', { settings }),
+      args: [{ prompt: 'x', seed: 1, width: 16, height: 16, steps: 2 }],
+      fields: ['negativePrompt', 'sampler', 'schedule', 'model', 'references'],
+    },
+  ],
+  readSettings: [{ call: sdk.readSettings, args: [new Uint8Array(9), undefined] }],
   saveImage: [{ call: sdk.saveImage, args: [`${nowhere}.png`, picture, { quality: 50, metadata: 'x' }] }],
   readPngText: [{ call: sdk.readPngText, args: [new Uint8Array(9), 'keyword'] }],
   demoModel: [{ call: sdk.demoModel, args: [] }],

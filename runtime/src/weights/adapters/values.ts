@@ -12,7 +12,8 @@ export async function readValues(
   signal?: AbortSignal,
 ): Promise<Float32Array<ArrayBuffer>> {
   const { dtype, type, bytes } = sourceTensor(source, key);
-  const decode = type ? (data: Uint8Array) => decodeBlocks(type, data) : DECODERS[dtype];
+  const known = Object.hasOwn(DECODERS, dtype) ? DECODERS[dtype] : undefined;
+  const decode = type ? (data: Uint8Array) => decodeBlocks(type, data) : known;
   if (!decode) throw invalid(source, key, `is stored as ${dtype}, which adapters are not read from`);
   const values = decode(await source.read(key, 0, bytes, signal));
   for (const value of values)

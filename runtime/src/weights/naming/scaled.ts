@@ -76,7 +76,10 @@ function checkShape(source: WeightSource, name: string, weight: SourceTensor): v
   const scale = source.tensors.get(name)!;
   const count = elementCount(scale.shape);
   const float = scale.type !== undefined && scale.type.elements === 1 && scale.type.bytes > 1;
-  if (float && (count === 1 || (count === weight.shape[0] && weight.shape.length === 2))) return;
+  // By its shape: of a weight with four rows, [2, 2] are blocks.
+  const rows = weight.shape[0]!;
+  const ofRows = weight.shape.length === 2 && count === rows && scale.shape.includes(rows);
+  if (float && (count === 1 || ofRows)) return;
   throw invalid(
     source,
     name,

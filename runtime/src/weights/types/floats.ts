@@ -16,6 +16,7 @@ export const F32: SourceType = {
   reader: {
     kind: 'element',
     wgsl: 'bitcast<f32>(src[i])',
+    bits: { magnitude: 0x7fffffff, toInfinity: 0x00800000 },
     decode: (bytes) => new Float32Array(aligned(bytes)),
   },
 };
@@ -27,6 +28,8 @@ export const F16: SourceType = {
   reader: {
     kind: 'element',
     wgsl: 'unpack2x16float(src[i / 2u])[i % 2u]',
+    bits: { magnitude: 0x7fff7fff, toInfinity: 0x04000400 },
+    pair: 'unpack2x16float(w)',
     decode: (bytes) => Float32Array.from(new Uint16Array(aligned(bytes)), halfToFloat),
   },
 };
@@ -38,6 +41,8 @@ export const BF16: SourceType = {
   reader: {
     kind: 'element',
     wgsl: 'bitcast<f32>((src[i / 2u] >> ((i % 2u) * 16u)) << 16u)',
+    bits: { magnitude: 0x7fff7fff, toInfinity: 0x00800080 },
+    pair: 'vec2<f32>(bitcast<f32>(w << 16u), bitcast<f32>(w & 0xffff0000u))',
     decode: (bytes) => {
       const bits = Uint32Array.from(new Uint16Array(aligned(bytes)), (b) => b << 16);
       return new Float32Array(bits.buffer);
@@ -45,12 +50,15 @@ export const BF16: SourceType = {
   },
 };
 
-/** Mantissa bits and exponent bias of the two 8-bit formats; e4m3fn has NaN (0x7f, 0xff) and no infinity, e5m2 is the top of an f16. */
-const FP8 = { e4m3: { mantissa: 3, bias: 7 }, e5m2: { mantissa: 2, bias: 15 } } as const;
+/**
+ * Mantissa bits and exponent bias of the two 8-bit formats; e4m3fn has NaN (0x7f, 0xff) and no infinity, e5m2 is the top of an f16.
+ * Codes from `odd` on (without the sign) are no numbers.
+ */
+const FP8 = { e4m3: { mantissa: 3, bias: 7, odd: 0x7f }, e5m2: { mantissa: 2, bias: 15, odd: 0x7c } } as const;
 
 /**
  * WGSL of `fn name(code: vec4<u32>) -> vec4<f32>` for four codes of an 8-bit float. Subnormals are multiplied out, because
- * GPUs may take f32's and f16's for zero.
+ * GPUs may take f32's and f16's for zero. Codes that are no numbers give any: loading finds them before.
  */
 export function fp8Wgsl(kind: 'e4m3' | 'e5m2', name: string): string {
   const { mantissa, bias } = FP8[kind];
@@ -85,8 +93,14 @@ function fp8(kind: 'e4m3' | 'e5m2', name: string): SourceType {
     stored: kind,
     reader: {
       kind: 'element',
-      wgsl: 'fp8(vec4<u32>((src[i / 4u] >> ((i % 4u) * 8u)) & 0xffu)).x',
-      declarations: fp8Wgsl(kind, 'fp8'),
+      wgsl: 'fp8((src[i / 4u] >> ((i % 4u) * 8u)) & 0xffu)',
+      // Bits of a NaN, for who watches bits; not a constant, which WGSL refuses.
+      declarations: `${fp8Wgsl(kind, 'fp8Codes')}
+fn fp8(code: u32) -> f32 {
+  if ((code & 0x7fu) >= ${FP8[kind].odd}u) { return bitcast<f32>(0x7fc00000u | code); }
+  return fp8Codes(vec4<u32>(code)).x;
+}`,
+      bits: { magnitude: 0x7f7f7f7f, toInfinity: kind === 'e4m3' ? 0x01010101 : 0x04040404 },
       decode: (bytes) => {
         values ??= fp8Values(kind);
         return Float32Array.from(bytes, (code) => values![code]!);

@@ -17,9 +17,9 @@ function blockType(
   stored: WeightFormat,
   read: BlockReader['read'],
   wgsl: string,
-  levels?: true,
+  more: Pick<BlockReader, 'levels' | 'words'> = {},
 ): SourceType {
-  return { name, elements, bytes, stored, reader: { kind: 'block', wgsl, read, ...(levels && { levels }) } };
+  return { name, elements, bytes, stored, reader: { kind: 'block', wgsl, read, ...more } };
 }
 
 /** One scale (and minimum) for all 32 elements, with the block's own f16 as they are. */
@@ -52,6 +52,15 @@ const splitNibblesWgsl = (qs: string, zero: number): string => `
     }
   }`;
 
+/** Words of the stored nibbles from sixteen bytes whose low nibbles are elements 0 … 15. */
+const splitNibbleWords = (qs: string): string => `
+  for (var w = 0u; w < 2u; w++) {
+    let a = wordAt(${qs} + 8u * w);
+    let b = wordAt(${qs} + 8u * w + 4u);
+    word[w] = nibbles(a) | (nibbles(b) << 16u);
+    word[w + 2u] = nibbles(a >> 4u) | (nibbles(b >> 4u) << 16u);
+  }`;
+
 export const Q4_0 = blockType(
   'Q4_0',
   32,
@@ -62,6 +71,7 @@ export const Q4_0 = blockType(
     splitNibbles(bytes, at + 2, out.codes, 8);
   },
   `${PLAIN} d = halfAt(at);${splitNibblesWgsl('at + 2u', 8)}`,
+  { words: `${PLAIN} d = halfAt(at);${splitNibbleWords('at + 2u')}` },
 );
 
 export const Q4_1 = blockType(
@@ -74,6 +84,7 @@ export const Q4_1 = blockType(
     splitNibbles(bytes, at + 4, out.codes, 0);
   },
   `${PLAIN} d = halfAt(at); dMin = -halfAt(at + 2u);${splitNibblesWgsl('at + 4u', 0)}`,
+  { words: `${PLAIN} d = halfAt(at); dMin = -halfAt(at + 2u);${splitNibbleWords('at + 4u')}` },
 );
 
 /** The fifth bits: bit k of a word for element k. */
@@ -124,6 +135,7 @@ export const Q8_0 = blockType(
     let word = wordAt(at + 2u + 4u * w);
     for (var k = 0u; k < 4u; k++) { codes[4u * w + k] = bitcast<i32>(word << (24u - 8u * k)) >> 24u; }
   }`,
+  { words: `${PLAIN} d = halfAt(at); for (var w = 0u; w < 8u; w++) { word[w] = wordAt(at + 2u + 4u * w); }` },
 );
 
 /** Byte `k` of a run, shifted and masked, for 32 elements in order. */
@@ -221,6 +233,14 @@ export const Q4_K = blockType(
   },
   `d = halfAt(at); dMin = halfAt(at + 2u);${SIX_BIT_PAIRS}
   let shift = 4u * (part & 1u);${eachByte('at + 16u + 32u * (part / 2u)', 'codes[k] = i32((byte >> shift) & 15u);')}`,
+  {
+    words: `d = halfAt(at); dMin = halfAt(at + 2u);${SIX_BIT_PAIRS}
+  let shift = 4u * (part & 1u);
+  let qs = at + 16u + 32u * (part / 2u);
+  for (var w = 0u; w < 4u; w++) {
+    word[w] = nibbles(wordAt(qs + 8u * w) >> shift) | (nibbles(wordAt(qs + 8u * w + 4u) >> shift) << 16u);
+  }`,
+  },
 );
 
 export const Q5_K = blockType(
@@ -276,7 +296,7 @@ export const IQ4_NL = blockType(
     splitNibbles(bytes, at + 2, out.codes, 0);
   },
   `${PLAIN} d = halfAt(at);${splitNibblesWgsl('at + 2u', 0)}`,
-  true,
+  { levels: true, words: `${PLAIN} d = halfAt(at);${splitNibbleWords('at + 2u')}` },
 );
 
 export const IQ4_XS = blockType(
@@ -296,7 +316,7 @@ export const IQ4_XS = blockType(
   `d = halfAt(at); dMin = 0.0; minimums = vec2<i32>(0);
   let low = (byteAt(at + 4u + part / 2u) >> (4u * (part & 1u))) & 15u;
   scales = vec2<i32>(i32(low | (((shortAt(at + 2u) >> (2u * part)) & 3u) << 4u)) - 32);${splitNibblesWgsl('at + 8u + 16u * part', 0)}`,
-  true,
+  { levels: true },
 );
 
 /** By ggml's names; F32, F16 and BF16 are those of every other file. */

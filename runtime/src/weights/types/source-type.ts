@@ -23,6 +23,13 @@ export interface ElementReader {
   wgsl: string;
   /** Functions that the expression calls. */
   declarations?: string;
+  /**
+   * Of a word of elements `w`: when `(w & magnitude) + toInfinity` sets a sign bit, one of them is NaN or infinite. The magnitude is
+   * all bits but the signs.
+   */
+  bits: { magnitude: number; toInfinity: number };
+  /** WGSL: two elements, in order, as `vec2<f32>` of word `w`; only of 16-bit types. */
+  pair?: string;
   /** Values of whole elements. */
   decode(bytes: Uint8Array): Float32Array<ArrayBuffer>;
 }
@@ -40,6 +47,11 @@ export interface BlockReader {
    * Sets `codes: array<i32, 32>`, `d`, `dMin: f32`, `scales`, `minimums: vec2<i32>`, and may call {@link BYTE_READERS}.
    */
   wgsl: string;
+  /**
+   * WGSL: body of `fn words(at: u32, part: u32)`, which sets the private `word: array<u32, 8>` (four are used of 4-bit codes) to what
+   * the stored format's codes are, and all that {@link wgsl} sets but `codes`. Absent where codes are put together one by one.
+   */
+  words?: string;
   read(bytes: DataView, at: number, part: number, out: QuantBlock): void;
 }
 
@@ -65,4 +77,13 @@ export const BYTE_READERS = `
 fn byteAt(o: u32) -> u32 { return (src[o / 4u] >> ((o % 4u) * 8u)) & 0xffu; }
 fn shortAt(o: u32) -> u32 { return (src[o / 4u] >> ((o % 4u) * 8u)) & 0xffffu; }
 fn halfAt(o: u32) -> f32 { return unpack2x16float(shortAt(o)).x; }
-fn wordAt(o: u32) -> u32 { return shortAt(o) | (shortAt(o + 2u) << 16u); }`;
+fn wordAt(o: u32) -> u32 {
+  let shift = (o % 4u) * 8u;
+  return select((src[o / 4u] >> shift) | (src[o / 4u + 1u] << (32u - shift)), src[o / 4u], shift == 0u);
+}
+// The low nibbles of four bytes, in order.
+fn nibbles(w: u32) -> u32 {
+  let low = w & 0x0f0f0f0fu;
+  let pairs = (low | (low >> 4u)) & 0x00ff00ffu;
+  return (pairs | (pairs >> 8u)) & 0xffffu;
+}`;

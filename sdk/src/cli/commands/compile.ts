@@ -5,22 +5,20 @@ import { resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import type {
   BundleManifest,
-  BundleShape,
   BundleSignature,
   BundleSpecs,
+  BundleStored,
 } from '../../../../kernels-codegen/src/bundle/types.ts';
 import type { TargetProfile } from '../../../../kernels-codegen/src/targets/types.ts';
 import { throwIfAborted } from '../../../../runtime/src/errors.ts';
-import { RANK_UNIT } from '../../../../runtime/src/program/adapter-rooms.ts';
 import { PREFERRED_KONTEXT_SIZES } from '../../host/sizes.ts';
-import { patches, TOKEN_CHANNELS, tokenCount } from '../../kontext/latents.ts';
 import { type ModelDefaults, REQUEST_OPTIONS } from '../../kontext/options.ts';
-import { PREVIEW_PROGRAM } from '../../kontext/preview.ts';
 import { justInTime } from '../../kontext/programs.ts';
-import { tilePrograms } from '../../kontext/tiling.ts';
 import type { ImageSize } from '../../kontext/types.ts';
 import { demoModel } from '../../model/demo.ts';
-import { openModel } from '../../model/open.ts';
+import { heldFormats } from '../../model/formats.ts';
+import { openModel, type PartName } from '../../model/open.ts';
+import { CACHES, controlChannelsOf, shapesFor } from '../../programs/shapes.ts';
 import { signBundle } from '../../programs/signature.ts';
 import { bundleFolder } from '../../programs/sources.ts';
 import { diffBundles } from '../diff.ts';
@@ -30,7 +28,6 @@ import { assertReplaceable, saveBundle } from '../save-bundle.ts';
 import { resolveTarget } from './targets.ts';
 
 const QUANTIZATIONS = ['none', 'f16', 'q8', 'q4'] as const;
-const CLIP_TOKENS = 77;
 
 export const compile = defineCommand({
   summary: 'Compile programs for known GPUs and sizes ahead of time, without a GPU (docs/guide/ahead-of-time.md).',
@@ -52,6 +49,8 @@ export const compile = defineCommand({
       value: 'R',
       help: 'also programs with room for adapters whose ranks add up to R (rounded up to a multiple of 8)',
     },
+    cache: { value: 'KIND[,KIND]', help: `also programs for requests with a cache, of ${CACHES.join(', ')}` },
+    'image-to-image': { help: 'also programs for requests with context: false, which draw from the autoencoder' },
     wgsl: { help: 'the kernels as files too, for reading' },
     sign: {
       value: 'KEY.pem',
@@ -84,7 +83,7 @@ export const compile = defineCommand({
     if (names.length === 0) throw usage('For which GPUs? Give --target NAME[,NAME…]; kontext targets lists them.');
     const targets: TargetProfile[] = [];
     for (const name of names) targets.push(await resolveTarget(name));
-    const { specs, defaults, label } = await specsOf(values.model ?? 'flux1-kontext-dev');
+    const { specs, defaults, label, stored } = await specsOf(values.model ?? 'flux1-kontext-dev');
     const preferred = values.preferred ? (defaults.preferredSizes ?? PREFERRED_KONTEXT_SIZES) : [];
     const sizes = [
       ...(values.size ?? []).map(sizeFrom),
@@ -97,6 +96,13 @@ export const compile = defineCommand({
       steps: values.steps?.split(',').map((text) => whole(text, 'steps')) ?? [
         defaults.steps ?? REQUEST_OPTIONS.steps.default!,
       ],
+      caches: (values.cache?.split(',') ?? []).map((name) => {
+        const known = CACHES.find((kind) => kind === name);
+        if (known) return known;
+        throw usage(`--cache is "${name}"; it must be of ${CACHES.join(', ')}.`);
+      }),
+      imageToImage: values['image-to-image'] === true,
+      controlChannels: controlChannelsOf(specs),
       loraRank: values['lora-rank'] === undefined ? undefined : whole(values['lora-rank'], 'lora-rank'),
       textTokens:
         values['max-sequence-length'] === undefined
@@ -107,7 +113,7 @@ export const compile = defineCommand({
     const wgsl = values.wgsl === true;
     const line = statusLine(process.stderr);
     const files = await writeBundle(
-      { model: label, specs, shapes, targets, quantizations, wgsl, sign },
+      { model: label, specs, shapes, targets, quantizations, stored, wgsl, sign },
       async (done, total) => {
         line.write(`program ${done} of ${total}`);
         // A turn of the event loop, or Ctrl-C would not be heard.
@@ -131,9 +137,6 @@ export const compile = defineCommand({
   },
 });
 
-const takesAdapters = ({ component }: BundleShape): boolean =>
-  ['clip', 't5', 'modulation', 'denoise'].includes(component);
-
 /** Reads and tries the key before anything is compiled: a wrong path ends in a second. */
 async function signer(path: string | undefined): Promise<((digest: string) => Promise<BundleSignature>) | undefined> {
   if (path === undefined) return undefined;
@@ -146,47 +149,9 @@ async function signer(path: string | undefined): Promise<((digest: string) => Pr
   return (digest) => signBundle(key, digest);
 }
 
-/**
- * Every program that edits and generations of these sizes may ask for, with those for previews and for pictures decoded in
- * tiles when memory is short; a reference defaults to the picture's own size.
- */
-export function shapesFor(wanted: {
-  sizes: readonly ImageSize[];
-  references: readonly ImageSize[] | undefined;
-  steps: readonly number[];
-  textTokens: number;
-  /** Ranks of the adapters that a second set of programs has room for. */
-  loraRank?: number | undefined;
-}): BundleShape[] {
-  const { textTokens, steps, sizes } = wanted;
-  const shapes: BundleShape[] = [
-    { component: 'clip', tokens: CLIP_TOKENS },
-    { component: 't5', tokens: textTokens },
-    ...steps.map((steps): BundleShape => ({ component: 'modulation', steps })),
-    PREVIEW_PROGRAM,
-  ];
-  for (const size of sizes) {
-    const image = patches(size);
-    const tokens = tokenCount(size);
-    const { width, height } = size;
-    const references = wanted.references ?? [size];
-    shapes.push({ component: 'denoise', textTokens, image, references: [] });
-    for (const reference of references) {
-      shapes.push({ component: 'denoise', textTokens, image, references: [patches(reference)] });
-      shapes.push({ component: 'vae-encode', width: reference.width, height: reference.height });
-      shapes.push(...tilePrograms('encode', reference));
-    }
-    shapes.push({ component: 'euler', tokens, channels: TOKEN_CHANNELS });
-    shapes.push({ component: 'cfg', tokens, channels: TOKEN_CHANNELS });
-    shapes.push({ component: 'vae-decode', width, height }, ...tilePrograms('decode', size));
-  }
-  const room = wanted.loraRank === undefined ? undefined : Math.ceil(wanted.loraRank / RANK_UNIT) * RANK_UNIT;
-  if (room !== undefined) shapes.push(...shapes.filter(takesAdapters).map((shape) => ({ ...shape, room })));
-  const unique = new Map(shapes.map((shape) => [JSON.stringify(shape), shape]));
-  return [...unique.values()];
-}
-
-async function specsOf(model: string): Promise<{ specs: BundleSpecs; defaults: ModelDefaults; label: string }> {
+async function specsOf(
+  model: string,
+): Promise<{ specs: BundleSpecs; defaults: ModelDefaults; label: string; stored?: BundleStored }> {
   if (model === 'flux1-kontext-dev') {
     const { FLUX1_KONTEXT_DEV: specs } = await import('../../../../kernels-codegen/src/models/specs.ts');
     return { specs, defaults: {}, label: 'FLUX.1 Kontext [dev]' };
@@ -195,7 +160,12 @@ async function specsOf(model: string): Promise<{ specs: BundleSpecs; defaults: M
   try {
     // The folder's name, not its path: the same bundle comes out wherever the model lies.
     const label = model.replace(/[\\/]+$/, '').replace(/^.*[\\/]/, '');
-    return { specs: await justInTime().specs(opened), defaults: opened.defaults, label };
+    const stored: BundleStored = {};
+    for (const part of Object.keys(opened.parts) as PartName[]) {
+      const formats = opened.parts[part].stored ?? heldFormats(opened.parts[part].weights);
+      if (formats) stored[part] = formats;
+    }
+    return { specs: await justInTime().specs(opened), defaults: opened.defaults, label, stored };
   } finally {
     await opened.close();
   }

@@ -7,6 +7,7 @@ import { openAdapterFile } from '../../kontext/adapters/shelf.ts';
 import { demoModel } from '../../model/demo.ts';
 import { openModel } from '../../model/open.ts';
 import { defineCommand, usage } from '../grammar.ts';
+import { adapterPlace } from '../lora-flag.ts';
 
 /** Listed in full; of more the rest is counted. */
 const SHOWN = 10;
@@ -16,6 +17,7 @@ export const lora = defineCommand({
   usage: ['FILE'],
   examples: [
     'kontext lora style.safetensors',
+    'kontext lora demo --model demo',
     'kontext lora style.safetensors --model ~/models/FLUX.1-Kontext-dev --json',
   ],
   notes:
@@ -29,7 +31,7 @@ export const lora = defineCommand({
     if (words.length !== 1 || file === undefined) throw usage('Which adapter? Give its file: kontext lora FILE.');
     const { tensors, label, close } = await modelOf(values.model, signal);
     try {
-      const adapter = await openAdapterFile(file, tensors, signal).catch((error: unknown) => {
+      const adapter = await openAdapterFile(adapterPlace(file), tensors, { signal }).catch((error: unknown) => {
         if (error instanceof KontextError && Array.isArray(error.details.unused)) {
           const list = (error.details.unused as { key: string; reason: string }[]).slice(0, SHOWN);
           console.error(list.map(({ key, reason }) => `  ${key}: ${reason}`).join('\n'));

@@ -3,6 +3,7 @@ import { LOAD_OPTIONS, type MemoryBudget, type Precision, type Quantization } fr
 import { demoModel } from '../../model/demo.ts';
 import { Kontext } from '../../node.ts';
 import { defineCommand, usage } from '../grammar.ts';
+import { LORA_FLAGS, loraOptions } from '../lora-flag.ts';
 
 export const plan = defineCommand({
   summary:
@@ -20,6 +21,7 @@ export const plan = defineCommand({
     memory: { value: 'AMOUNT', help: 'GPU memory there is, like 8GB: marks the choice that fits it best' },
     quantization: { value: LOAD_OPTIONS.quantization.choices.join('|'), help: 'plan for this one only' },
     precision: { value: LOAD_OPTIONS.precision.choices.join('|'), help: LOAD_OPTIONS.precision.help },
+    ...LORA_FLAGS,
     adapter: { value: 'NAME', help: 'part of the GPU’s name, as doctor shows it' },
     json: { help: 'the same as JSON' },
   },
@@ -36,6 +38,7 @@ export const plan = defineCommand({
       ...(values.memory !== undefined && { memory: values.memory as MemoryBudget }),
       ...(values.quantization !== undefined && { quantization: values.quantization as Quantization }),
       ...(values.precision !== undefined && { precision: values.precision as Precision }),
+      ...loraOptions(values),
       ...(values.adapter !== undefined && { device: { adapter: values.adapter } }),
     });
     if (values.json) return console.log(JSON.stringify(planned));

@@ -2,19 +2,13 @@
 // Loaded with the first adapter; the networks ask it for what differs, and without it are as they are.
 import type { Component } from '../../../../kernels-codegen/src/compile.ts';
 import type { Executable } from '../../../../runtime/src/execute/executable.ts';
-import { RANK_UNIT } from '../../../../runtime/src/program/adapter-rooms.ts';
 import { RoomContents } from '../../../../runtime/src/weights/adapters/fill.ts';
 import { MergedWeights } from '../../../../runtime/src/weights/adapters/merge.ts';
 import { type PartPlan, sharesKey } from '../../../../runtime/src/weights/adapters/plan.ts';
-import { type Share, stackedRank } from '../../../../runtime/src/weights/adapters/stack.ts';
+import type { Share } from '../../../../runtime/src/weights/adapters/stack.ts';
 import type { AdapterPart } from '../../../../runtime/src/weights/adapters/types.ts';
 import type { WeightStore, Weights } from '../../../../runtime/src/weights/store.ts';
-
-/** Changes by network. */
-export type AdapterPlans = ReadonlyMap<AdapterPart, PartPlan>;
-
-/** Ranks by module. */
-export type Ranks = Readonly<Record<string, number>>;
+import { type AdapterPlans, besideOf, type Ranks, ranksOf } from './room.ts';
 
 const PARTS = ['transformer', 'clip', 't5'] as const satisfies AdapterPart[];
 
@@ -73,11 +67,8 @@ export class AdapterBindings {
    * @returns undefined when no adapter changes the component
    */
   room(component: Component['component'], bound: Executable | undefined): Ranks | undefined {
-    const beside = this.#beside(component);
-    if (beside.size === 0) return undefined;
-    const ranks = Object.fromEntries(
-      [...beside].map(([module, shares]) => [module, Math.ceil(stackedRank(shares) / RANK_UNIT) * RANK_UNIT]),
-    );
+    const ranks = ranksOf(besideOf(this.#plans, component));
+    if (!ranks) return undefined;
     const held = bound && this.#contents.get(bound)?.ranks;
     const sum = (room: Ranks) => Object.values(room).reduce((total, rank) => total + rank, 0);
     const fits = held && Object.entries(ranks).every(([module, rank]) => rank <= (held[module] ?? 0));
@@ -86,14 +77,14 @@ export class AdapterBindings {
 
   /** A program with room that no adapter in use needs. */
   isIdle(component: Component['component'], executable: Executable): boolean {
-    return this.#beside(component).size === 0 && this.#contents.get(executable)?.ranks !== undefined;
+    return besideOf(this.#plans, component).size === 0 && this.#contents.get(executable)?.ranks !== undefined;
   }
 
   /** Writes what changed into a bound program's room. @throws KontextError as {@link RoomContents.fill} */
   async fill(component: Component['component'], executable: Executable, signal: AbortSignal): Promise<void> {
     const contents = this.#contents.get(executable) ?? new RoomContents(executable);
     this.#contents.set(executable, contents);
-    const beside = this.#beside(component);
+    const beside = besideOf(this.#plans, component);
     // A part of the denoising program has only some of its layers; the other parts have the others.
     const has = ([module]: readonly [string, unknown]) =>
       component === 'denoise' || Object.hasOwn(contents.ranks ?? {}, module);
@@ -110,18 +101,7 @@ export class AdapterBindings {
   async evict(part: string): Promise<void> {
     await this.#merged.get(part as AdapterPart)?.weights.evict();
   }
-
-  #beside(component: Component['component']): ReadonlyMap<string, readonly Share[]> {
-    if (component === 'clip' || component === 't5') return this.#plans.get(component)?.beside ?? new Map();
-    if (component !== 'modulation' && !component.startsWith('denoise')) return new Map();
-    const beside = this.#plans.get('transformer')?.beside ?? new Map<string, readonly Share[]>();
-    return new Map([...beside].filter(([module]) => isModulation(module) === (component === 'modulation')));
-  }
 }
-
-/** Layers that timestep, guidance and pooled text alone decide: the modulation program has them. */
-const isModulation = (module: string): boolean =>
-  /(?:_mod|\.modulation)\.lin$|\.adaLN_modulation\.1$|^(?:time|vector|guidance)_in\./.test(module);
 
 function joined(...maps: readonly (PartPlan['merged'] | undefined)[]): PartPlan['merged'] {
   const all = new Map<string, readonly Share[]>();

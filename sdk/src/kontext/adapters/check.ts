@@ -62,7 +62,7 @@ function nameOf(source: FileInput | undefined, index: number): string {
   const file = isPlace
     ? String(place)
         .replace(/[?#].*$/, '')
-        .split(/[\\/]/)
+        .split(/[\\/:]/)
         .at(-1)!
     : '';
   return file.replace(/\.safetensors$/, '') || `adapter ${index + 1}`;

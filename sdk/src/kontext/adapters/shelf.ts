@@ -7,8 +7,10 @@ import type { Adapter, AdapterPart, ModelTensors } from '../../../../runtime/src
 import { openSafetensors } from '../../../../runtime/src/weights/files/safetensors.ts';
 import { type FileInput, openFile } from '../../model/files.ts';
 import type { Model } from '../../model/open.ts';
+import { type PlaceOptions, resolveFile } from '../../model/resolve.ts';
 import type { AdapterOptions, AdapterScale, UsedAdapter } from '../types.ts';
 import { type CheckedAdapter, checkAdapters } from './check.ts';
+import { type PlannedAdapters, plannedAdapters } from './room.ts';
 import { scaleFunction } from './scales.ts';
 import { type AdapterSettings, settingsOf } from './settings.ts';
 
@@ -42,6 +44,8 @@ export class AdapterShelf {
     given: readonly AdapterOptions[] | undefined,
     /** All of `given` are part of the weights, for good. */
     private readonly merge: boolean,
+    /** How files on the hub and on other hosts may be reached. */
+    private readonly place: PlaceOptions = {},
   ) {
     this.#defaults = checkAdapters(given, 'Kontext.load');
     const names = this.#defaults.map(({ name }) => name);
@@ -93,6 +97,11 @@ export class AdapterShelf {
     };
   }
 
+  /** Those of `Kontext.load`, for planning memory. */
+  async planned(signal?: AbortSignal): Promise<PlannedAdapters> {
+    return plannedAdapters((await this.choose(undefined, signal)).plans, await this.merged(signal));
+  }
+
   async close(): Promise<void> {
     const all = [...this.#named.values(), ...this.#bySource.values()];
     this.#named.clear();
@@ -127,7 +136,7 @@ export class AdapterShelf {
   async #open({ name, source, strict }: CheckedAdapter, signal: AbortSignal | undefined): Promise<Opened> {
     const tensors = (part: AdapterPart) => this.model.parts[part].weights.tensors;
     const model: ModelTensors = { transformer: tensors('transformer'), clip: tensors('clip'), t5: tensors('t5') };
-    const adapter = await openAdapterFile(source!, model, signal);
+    const adapter = await openAdapterFile(source!, model, { ...this.place, signal });
     if (strict && adapter.unused.length > 0) {
       await adapter.close();
       const { key, reason } = adapter.unused[0]!;
@@ -143,8 +152,9 @@ export class AdapterShelf {
 }
 
 /** A file as an adapter for a model. @throws KontextError `weights-invalid`, `download-failed` */
-export async function openAdapterFile(input: FileInput, model: ModelTensors, signal?: AbortSignal): Promise<Adapter> {
-  const bytes = await openFile(input, signal);
+export async function openAdapterFile(input: FileInput, model: ModelTensors, place: PlaceOptions): Promise<Adapter> {
+  const { signal } = place;
+  const bytes = await openFile(await resolveFile(input, place), signal);
   try {
     return await openAdapter(await openSafetensors(bytes, signal), model, signal);
   } catch (error) {

@@ -5,13 +5,8 @@ import type { Executable } from '../../../../runtime/src/execute/executable.ts';
 import { BufferUsage } from '../../../../runtime/src/gpu/flags.ts';
 import { TOKEN_CHANNELS, tokenCount } from '../latents.ts';
 import type { Parts, ShapeRequest, Work } from '../parts.ts';
-import type { CacheOptions, FirstBlockCache, TaylorCache } from '../types.ts';
+import type { CacheOptions, FirstBlockCache, RegionCache, TaylorCache } from '../types.ts';
 import { type Branch, branchCopies, denoiseShape, type Velocity, type VelocityJob, writeScene } from '../velocity.ts';
-
-/** Frees what it allocated when the loop is over. */
-export interface CachedVelocity extends Velocity {
-  dispose(): Promise<void>;
-}
 
 type Make = (
   parts: Parts,
@@ -19,10 +14,13 @@ type Make = (
   context: readonly Float32Array[],
   branches: readonly Branch[],
   work: Work,
-) => Promise<CachedVelocity>;
+) => Promise<Velocity>;
 
 /** An evaluator with a memory. */
-export function cachedVelocity(cache: CacheOptions, ...of: Parameters<Make>): Promise<CachedVelocity> {
+export function cachedVelocity(
+  cache: Exclude<CacheOptions, Required<RegionCache>>,
+  ...of: Parameters<Make>
+): Promise<Velocity> {
   if (cache.kind === 'first-block') return firstBlockVelocity(cache, ...of);
   return cache.lite ? taylorVelocity(cache, ...of) : taylorAttention(cache, ...of);
 }
@@ -36,7 +34,7 @@ const COPIED = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST
 async function firstBlockVelocity(
   { threshold }: Required<FirstBlockCache>,
   ...[parts, job, context, branches, work]: Parameters<Make>
-): Promise<CachedVelocity> {
+): Promise<Velocity> {
   const { hidden } = parts.specs.transformer;
   const bind = (component: `denoise-${string}`, ports?: Record<string, GPUBuffer>) =>
     parts.bind(denoiseShape(component, job) as ShapeRequest, work, ports);
@@ -90,6 +88,11 @@ async function firstBlockVelocity(
       });
       return ms;
     },
+    async locate(branch, at) {
+      const { signal } = work;
+      const inFirst = await first.firstUnsound({ copies: branchCopies(branches[branch]!, at), signal });
+      return inFirst ?? rest.firstUnsound({ signal });
+    },
     reset() {
       skipped = 0;
       for (const memory of memories) memory.size = undefined;
@@ -122,7 +125,7 @@ interface Series {
 async function taylorVelocity(
   cache: Required<TaylorCache>,
   ...[parts, job, context, branches, work]: Parameters<Make>
-): Promise<CachedVelocity> {
+): Promise<Velocity> {
   const program = await parts.bind(denoiseShape('denoise', job) as ShapeRequest, work);
   writeScene(parts, program, job, context);
   const velocity = program.port('velocity');
@@ -145,6 +148,7 @@ async function taylorVelocity(
         predicted: async () => 0,
         after,
       }),
+    locate: (branch, at) => program.firstUnsound({ copies: branchCopies(branches[branch]!, at), signal: work.signal }),
     dispose: series.dispose,
     get skipped() {
       return series.counters.skipped;
@@ -156,7 +160,7 @@ async function taylorVelocity(
 async function taylorAttention(
   cache: Required<TaylorCache>,
   ...[parts, job, context, branches, work]: Parameters<Make>
-): Promise<CachedVelocity> {
+): Promise<Velocity> {
   const { hidden, doubleBlocks, singleBlocks } = parts.specs.transformer;
   const tell = await parts.bind(denoiseShape('denoise-tell', job) as ShapeRequest, work);
   writeScene(parts, tell, job, context);
@@ -186,6 +190,7 @@ async function taylorAttention(
         predicted: () => evaluate(given, branch, at),
         after,
       }),
+    locate: (branch, at) => tell.firstUnsound({ copies: branchCopies(branches[branch]!, at), signal: work.signal }),
     async dispose() {
       await series.dispose();
       for (const component of ['denoise-given', 'denoise-tell'] as const) await parts.unbind(component);

@@ -76,16 +76,17 @@ export function coveringMask(mask: GreyImage, target: ImageSize): Float32Array<A
  * @param mask of the box
  * @param edited of any size; brought to the box's
  */
-export function putBack(
+export async function putBack(
   host: Host,
   source: PixelImage,
   box: PixelBox,
   mask: GreyImage,
   edited: PixelImage,
   feather?: number,
-): PixelImage {
+  signal?: AbortSignal,
+): Promise<PixelImage> {
   const weights = featherWeights(mask, feather);
-  const fresh = fitted(host, edited, box).data;
+  const fresh = (await fitted(host, edited, box, signal)).data;
   const data = new Uint8ClampedArray(source.data);
   blend(data, source.data, source.width, box, weights, fresh, 255);
   if (!source.data16) return { width: source.width, height: source.height, data };

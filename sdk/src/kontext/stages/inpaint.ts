@@ -25,33 +25,44 @@ export interface Inpainting {
  * @param sizes of the target and of each picture
  * @throws KontextError `invalid-request` for an empty mask
  */
-export function referenceInpainting(
+export async function referenceInpainting(
   host: Host,
   pictures: readonly PixelImage[],
   mask: GreyImage,
   sizes: { target: ImageSize; references: readonly ImageSize[] },
   paddingCrop: number | undefined,
-): Inpainting {
+  signal?: AbortSignal,
+): Promise<Inpainting> {
   const { target } = sizes;
-  const [image, ...others] = pictures.map((picture, i) =>
-    fitted(host, picture, i === 0 ? target : sizes.references[i]!),
-  );
   const whole = { x: 0, y: 0, ...target };
   const box = paddingCrop === undefined ? whole : cropBox(mask, target, paddingCrop);
-  const cropped = (picture: PixelImage): PixelImage => {
+  const cropped = async (picture: PixelImage): Promise<PixelImage> => {
     if (paddingCrop === undefined) return picture;
     const { width, height } = picture;
-    const { data } = cropAndFill(host, { width, height, data: toRgb(picture), channels: 3 }, box);
+    const { data } = await cropAndFill(host, { width, height, data: toRgb(picture), channels: 3 }, box, signal);
     return fromRgb(data, width, height);
   };
-  const grey = paddingCrop === undefined ? resizeGrey(host, mask, target) : croppedMask(host, mask, target, box);
-  const base = cropped(image!);
-  return { base, context: others.length > 0 ? others.map(cropped) : [base], mask: latentMask(grey), grey, box };
+  const grey = await (paddingCrop === undefined
+    ? resizeGrey(host, mask, target, signal)
+    : croppedMask(host, mask, target, box, signal));
+  const seen: PixelImage[] = [];
+  for (const [i, picture] of pictures.entries()) {
+    seen.push(await cropped(await fitted(host, picture, i === 0 ? target : sizes.references[i]!, signal)));
+  }
+  const [base, ...others] = seen as [PixelImage, ...PixelImage[]];
+  return { base, context: others.length > 0 ? others : [base], mask: latentMask(grey), grey, box };
 }
 
 /** Cut out of the mask as given, then brought to the target's size with its aspect kept; black around it. */
-function croppedMask(host: Host, mask: GreyImage, target: ImageSize, box: PixelBox): GreyImage {
-  const cut = cropAndFill(host, { ...mask, channels: 1 }, box);
-  const grey = cut.width === target.width && cut.height === target.height ? cut : resizeGrey(host, cut, target);
+async function croppedMask(
+  host: Host,
+  mask: GreyImage,
+  target: ImageSize,
+  box: PixelBox,
+  signal?: AbortSignal,
+): Promise<GreyImage> {
+  const cut = await cropAndFill(host, { ...mask, channels: 1 }, box, signal);
+  const fits = cut.width === target.width && cut.height === target.height;
+  const grey = fits ? cut : await resizeGrey(host, cut, target, signal);
   return { ...target, data: grey.data.map((level) => (level >= MASK_THRESHOLD ? 255 : 0)) };
 }

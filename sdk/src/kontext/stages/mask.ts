@@ -1,7 +1,7 @@
 // Masks: a picture that is white where the input may change, as the grey levels and latents that the pipeline works with.
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import type { Host } from '../../host/module.ts';
-import { resize } from '../../host/resize.ts';
+import { resizeBytesInTurns } from '../../host/resize.ts';
 import type { PixelImage } from '../../image/pixels.ts';
 import { LATENT_CHANNELS, pack } from '../latents.ts';
 import type { ImageSize, PixelBox } from '../types.ts';
@@ -53,9 +53,14 @@ export function boxOf({ width, height, data }: GreyImage, level = 0): PixelBox {
   return { x: left, y: top, width: right - left + 1, height: bottom - top + 1 };
 }
 
-/** As Pillow's LANCZOS resizes a grey picture. */
-export function resizeGrey(host: Host, grey: GreyImage, { width, height }: ImageSize): GreyImage {
-  return { width, height, data: resize(host, { ...grey, channels: 1 }, width, height, 'lanczos').data };
+/** As Pillow's LANCZOS resizes a grey picture; in turns, as {@link fitted}. */
+export async function resizeGrey(
+  host: Host,
+  grey: GreyImage,
+  { width, height }: ImageSize,
+  signal?: AbortSignal,
+): Promise<GreyImage> {
+  return { width, height, data: await resizeBytesInTurns(host, { ...grey, channels: 1 }, width, height, signal) };
 }
 
 /**

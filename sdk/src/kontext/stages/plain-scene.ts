@@ -28,7 +28,7 @@ export interface Scene {
   /** Of the input that is edited, in its pixels; with a mask only. */
   box?: PixelBox;
   /** Makes the result of a decoded picture. */
-  finish: (decoded: PixelImage) => PixelImage;
+  finish: (decoded: PixelImage) => PixelImage | Promise<PixelImage>;
 }
 
 export interface SceneRequest

@@ -1,7 +1,7 @@
 // The crop of diffusers' `padding_mask_crop`, to the pixel: box around the mask, widened to the picture's aspect, scaled back.
 // Kept apart because it is odd (the box is found on the mask as given but cut out of the resized picture) and only for comparing.
 import type { Host } from '../../host/module.ts';
-import { resize } from '../../host/resize.ts';
+import { resizeBytesInTurns } from '../../host/resize.ts';
 import type { ImageSize, PixelBox } from '../types.ts';
 import { boxOf, type GreyImage } from './mask.ts';
 
@@ -37,7 +37,7 @@ function widen(first: number, end: number, more: number, length: number): [numbe
  * Cuts `box` out (black where it lies outside), scales it to fit into its picture's own size with its aspect kept, centres it, and
  * continues its edge pixels outwards over what is left: 1.125 · edge − 0.125 · the one inside it, which is Pillow's bicubic there.
  */
-export function cropAndFill(host: Host, picture: Bytes, box: PixelBox): Bytes {
+export async function cropAndFill(host: Host, picture: Bytes, box: PixelBox, signal?: AbortSignal): Promise<Bytes> {
   const { width, height, channels } = picture;
   const cut = cutOut(picture, box);
   const wide = width / height < cut.width / cut.height;
@@ -45,7 +45,7 @@ export function cropAndFill(host: Host, picture: Bytes, box: PixelBox): Bytes {
     width: wide ? width : Math.floor((cut.width * height) / cut.height),
     height: wide ? Math.floor((cut.height * width) / cut.width) : height,
   };
-  const scaled = resize(host, cut, inner.width, inner.height, 'lanczos').data;
+  const scaled = await resizeBytesInTurns(host, cut, inner.width, inner.height, signal);
   const left = Math.floor(width / 2) - Math.floor(inner.width / 2);
   const top = Math.floor(height / 2) - Math.floor(inner.height / 2);
   const out = new Uint8Array(width * height * channels);

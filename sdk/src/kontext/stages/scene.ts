@@ -11,9 +11,18 @@ import { openMask, resizeGrey } from './mask.ts';
 import { type Scene, type SceneRequest, type SceneView, same, wholeScene } from './plain-scene.ts';
 import { stitched } from './stitch.ts';
 
-/** @throws KontextError `invalid-request` for a mask of another size or without anything white, and for sizes out of range */
-export function sceneOf(host: Host, request: SceneRequest, defaults: ModelDefaults): Scene {
-  const separate = separateScene(host, request, defaults);
+/**
+ * Large pictures are resized in turns with what else the thread has to do.
+ *
+ * @throws KontextError `invalid-request` for a mask of another size or without anything white, and for sizes out of range; `aborted`
+ */
+export async function sceneOf(
+  host: Host,
+  request: SceneRequest,
+  defaults: ModelDefaults,
+  signal?: AbortSignal,
+): Promise<Scene> {
+  const separate = await separateScene(host, request, defaults, signal);
   const { controlPicture } = request;
   const scene = {
     ...separate,
@@ -21,11 +30,12 @@ export function sceneOf(host: Host, request: SceneRequest, defaults: ModelDefaul
     ...(controlPicture && { control: { picture: controlPicture, size: separate.sizes.target } }),
   };
   if (request.referencePositions !== 'stitched' || scene.context.length < 2) return scene;
-  const strip = stitched(
+  const strip = await stitched(
     host,
     scene.context.map(({ picture }) => picture),
     scene.context[0]!.size,
     request.stitch,
+    signal,
   );
   const { width, height } = strip;
   return {
@@ -36,7 +46,12 @@ export function sceneOf(host: Host, request: SceneRequest, defaults: ModelDefaul
 }
 
 /** With every reference by itself. */
-function separateScene(host: Host, request: SceneRequest, defaults: ModelDefaults): Scene {
+async function separateScene(
+  host: Host,
+  request: SceneRequest,
+  defaults: ModelDefaults,
+  signal: AbortSignal | undefined,
+): Promise<Scene> {
   const { mask } = request;
   const sources = [...request.pictures];
   let { maskPicture } = request;
@@ -51,7 +66,7 @@ function separateScene(host: Host, request: SceneRequest, defaults: ModelDefault
     // Diffusers' inpainting works at the size the input is brought to.
     const size = request.size === 'auto' && !request.autoResize ? 'input' : request.size;
     const sizes = chooseSizes({ ...request, size }, pictures, defaults);
-    const { base, context, ...of } = referenceInpainting(host, pictures, grey, sizes, mask.paddingCrop);
+    const { base, context, ...of } = await referenceInpainting(host, pictures, grey, sizes, mask.paddingCrop, signal);
     return { sizes, context: context.map(ownSize), base: ownSize(base), ...of, finish: same };
   }
   const padded = paddedBox(grey, mask.paddingCrop);
@@ -66,9 +81,9 @@ function separateScene(host: Host, request: SceneRequest, defaults: ModelDefault
     context: [base, ...references.map((picture, i) => ({ picture, size: sizes.references[i + 1]! }))],
     base,
     mask: coveringMask(ofBox, target),
-    grey: resizeGrey(host, ofBox, target),
+    grey: await resizeGrey(host, ofBox, target, signal),
     box,
-    finish: (decoded) => putBack(host, sources[0]!, box, ofBox, decoded, mask.feather),
+    finish: (decoded) => putBack(host, sources[0]!, box, ofBox, decoded, mask.feather, signal),
   };
 }
 

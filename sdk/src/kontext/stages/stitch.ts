@@ -17,23 +17,22 @@ export interface Stitch {
  * @param first size the first picture is brought to; the others take its height (or width) and keep their aspect
  * @returns a strip whose sides are multiples of 16, white where nothing lies
  */
-export function stitched(
+export async function stitched(
   host: Host,
   pictures: readonly PixelImage[],
   first: ImageSize,
   { direction, spacing }: Stitch,
-): PixelImage {
+  signal?: AbortSignal,
+): Promise<PixelImage> {
   const across = direction === 'left' || direction === 'right';
-  const tiles = pictures.map((picture, i) => {
-    if (i === 0) return fitted(host, picture, first);
+  const sizeOf = (picture: PixelImage, i: number): ImageSize => {
+    if (i === 0) return first;
     const scale = across ? first.height / picture.height : first.width / picture.width;
     const other = Math.max(1, Math.round((across ? picture.width : picture.height) * scale));
-    return fitted(
-      host,
-      picture,
-      across ? { width: other, height: first.height } : { width: first.width, height: other },
-    );
-  });
+    return across ? { width: other, height: first.height } : { width: first.width, height: other };
+  };
+  const tiles: PixelImage[] = [];
+  for (const [i, picture] of pictures.entries()) tiles.push(await fitted(host, picture, sizeOf(picture, i), signal));
   if (direction === 'left' || direction === 'up') tiles.reverse();
   const along = tiles.reduce((sum, { width, height }) => sum + (across ? width : height), spacing * (tiles.length - 1));
   const length = Math.ceil(along / 16) * 16;

@@ -55,7 +55,7 @@ export async function chooseVariants(
   input: PixelImage | undefined,
   signal: AbortSignal,
 ): Promise<number[]> {
-  const answer = choose ? await choose(previews, signal) : input && bestVariant(host, previews, input);
+  const answer = choose ? await choose(previews, signal) : input && (await bestVariant(host, previews, input, signal));
   const chosen = [answer].flat();
   if (chosen.length > 0 && chosen.every((i) => Number.isInteger(i) && i! >= 0 && i! < count)) {
     return [...new Set(chosen as number[])];
@@ -74,9 +74,15 @@ const STRAY = 4;
  * The variant that leaves most of the input alone and changes the rest most: mean difference of the tenth of the pixels that changed
  * most, less four times that of the half that changed least.
  */
-function bestVariant(host: Host, previews: readonly PixelImage[], input: PixelImage): number {
+async function bestVariant(
+  host: Host,
+  previews: readonly PixelImage[],
+  input: PixelImage,
+  signal: AbortSignal,
+): Promise<number> {
+  // All previews have one size.
+  const before = (await fitted(host, input, previews[0]!, signal)).data;
   const scores = previews.map((preview) => {
-    const before = fitted(host, input, preview).data;
     const { data } = preview;
     const differences = new Float32Array(data.length / 4);
     for (let i = 0, at = 0; i < differences.length; i++, at += 4) {

@@ -1,5 +1,6 @@
 // Bodies of requests, bounded while they are read: JSON or multipart to fields and files.
 // Parsing is the platform's (`Response.formData`); what is ours are the limits, because it has none.
+import { collect } from '../../../../runtime/src/net/collect.ts';
 import { ApiError } from './errors.ts';
 import { FORM_TYPES } from './schema.ts';
 
@@ -24,25 +25,12 @@ async function readBounded(request: Request, maxBytes: number): Promise<Uint8Arr
   const tooLarge = () =>
     new ApiError(413, 'body-too-large', `The body is larger than ${maxBytes} bytes, which is the limit here.`);
   if (Number(request.headers.get('content-length') ?? 0) > maxBytes) throw tooLarge();
-  const chunks: Uint8Array[] = [];
-  let length = 0;
   try {
-    for await (const chunk of (request.body ?? []) as AsyncIterable<Uint8Array>) {
-      length += chunk.length;
-      if (length > maxBytes) throw tooLarge();
-      chunks.push(chunk);
-    }
+    return await collect(request.body, maxBytes, tooLarge);
   } catch (error) {
     if (error instanceof ApiError) throw error;
     throw new ApiError(400, 'body-incomplete', 'The body ended before it was complete.');
   }
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
 }
 
 function parseJson(bytes: Uint8Array): Record<string, unknown> {

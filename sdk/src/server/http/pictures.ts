@@ -1,5 +1,6 @@
 // Pictures that clients send: where they come from, and whether they are fit to be decoded by a worker.
 // Only headers are read here; no pixel is decoded before its count is known to be bounded.
+import { collect } from '../../../../runtime/src/net/collect.ts';
 import { probeImage } from '../../image/probe.ts';
 import type { ImageSize } from '../../kontext/types.ts';
 import { ApiError } from './errors.ts';
@@ -107,19 +108,12 @@ function dataUrl(reference: string, param: string, limits: PictureLimits): Uint8
 }
 
 async function readLimited(response: Response, param: string, limits: PictureLimits): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
   try {
-    for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
-      length += chunk.length;
-      if (length > limits.maxBytes) throw tooLarge(param, limits);
-      chunks.push(chunk);
-    }
+    return await collect(response.body, limits.maxBytes, () => tooLarge(param, limits));
   } catch (error) {
     if (error instanceof ApiError) throw error;
     throw new ApiError(400, 'image-unreachable', `${param}: the download broke off.`, { param });
   }
-  return new Uint8Array(Buffer.concat(chunks));
 }
 
 function tooLarge(param: string, { maxBytes }: PictureLimits): ApiError {
