@@ -20,6 +20,7 @@ const FEATURE = 'chromium-experimental-subgroup-matrix';
 const shapes: Record<string, Omit<AttentionCase, 'type'>> = {
   'aligned, head 32': { heads: 2, size: 32, queries: 64, keys: 64 },
   'ragged, head 48': { heads: 2, size: 48, queries: 77, keys: 77 },
+  // Two tiles of keys: as many as the first turn looks at, which must not take the second for another first.
   'head 10, filled up to whole matrices': { heads: 3, size: 10, queries: 27, keys: 27 },
   'one fused buffer at an odd offset': { heads: 2, size: 32, queries: 40, keys: 40, fused: { offset: 3 } },
   causal: { heads: 2, size: 32, queries: 77, keys: 77, causal: true },

@@ -241,6 +241,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
   // Two tiles to find the reference, then all; and once more with the true maxima where a score was far above it.
   var step = min(first_query / ${tileK}u * ${tileK}u, ${lastTile}u);
   var count = 2u;
+  var looking = true;
   loop {
   var highest = ${MASKED};
   l = 0.0;
@@ -268,9 +269,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
   }
   ${plain ? `highest *= ${exponent};` : ''}
   ${shuffled('highest', 'max')}
-  if (count == 2u || highest > m + ${HEADROOM}) { again = 1u; }
+  if (looking || highest > m + ${HEADROOM}) { again = 1u; }
   if (workgroupUniformLoad(&again) == 0u) { break; }
   if (thread == 0u) { again = 0u; }
+  looking = false;
   m = highest;
   step = ${tileK}u;
   count = (${endOfKeys(spec, tileQ)} + ${tileK - 1}u) / ${tileK}u;
