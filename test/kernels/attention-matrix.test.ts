@@ -22,6 +22,7 @@ const shapes: Record<string, Omit<AttentionCase, 'type'>> = {
   'ragged, head 48': { heads: 2, size: 48, queries: 77, keys: 77 },
   // Two tiles of keys: as many as the first turn looks at, which must not take the second for another first.
   'head 10, filled up to whole matrices': { heads: 3, size: 10, queries: 27, keys: 27 },
+  'head 24, an odd number of matrices': { heads: 1, size: 24, queries: 16, keys: 40 },
   'one fused buffer at an odd offset': { heads: 2, size: 32, queries: 40, keys: 40, fused: { offset: 3 } },
   causal: { heads: 2, size: 32, queries: 77, keys: 77, causal: true },
   'bias by distance': { heads: 2, size: 32, queries: 70, keys: 70, bias: true },

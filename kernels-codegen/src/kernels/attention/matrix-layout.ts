@@ -77,7 +77,8 @@ export function layout(spec: AttentionSpec, target: TargetProfile, s: MatrixAtte
   const lanes = target.subgroupSize ?? { min: 0, max: 0 };
   const element = componentType === 'f16' ? 2 : 4;
   const unit = 16 / element;
-  const edge = Math.max(n, k);
+  // Two halves of whole matrices where V's rows share lines: see valueRows.
+  const edge = Math.max(unit === 8 ? 2 * n : n, k);
   const padded = Math.ceil(spec.size / edge) * edge;
   const tileQ = s.subgroups * s.blocks * m;
   const threads = s.subgroups * lanes.max;
