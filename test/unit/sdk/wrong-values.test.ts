@@ -32,6 +32,7 @@ const functions: Record<string, Callable[]> = {
   saveImage: [{ call: sdk.saveImage, args: [`${nowhere}.png`, picture, { quality: 50, metadata: 'x' }] }],
   readPngText: [{ call: sdk.readPngText, args: [new Uint8Array(9), 'keyword'] }],
   demoModel: [{ call: sdk.demoModel, args: [] }],
+  demoAdapter: [{ call: sdk.demoAdapter, args: [] }],
   demoPicture: [{ call: sdk.demoPicture, args: [] }],
   folderFiles: [{ call: (folder: string, name: string) => sdk.folderFiles(folder).open(name), args: [nowhere, 'x'] }],
   urlFiles: [{ call: (url: string) => sdk.urlFiles(url), args: ['http://127.0.0.1:9/'] }],
