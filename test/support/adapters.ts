@@ -1,6 +1,7 @@
 // Adapter fixtures: files of every key style for the small transformer, and how to run it with them.
 import { type CompileRequest, type Component, compile } from '../../kernels-codegen/src/compile.ts';
 import type { AdapterRoom } from '../../kernels-codegen/src/graph/room.ts';
+import type { FluxSpec } from '../../kernels-codegen/src/models/flux.ts';
 import type { TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import {
   bflNaming,
@@ -11,6 +12,7 @@ import {
   openSafetensors,
   WeightStore,
 } from '../../runtime/src/index.ts';
+import type { Program } from '../../runtime/src/program/types.ts';
 import { RoomContents } from '../../runtime/src/weights/adapters/fill.ts';
 import { MergedWeights } from '../../runtime/src/weights/adapters/merge.ts';
 import { openAdapter } from '../../runtime/src/weights/adapters/open.ts';
@@ -96,6 +98,7 @@ export class AdapterRunner {
     readonly gpu: KontextDevice,
     readonly source: WeightSource,
     private readonly target: TargetProfile,
+    private readonly how: { spec?: FluxSpec; weights?: Pick<CompileRequest, 'quantization' | 'stored'> } = {},
   ) {
     this.store = new WeightStore(gpu, source);
   }
@@ -104,7 +107,7 @@ export class AdapterRunner {
   async run(c: AdapterCase, uses: readonly AdapterUse[], room: AdapterRoom | undefined): Promise<Float32Array> {
     const plan = planAdapters(uses, room === undefined).get('transformer');
     const merged = plan && plan.merged.size > 0 ? new MergedWeights(this.store, plan.merged) : undefined;
-    const spec = fluxSpec('transformer-bfl-small');
+    const { spec = fluxSpec('transformer-bfl-small') } = this.how;
     const one = (name: string): number[] => [...sampleOf(c, name)];
     const modulation = await this.execute(
       { component: 'modulation', spec, steps: 1, ...(room && { room }) },
@@ -136,6 +139,11 @@ export class AdapterRunner {
     return velocity;
   }
 
+  /** Programs bound by {@link run} without changed weights. */
+  get programs(): Program[] {
+    return [...this.bound.values()].map(({ executable }) => executable.program);
+  }
+
   async dispose(): Promise<void> {
     for (const { executable } of this.bound.values()) await executable.dispose();
     this.bound.clear();
@@ -148,7 +156,7 @@ export class AdapterRunner {
     merged: MergedWeights | undefined,
     inputs: Record<string, Float32Array>,
   ): Promise<Float32Array> {
-    const request: CompileRequest = { ...component, target: this.target };
+    const request: CompileRequest = { ...component, target: this.target, ...this.how.weights };
     const key = JSON.stringify({ ...request, target: undefined });
     let entry = merged ? undefined : this.bound.get(key);
     if (!entry) {
