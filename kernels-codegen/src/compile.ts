@@ -45,7 +45,7 @@ import { assignTypes } from './passes/assign-types.ts';
 import { eliminateDead } from './passes/eliminate-dead.ts';
 import { foldConcat } from './passes/fold-concat.ts';
 import { fusePointwise } from './passes/fuse-pointwise.ts';
-import { lower, type Quantization } from './plan/lower.ts';
+import { lower, type ProductObserver, type Quantization } from './plan/lower.ts';
 import { hasTier, type TargetProfile } from './targets/types.ts';
 
 /**
@@ -128,9 +128,10 @@ export type CompileRequest = Component & {
 };
 
 /**
+ * @param observe told of each dispatch whose schedule can be measured
  * @throws KontextError `invalid-request` when a size does not fit the model (not a multiple of the patch, no tokens)
  */
-export function compile(request: CompileRequest): Program {
+export function compile(request: CompileRequest, observe?: ProductObserver): Program {
   const { target } = request;
   const g = builderFor(request);
   const graph = optimize(tap(buildGraph(request, g), request.taps ?? []), target);
@@ -141,6 +142,7 @@ export function compile(request: CompileRequest): Program {
     target,
     quantization: request.quantization ?? 'none',
     ...(request.stored && { stored: request.stored }),
+    observe,
     facts: { ...factsOf(request), ...(adapters.length > 0 ? { adapters } : {}) },
   });
 }

@@ -28,6 +28,7 @@ export const Kontext = {
    */
   load(source: ModelSource, { cache = true, ...options }: LoadOptions = {}): Promise<Kontext> {
     if (typeof options.programs === 'string') options.programs = pageUrl(options.programs);
+    if (typeof options.profile === 'string') options.profile = pageUrl(options.profile);
     if (typeof source !== 'string' && !(source instanceof URL)) return Engine.open({ decodeImage }, source, options);
     if (isHubAddress(source)) return Engine.open({ decodeImage }, source, options);
     const url = pageUrl(source);
@@ -46,6 +47,7 @@ export const Kontext = {
     Engine.plan(typeof source === 'string' && !isHubAddress(source) ? pageUrl(source) : source, options),
 };
 
+export type { TunedFamily, TunedSchedules } from '../../kernels-codegen/src/tune/tuned.ts';
 export { KontextError, type KontextErrorCode, type KontextErrorJSON } from '../../runtime/src/errors.ts';
 export type { Backend } from '../../runtime/src/gpu/device.ts';
 export type { GpuEntryPoint, OpenDeviceOptions } from '../../runtime/src/gpu/open.ts';
@@ -91,6 +93,7 @@ export {
   type ScheduleName,
   type StitchDirection,
   type SwitchOption,
+  type Tune,
   type ValueOption,
 } from './kontext/options.ts';
 export type { ModelPlan, PlannedRequest, SettingPlan } from './kontext/plan.ts';
@@ -101,3 +104,4 @@ export type { BflFiles, ModelSource, PartName } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';
 export type { PublicKey } from './programs/signature.ts';
 export type { Programs, SignedPrograms } from './programs/sources.ts';
+export type { TunedAdapter, TunedGain, TuningProfile } from './tune/profile.ts';

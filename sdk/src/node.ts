@@ -26,6 +26,7 @@ export const Kontext = {
   plan: (source: ModelSource, options?: PlanOptions): Promise<KontextPlan> => Engine.plan(source, options),
 };
 
+export type { TunedFamily, TunedSchedules } from '../../kernels-codegen/src/tune/tuned.ts';
 export { KontextError, type KontextErrorCode, type KontextErrorJSON } from '../../runtime/src/errors.ts';
 export type { Backend } from '../../runtime/src/gpu/device.ts';
 export type { GpuEntryPoint, OpenDeviceOptions } from '../../runtime/src/gpu/open.ts';
@@ -70,6 +71,7 @@ export {
   type ScheduleName,
   type StitchDirection,
   type SwitchOption,
+  type Tune,
   type ValueOption,
 } from './kontext/options.ts';
 export type { ModelPlan, PlannedRequest, SettingPlan } from './kontext/plan.ts';
@@ -81,3 +83,4 @@ export type { BflFiles, ModelSource, PartName } from './model/open.ts';
 export type { BundleSource } from './programs/bundle.ts';
 export type { PublicKey } from './programs/signature.ts';
 export type { Programs, SignedPrograms } from './programs/sources.ts';
+export type { TunedAdapter, TunedGain, TuningProfile } from './tune/profile.ts';

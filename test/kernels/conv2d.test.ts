@@ -8,6 +8,7 @@ import {
   conv2d,
   conv2dShapeKey,
 } from '../../kernels-codegen/src/kernels/conv2d/index.ts';
+import { CONV2D_TILES } from '../../kernels-codegen/src/kernels/conv2d/schedule.ts';
 import { BASELINE_LIMITS, type TargetProfile, type Tier } from '../../kernels-codegen/src/targets/types.ts';
 import type { WeightFormat } from '../../runtime/src/program/types.ts';
 import { openTestDevice, type TestDevice } from '../support/gpu.ts';
@@ -140,8 +141,15 @@ describe('conv2d', () => {
 
   it('takes a tuned schedule', () => {
     const spec = conv2dSpec({ height: 8, width: 8, cin: 16, cout: 16 });
-    const tuned = { conv2d: { [conv2dShapeKey(spec, profile('f32'))]: { ...schedules[1]! } } };
-    expect(chooseConv2dSchedule(spec, { ...profile('f32'), tuned })).toEqual(schedules[1]);
+    const other = CONV2D_TILES.at(-1)!;
+    expect(chooseConv2dSchedule(spec, profile('f32'))).not.toEqual(other);
+    const tuned = { conv2d: { [conv2dShapeKey(spec, profile('f32'))]: { ...other } } };
+    expect(chooseConv2dSchedule(spec, { ...profile('f32'), tuned })).toEqual(other);
+    // A schedule that this version does not know is passed over.
+    const unknown = { conv2d: { [conv2dShapeKey(spec, profile('f32'))]: { ...other, rows: 5 } } };
+    expect(chooseConv2dSchedule(spec, { ...profile('f32'), tuned: unknown })).toEqual(
+      chooseConv2dSchedule(spec, profile('f32')),
+    );
   });
 
   it('refuses contradictions and what the device lacks', () => {

@@ -87,11 +87,25 @@ describe('matmul schedules', () => {
   it('takes a measured schedule from the profile', () => {
     const spec = matmulSpec({ m: 64, n: 64, k: 64 });
     const target = targetByName('baseline');
-    const schedule: MatmulSchedule = { variant: 'tiled', threadsM: 4, threadsN: 8, rows: 2, cols: 4, tileK: 8 };
+    const schedule: MatmulSchedule = { variant: 'tiled', threadsM: 32, threadsN: 1, rows: 4, cols: 4, tileK: 8 };
     const tuned = { ...target, tuned: { matmul: { [matmulShapeKey(spec, target)]: { ...schedule } } } };
     expect(chooseMatmulSchedule(spec, tuned)).toEqual(schedule);
-    expect(matmul(spec, tuned).label).toContain('8×32×8');
+    expect(matmul(spec, tuned).label).toContain('128×4×8');
     expect(chooseMatmulSchedule(spec, target)).not.toEqual(schedule);
+  });
+
+  it.each([
+    ['no schedule of this version', { variant: 'tiled', threadsM: 3, threadsN: 5, rows: 7, cols: 4, tileK: 8 }],
+    [
+      'what the target cannot hold',
+      { variant: 'matrix', subgroupsM: 2, subgroupsN: 2, tilesM: 4, tilesN: 4, tileK: 32 },
+    ],
+    ['anything else', { rows: 'enable f16;' }],
+  ])('passes over %s in a profile', (_, schedule) => {
+    const spec = matmulSpec({ m: 64, n: 64, k: 64 });
+    const target = targetByName('baseline');
+    const tuned = { ...target, tuned: { matmul: { [matmulShapeKey(spec, target)]: schedule } } };
+    expect(matmul(spec, tuned)).toEqual(matmul(spec, target));
   });
 
   it('is a function: the same input gives the same kernel', () => {

@@ -43,7 +43,11 @@ async function kontext(...args: string[]): Promise<{ code: number; out: string; 
   }
 }
 
-const exact = () => ['--model', model, '--no-auto-resize', '--width', '96', '--height', '64', '--precision', 'f32'];
+const side = { width: run.width, height: run.height };
+const exact = () => [
+  ...['--model', model, '--no-auto-resize', '--precision', 'f32'],
+  ...['--width', String(side.width), '--height', String(side.height)],
+];
 const small = () => [...exact(), '--steps', '1', '--max-sequence-length', '24', '--quiet'];
 
 describe('kontext edit', { timeout: TIMEOUT }, () => {
@@ -79,25 +83,30 @@ describe('kontext edit', { timeout: TIMEOUT }, () => {
   });
 
   it('makes the reference’s picture and latents, and reports as JSON', async () => {
-    const args = ['--steps', '5', '--guidance', '2.5', '--seed', '42', '--json'];
+    const [seed] = run.seeds;
+    const args = ['--steps', `${run.steps}`, '--guidance', `${run.guidance}`, '--seed', `${seed}`, '--json'];
     const files = ['-o', at('edit.png'), '--save-latents', at('edit.safetensors')];
     const { code, out, err } = await kontext('edit', input, run.prompts[0]!, ...exact(), ...args, ...files);
     expect(err).toBe('');
     expect(code).toBe(0);
     const report = JSON.parse(out);
-    expect(report).toMatchObject({ seed: 42, width: 96, height: 64, output: at('edit.png'), truncated: false });
+    expect(report).toMatchObject({ seed, ...side, output: at('edit.png'), truncated: false });
     expect(report.timings.totalMs).toBeGreaterThan(0);
     expect(report.memory.peakBytes).toBeGreaterThan(0);
     expect(psnr(await decodeImage(at('edit.png'), 'x'), await decodeImage(run.png[0]!, 'x'))).toBeGreaterThan(55);
 
     const latents = floatTensor(readSafetensors(at('edit.safetensors')), 'latents');
     const expected = floatTensor(readSafetensors(pipelineFile('edit.safetensors')), 'mid.latents_after_step');
+    expect(latents.length * run.steps).toBe(expected.length);
     const last = expected.subarray(expected.length - latents.length);
     expect(Math.max(...latents.map((value, i) => Math.abs(value - last[i]!)))).toBeLessThan(1e-3);
 
     const text = JSON.parse(readPngText(await readFile(at('edit.png')))!);
-    expect(text).toMatchObject({ prompt: run.prompts[0], seed: '42', options: { steps: 5, guidance: 2.5 } });
-    expect(readPngText(await readFile(at('edit.png')), 'parameters')).toMatch(/Steps: 5, Sampler: Euler, .*Seed: 42,/);
+    const { steps, guidance } = run;
+    expect(text).toMatchObject({ prompt: run.prompts[0], seed: `${seed}`, options: { steps, guidance } });
+    expect(readPngText(await readFile(at('edit.png')), 'parameters')).toMatch(
+      new RegExp(`Steps: ${steps}, Sampler: Euler, .*Seed: ${seed},`),
+    );
   });
 
   it('makes a picture again from the settings in its file, or keeps them out', async () => {
@@ -135,7 +144,7 @@ describe('kontext edit', { timeout: TIMEOUT }, () => {
     await writeFile(at('noise.safetensors'), latentsBytes([noise]));
     const common = ['edit', input, run.prompts[0]!, ...small()];
     expect((await kontext(...common, '-o', at('a.png'), '--latents', at('noise.safetensors'))).code).toBe(0);
-    expect((await kontext(...common, '-o', at('b.png'), '--seed', '42')).code).toBe(0);
+    expect((await kontext(...common, '-o', at('b.png'), '--seed', `${run.seeds[0]}`)).code).toBe(0);
     // Noise is the reference's to a few units in the last place; pictures differ by a grey level here and there.
     expect(psnr(await decodeImage(at('a.png'), 'x'), await decodeImage(at('b.png'), 'x'))).toBeGreaterThan(60);
   });
@@ -187,7 +196,7 @@ describe('kontext edit', { timeout: TIMEOUT }, () => {
     child.stderr.on('data', (chunk: Buffer) => err.push(chunk));
     const code = await new Promise((resolve) => child.on('close', resolve));
     expect(code, String(Buffer.concat(err))).toBe(0);
-    expect(await sharp(Buffer.concat(out)).metadata()).toMatchObject({ format: 'png', width: 96, height: 64 });
+    expect(await sharp(Buffer.concat(out)).metadata()).toMatchObject({ format: 'png', ...side });
     // The report is all that standard error has: none of Dawn's warnings, no progress, no escape codes.
     expect(JSON.parse(String(Buffer.concat(err)))).toMatchObject({ output: '-' });
   });
@@ -205,7 +214,7 @@ describe('kontext edit', { timeout: TIMEOUT }, () => {
     stages.mockRestore();
     expect(code).toBe(2);
     const kept = /It is kept in (\S+)\.$/m.exec(err)?.[1];
-    expect((await sharp(kept).metadata()).width).toBe(96);
+    expect((await sharp(kept).metadata()).width).toBe(side.width);
     await rm(join(kept!, '..'), { recursive: true });
     // What could be written is.
     expect(existsSync(at('late.safetensors'))).toBe(true);

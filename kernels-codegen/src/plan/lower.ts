@@ -18,9 +18,9 @@ import type {
 import { PROGRAM_SCHEMA } from '../../../runtime/src/program/types.ts';
 import type { Graph, Node, Tensor, WeightOrigin } from '../graph/graph.ts';
 import { reads } from '../graph/graph.ts';
-import { attention } from '../kernels/attention/index.ts';
+import { type AttentionSpec, attention } from '../kernels/attention/index.ts';
 import { blendTile } from '../kernels/blend-tile.ts';
-import { conv2d } from '../kernels/conv2d/index.ts';
+import { type Conv2dSpec, conv2d } from '../kernels/conv2d/index.ts';
 import { gather } from '../kernels/gather.ts';
 import {
   groupNormFinish,
@@ -31,7 +31,7 @@ import {
 import { guideRows } from '../kernels/guide-rows.ts';
 import { headNorm } from '../kernels/head-norm.ts';
 import { bytesOf, type Epilogue, type KernelSource, type MatrixView, type OperandView } from '../kernels/kernel.ts';
-import { matmul } from '../kernels/matmul/index.ts';
+import { type MatmulSpec, matmul } from '../kernels/matmul/index.ts';
 import { pointwise } from '../kernels/pointwise.ts';
 import { rearrange } from '../kernels/rearrange.ts';
 import { rowNorm } from '../kernels/row-norm.ts';
@@ -51,7 +51,18 @@ export interface LowerOptions {
   /** Formats of single matrices and convolutions by their names in the checkpoint: what a packed model holds. They win. */
   stored?: Readonly<Record<string, WeightFormat>>;
   facts: Record<string, unknown>;
+  /** Told of each dispatch whose schedule can be measured. */
+  observe?: ProductObserver | undefined;
 }
+
+/** A product and the kernel it got. */
+export type ProductObserver = (
+  product:
+    | { family: 'matmul'; spec: MatmulSpec }
+    | { family: 'conv2d'; spec: Conv2dSpec }
+    | { family: 'attention'; spec: AttentionSpec },
+  kernel: KernelSource,
+) => void;
 
 /** Bindings end on a multiple of this, so that vectors of four can be bound whatever the shape; bytes. */
 const BINDING_UNIT = 16;
@@ -162,7 +173,7 @@ export function lower(graph: Graph, o: LowerOptions): Program {
         const beside = op.beside && { a: matrix(op.beside.input), b: factor(op.beside.weight) };
         const { epilogue: finish, ranges, out } = epilogue(node);
         const shape = { m: node.output.rows, n: node.output.cols };
-        const spec = {
+        const spec: MatmulSpec = {
           ...shape,
           segments: a.map(({ view }) => ({ a: view })),
           weight: b.stored,
@@ -171,7 +182,9 @@ export function lower(graph: Graph, o: LowerOptions): Program {
           out,
         };
         const besideRanges = beside ? [beside.a.range, beside.b.range] : [];
-        emit(node, generate(matmul, spec), [...a.map(({ range }) => range), b.range, ...besideRanges, ...ranges]);
+        const kernel = generate(matmul, spec);
+        o.observe?.({ family: 'matmul', spec }, kernel);
+        emit(node, kernel, [...a.map(({ range }) => range), b.range, ...besideRanges, ...ranges]);
         break;
       }
       case 'conv2d': {
@@ -181,7 +194,9 @@ export function lower(graph: Graph, o: LowerOptions): Program {
         const stored = { format: b.format, rows: op.weight.rows, cols: op.weight.cols };
         const shape = { ...op.geometry, cin: inputs[0]!.cols, cout: node.output.cols };
         const spec = { ...shape, x: x.view, weight: stored, epilogue: finish, out };
-        emit(node, generate(conv2d, spec), [x.range, b.range, ...ranges]);
+        const kernel = generate(conv2d, spec);
+        o.observe?.({ family: 'conv2d', spec }, kernel);
+        emit(node, kernel, [x.range, b.range, ...ranges]);
         break;
       }
       case 'rowNorm': {
@@ -228,7 +243,9 @@ export function lower(graph: Graph, o: LowerOptions): Program {
           ...(bias ? { bias: { ...bias.view, length: lengthOf(bias.view), queries: node.output.rows } } : {}),
         };
         const ranges = [q!, k!, v!, ...(bias ? [bias] : []), out].map(({ range }) => range);
-        emit(node, generate(attention, spec), ranges);
+        const kernel = generate(attention, spec);
+        o.observe?.({ family: 'attention', spec }, kernel);
+        emit(node, kernel, ranges);
         break;
       }
       case 'guideRows': {

@@ -2,6 +2,7 @@
 // Choosers take a profile, never a device: the same text is generated here, in the page and on a build server.
 
 import type { SubgroupMatrixConfig } from '../../../runtime/src/program/types.ts';
+import type { TunedSchedules } from '../tune/tuned.ts';
 
 /**
  * Kernel variants by what the device offers, each a superset of the one before:
@@ -40,8 +41,8 @@ export interface TargetProfile {
   fixedSubgroupSize?: true;
   /** Matrix shapes of the device; present when the tier is `subgroup-matrix`. */
   subgroupMatrix?: SubgroupMatrixConfig[];
-  /** Schedules measured best on this device: family name, then a shape key, then the schedule record. */
-  tuned?: Record<string, Record<string, Record<string, number | string | boolean>>>;
+  /** Schedules measured best on this device, as `kontext tune` finds them. */
+  tuned?: TunedSchedules;
 }
 
 /** True when `target` may use what `tier` adds. */

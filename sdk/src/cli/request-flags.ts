@@ -12,9 +12,11 @@ export function requestFlags(kind: 'edit' | 'generate'): Flags {
 
 /** Flags of the options of `Kontext.load`. */
 export function loadFlags(): Flags {
-  return Object.fromEntries(
-    Object.entries<ChoiceOption>(LOAD_OPTIONS).map(([name, option]) => [flagOf(name, option), flagFor(option)]),
-  );
+  const choices = Object.entries<ChoiceOption>(LOAD_OPTIONS);
+  return {
+    ...Object.fromEntries(choices.map(([name, option]) => [flagOf(name, option), flagFor(option)])),
+    profile: { value: 'FILE', help: 'schedules that kontext tune measured on this GPU' },
+  };
 }
 
 /**
@@ -38,12 +40,14 @@ export async function requestOptions(
 
 /** What the flags say of the options of `Kontext.load`; the SDK refuses values that are not in its lists. */
 export function loadOptions(values: FlagValues<Flags>): Record<string, unknown> {
-  return Object.fromEntries(
+  const { profile } = values;
+  const chosen = Object.fromEntries(
     Object.entries<ChoiceOption>(LOAD_OPTIONS).flatMap(([name, option]) => {
       const value = values[flagOf(name, option)];
       return value === undefined ? [] : [[name, value]];
     }),
   );
+  return profile === undefined ? chosen : { ...chosen, profile };
 }
 
 /** A number in words. @throws KontextError `invalid-request` naming the flag */

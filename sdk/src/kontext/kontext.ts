@@ -6,7 +6,7 @@ import type { AdapterReport } from '../../../runtime/src/gpu/report.ts';
 import { loadHost } from '../host/module.ts';
 import { type Model, type ModelSource, openModel, withPreviewDecoder } from '../model/open.ts';
 import { resolveFile, resolveSource } from '../model/resolve.ts';
-import { type OpenedPrograms, openPrograms } from '../programs/sources.ts';
+import { openPrograms } from '../programs/sources.ts';
 import { checkAdapters } from './adapters/check.ts';
 import { openShelf, refuseMergeOfNothing } from './adapters/open-shelf.ts';
 import type { AdapterShelf, ChosenAdapters } from './adapters/shelf.ts';
@@ -38,6 +38,7 @@ import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
 import { type CheckedRequest, checkRequest } from './request.ts';
 import { resolvedOptions } from './resolved.ts';
+import { type ScheduledPrograms, withSchedules } from './schedules.ts';
 import { Session as EngineSession } from './session.ts';
 import { checkSignal } from './signal.ts';
 import { eventStream } from './stream.ts';
@@ -74,7 +75,7 @@ export class Engine implements KontextEngine {
     private readonly model: Model,
     private readonly options: Choices & LoadOptions,
     private readonly host: Awaited<ReturnType<typeof loadHost>>,
-    private readonly programs: OpenedPrograms,
+    private readonly programs: ScheduledPrograms,
     private readonly device: OpenDeviceOptions,
     text: TextEncoders,
   ) {
@@ -103,8 +104,9 @@ export class Engine implements KontextEngine {
     refuseUnknown(options.host ?? {}, HOST_KEYS, 'host');
     const checked = { ...options, ...checkChoices(options) };
     const { previewDecoder } = options;
-    const programs = openPrograms(options.programs);
-    const device = deviceOptions(options.device, programs.trusted);
+    const opened = openPrograms(options.programs);
+    const device = deviceOptions(options.device, opened.trusted);
+    const programs = await withSchedules(opened, checked, device, signal);
     // Asked for before anything is fetched: without one, nothing of a model is of use. Not kept, because adapters expire.
     await findAdapter(device);
     const { hub, access, onDownload } = options;
@@ -208,6 +210,7 @@ export class Engine implements KontextEngine {
 
   async #close(): Promise<void> {
     await this.#queue.close();
+    await this.programs.tuner?.close();
     this.#text.dispose();
     this.#context?.parts.gpu.destroy();
     this.#context = undefined;
@@ -302,12 +305,14 @@ export class Engine implements KontextEngine {
 
   /** Runs `task`; after the loss of the device everything on it is forgotten, and the next request starts anew. */
   async #guarded<T>(task: (context: PipelineContext) => Promise<T>): Promise<T> {
-    const context = await this.#ready();
+    const ended = this.programs.tuner?.begin();
     try {
-      return await task(context);
+      return await task(await this.#ready());
     } catch (error) {
       if (error instanceof KontextError && error.code === 'device-lost') this.#context = undefined;
       throw error;
+    } finally {
+      ended?.();
     }
   }
 

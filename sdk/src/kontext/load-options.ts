@@ -9,6 +9,7 @@ import type { FileInput } from '../model/files.ts';
 import { checkQuantisable } from '../model/formats.ts';
 import type { Model } from '../model/open.ts';
 import type { Programs } from '../programs/sources.ts';
+import type { TuningProfile } from '../tune/profile.ts';
 import { budgetBytes } from './budget.ts';
 import { namesOf } from './known-options.ts';
 import {
@@ -19,6 +20,7 @@ import {
   type MemoryMode,
   type Precision,
   type Quantization,
+  type Tune,
 } from './options.ts';
 import type { ModelPlan, SettingPlan } from './plan.ts';
 import type { AdapterOptions, ImageSize } from './types.ts';
@@ -52,6 +54,16 @@ export interface LoadOptions {
    * with the driver's bounds checks, unless it comes with the `publicKey` that signed it.
    */
   programs?: Programs;
+  /**
+   * What `kontext tune` measured on this adapter: the file's path or URL, or its parsed content. Programs compiled in this process then
+   * get the schedules that were fastest. Bundles have theirs by `kontext compile --profile`.
+   */
+  profile?: string | URL | TuningProfile;
+  /**
+   * `background` measures schedules for the shapes in use while the engine is idle, on a device of its own, and keeps what was fastest by
+   * adapter and driver: it is used from the next load on. A request that comes meanwhile waits for one measurement at most. Default `off`.
+   */
+  tune?: Tune;
   /**
    * A small decoder for sharp previews: a safetensors file of TAESD's kind for FLUX's latents (taef1). Without one, previews come from
    * a linear map fitted for the model's autoencoder, at 1/8 of the size.
@@ -117,6 +129,8 @@ export const LOAD_KEYS = namesOf<LoadOptions>({
   device: true,
   host: true,
   programs: true,
+  profile: true,
+  tune: true,
   previewDecoder: true,
   adapters: true,
   merge: true,

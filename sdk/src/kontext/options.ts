@@ -284,6 +284,12 @@ export const LOAD_OPTIONS = {
       '(8GB) chooses these, and quantization unless given',
     { amounts: true },
   ),
+  /** @see {@link LoadOptions.tune} */
+  tune: choice(
+    'off',
+    ['off', 'background'],
+    'background measures, while nothing else is to be done, which schedules are fastest on this GPU, for the next load',
+  ),
 } as const satisfies Record<string, ChoiceOption>;
 
 /** Arithmetic of the matmuls; `auto` takes f16 where the adapter has it. */
@@ -295,6 +301,8 @@ export type Conditioning = (typeof LOAD_OPTIONS.conditioning.choices)[number];
  * `none` as float32 or float16 by the precision, whatever the file has.
  */
 export type Quantization = (typeof LOAD_OPTIONS.quantization.choices)[number];
+/** Whether idle time is used to measure schedules. */
+export type Tune = (typeof LOAD_OPTIONS.tune.choices)[number];
 /** Which parts of the model stay on the GPU, and for how long. */
 export type MemoryMode = (typeof LOAD_OPTIONS.memory.choices)[number];
 /** An amount of GPU memory: `8GB`, `7.5GiB`, `900MB`, or bytes. */

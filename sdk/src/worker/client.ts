@@ -263,12 +263,13 @@ function portableSource(source: string | URL | BflFiles): PortableSource {
 }
 
 function portableOptions(options: PortableOptions): PortableOptions {
-  const { host, programs, previewDecoder } = options;
+  const { host, programs, previewDecoder, profile } = options;
   const isUrl = typeof previewDecoder === 'string' || previewDecoder instanceof URL;
   return {
     ...options,
     ...(host?.wasmUrl && { host: { ...host, wasmUrl: pageUrl(host.wasmUrl).href } }),
     ...(programs !== undefined && { programs: portablePrograms(programs) }),
+    ...((typeof profile === 'string' || profile instanceof URL) && { profile: pageUrl(profile).href }),
     ...(isUrl && { previewDecoder: pageUrl(previewDecoder).href }),
   };
 }

@@ -105,3 +105,14 @@ export function chooseDirect(spec: AttentionSpec, target: TargetProfile): Direct
 
 /** Operations that take a CPU about 20 ms, well below the time that a larger text takes longer to compile. */
 const LITTLE_WORK = 2 ** 27;
+
+/** What measuring may choose from. Eight keys are left out: they compile for minutes. */
+export function directAttentions(spec: AttentionSpec, target: TargetProfile): DirectAttention[] {
+  const room = target.limits.maxComputeWorkgroupStorageSize;
+  const bytes = 16 * Math.ceil(spec.size / 4);
+  return [8, 4, 16].flatMap((threads) =>
+    [1, 2, 4]
+      .filter((queries) => bytes * threads * queries <= room)
+      .flatMap((queries) => [2, 4].map((keys): DirectAttention => ({ variant: 'direct', threads, queries, keys }))),
+  );
+}

@@ -22,14 +22,20 @@ const PAD = 1;
 const SCORE_PAD = 8;
 /** A schedule for the matrix variant, or nothing where another variant serves the shape better or more exactly. */
 export function chooseMatrix(spec: AttentionSpec, target: TargetProfile): MatrixAttention | undefined {
+  return matrixAttentions(spec, target)[0];
+}
+
+/** Every schedule the target can hold, the likely best first. */
+export function matrixAttentions(spec: AttentionSpec, target: TargetProfile): MatrixAttention[] {
   // Wider heads need more accumulators than a subgroup has registers: 16 queries × 128 are 64 a lane of 32.
-  if (!hasTier(target, 'subgroup-matrix') || !target.subgroupSize || spec.size > 128) return undefined;
+  if (!hasTier(target, 'subgroup-matrix') || !target.subgroupSize || spec.size > 128) return [];
   const inputs = [spec.q, spec.k, spec.v];
   // f16 operands only for f16 inputs, and f32 results always: sums of thousands of values do not survive in f16.
   const usable = (target.subgroupMatrix ?? []).filter(
     (c) => c.resultType === 'f32' && (c.componentType === 'f32' || inputs.every((v) => v.type === 'f16')),
   );
   const rank = (c: SubgroupMatrixConfig): number => (c.componentType === 'f16' ? 4096 : 0) + c.m * c.n;
+  const found: MatrixAttention[] = [];
   for (const config of usable.sort((a, b) => rank(b) - rank(a))) {
     if (spec.q.rows < config.m) continue;
     const { max } = target.subgroupSize;
@@ -38,12 +44,11 @@ export function chooseMatrix(spec: AttentionSpec, target: TargetProfile): Matrix
       // Keys by 32: their memory lets another workgroup in, which is worth more than fewer steps.
       for (const tileK of [32, 64, 16]) {
         const schedule: MatrixAttention = { variant: 'matrix', config, subgroups, blocks, tileK };
-        if (problemOf(layout(spec, target, schedule), schedule, target)) continue;
-        return schedule;
+        if (!problemOf(layout(spec, target, schedule), schedule, target)) found.push(schedule);
       }
     }
   }
-  return undefined;
+  return found;
 }
 
 export interface Layout {

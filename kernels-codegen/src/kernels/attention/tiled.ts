@@ -3,6 +3,7 @@
 
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import { sameSchedule } from '../../tune/tuned.ts';
 import type { KernelSource } from '../kernel.ts';
 import { elementTypes } from '../precision.ts';
 import { type Copy, indexOf, rowOf, stage } from '../staging.ts';
@@ -262,6 +263,20 @@ function checkFits(l: Layout, s: TiledAttention, target: TargetProfile): void {
   if (s.exchange === 'subgroup' && s.threadsK > (target.subgroupSize?.min ?? 0)) {
     fail(`${s.threadsK} threads share a query; the smallest subgroup has ${target.subgroupSize?.min ?? 0}.`);
   }
+}
+
+/** What measuring may choose from: the estimate's tiles with more or fewer rows of threads, chunks of other lengths, Q kept or not. */
+export function tiledAttentions(spec: AttentionSpec, target: TargetProfile): TiledAttention[] {
+  const base = chooseTiled(spec, target);
+  const fits = (s: TiledAttention): boolean =>
+    layout(spec, target, s).bytes <= target.limits.maxComputeWorkgroupStorageSize &&
+    s.threadsQ * s.threadsK <= target.limits.maxComputeInvocationsPerWorkgroup;
+  return [base.threadsQ, 2 * base.threadsQ, base.threadsQ / 2]
+    .filter((threadsQ) => threadsQ >= 1)
+    .flatMap((threadsQ) => [true, false].map((keepQueries) => ({ ...base, threadsQ, keepQueries })))
+    .flatMap((s) => [32, 16, 8].map((chunkD) => ({ ...s, chunkD: Math.min(chunkD, 4 * Math.ceil(spec.size / 4)) })))
+    .flatMap((s) => [16, 8].map((chunkK) => ({ ...s, chunkK: Math.min(chunkK, s.threadsK * s.keys) })))
+    .filter((s, i, all) => fits(s) && all.findIndex((other) => sameSchedule(s, other)) === i);
 }
 
 /** Tile sizes from the head's size and what fits the target's workgroup memory. */

@@ -10,7 +10,7 @@ import { type Conv2dSchedule, checkConv2dSchedule, chooseConv2dSchedule } from '
 import { type Conv2dSpec, checkConv2dSpec } from './spec.ts';
 import { tiledConv2d } from './tiled.ts';
 
-export { type Conv2dSchedule, chooseConv2dSchedule, conv2dShapeKey } from './schedule.ts';
+export { type Conv2dSchedule, chooseConv2dSchedule, conv2dCandidates, conv2dShapeKey } from './schedule.ts';
 export type { Conv2dSpec } from './spec.ts';
 
 /**

@@ -3,8 +3,9 @@
 
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
-import { type DirectSchedule, directSchedule } from '../matmul/direct.ts';
-import { checkMatmulSchedule, chooseMatmulSchedule } from '../matmul/schedule.ts';
+import { sameSchedule, tunedSchedule } from '../../tune/tuned.ts';
+import { type DirectSchedule, directCandidates, directSchedule } from '../matmul/direct.ts';
+import { checkMatmulSchedule, chooseMatmulSchedule, matmulCandidates } from '../matmul/schedule.ts';
 import type { MatrixSchedule } from '../matrix/schedule.ts';
 import { equivalentMatmul } from './matrix.ts';
 import { type Conv2dSpec, conv2dElement, describeConv2d } from './spec.ts';
@@ -18,8 +19,8 @@ export const conv2dShapeKey = (spec: Conv2dSpec, target: TargetProfile): string 
 
 /** The profile's measured schedule for this shape, else the best by estimate that fits the target's limits. */
 export function chooseConv2dSchedule(spec: Conv2dSpec, target: TargetProfile): Conv2dSchedule {
-  const tuned = target.tuned?.conv2d?.[conv2dShapeKey(spec, target)];
-  if (tuned) return tuned as unknown as Conv2dSchedule;
+  const tuned = tunedSchedule(target, 'conv2d', conv2dShapeKey(spec, target), () => conv2dCandidates(spec, target));
+  if (tuned) return tuned;
   if (target.software) return directSchedule(spec.out.rows, spec.cout, spec.weight.cols);
   if (hasTier(target, 'subgroup-matrix')) {
     const same = chooseMatmulSchedule(equivalentMatmul(spec, target), target);
@@ -28,6 +29,19 @@ export function chooseConv2dSchedule(spec: Conv2dSpec, target: TargetProfile): C
   const fitting = CONV2D_TILES.filter((s) => !misfit(spec, target, s));
   if (!fitting.length) checkConv2dSchedule(spec, target, CONV2D_TILES.at(-1)!);
   return fitting.reduce((best, s) => (estimate(spec, s) < estimate(spec, best) ? s : best));
+}
+
+/** What measuring may choose from: every schedule that the target can hold, the estimate's among them. */
+export function conv2dCandidates(spec: Conv2dSpec, target: TargetProfile): Conv2dSchedule[] {
+  if (target.software) {
+    const m = spec.out.rows;
+    const all = [directSchedule(m, spec.cout, spec.weight.cols), ...directCandidates(m)];
+    return all.filter((s, i) => !misfit(spec, target, s) && all.findIndex((other) => sameSchedule(s, other)) === i);
+  }
+  const matrices = hasTier(target, 'subgroup-matrix')
+    ? matmulCandidates(equivalentMatmul(spec, target), target).filter((s) => s.variant === 'matrix')
+    : [];
+  return [...matrices, ...CONV2D_TILES.filter((s) => !misfit(spec, target, s))];
 }
 
 /** Throws `limit-too-small` when `schedule` exceeds what the target offers, `program-invalid` when it makes no sense. */

@@ -102,3 +102,10 @@ export function directSchedule(m: number, n: number, k: number): DirectSchedule 
   const rows = work < 2 ** 26 ? 2 : work < 2 ** 29 ? 4 : 8;
   return { variant: 'direct', threads, rows: Math.min(rows, m) };
 }
+
+/** What measuring may choose from: more lanes, and texts of one row to sixteen. */
+export function directCandidates(m: number): DirectSchedule[] {
+  return [8, 4, 16, 32].flatMap((threads) =>
+    [1, 2, 4, 8, 16].filter((rows) => rows <= m).map((rows) => ({ variant: 'direct' as const, threads, rows })),
+  );
+}

@@ -10,7 +10,7 @@ import { skinnyMatmul } from './skinny.ts';
 import { checkMatmulSpec, type MatmulSpec } from './spec.ts';
 import { tiledMatmul } from './tiled.ts';
 
-export { chooseMatmulSchedule, type MatmulSchedule, matmulShapeKey } from './schedule.ts';
+export { chooseMatmulSchedule, type MatmulSchedule, matmulCandidates, matmulShapeKey } from './schedule.ts';
 export type { MatmulSpec } from './spec.ts';
 
 /**

@@ -4,8 +4,9 @@
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile, unitsOf } from '../../targets/types.ts';
+import { sameSchedule, tunedSchedule } from '../../tune/tuned.ts';
 import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes } from '../matrix/schedule.ts';
-import { type DirectSchedule, directSchedule } from './direct.ts';
+import { type DirectSchedule, directCandidates, directSchedule } from './direct.ts';
 import { matrixConfig } from './matrix.ts';
 import { SKINNY_ROWS, type SkinnySchedule, skinnyWorkgroupBytes } from './skinny.ts';
 import { describeMatmul, type MatmulSpec, tileElement } from './spec.ts';
@@ -19,8 +20,8 @@ export const matmulShapeKey = (spec: MatmulSpec, target: TargetProfile): string 
 
 /** The profile's measured schedule for this shape, else the best by estimate that fits the target's limits. */
 export function chooseMatmulSchedule(spec: MatmulSpec, target: TargetProfile): MatmulSchedule {
-  const tuned = target.tuned?.matmul?.[matmulShapeKey(spec, target)];
-  if (tuned) return tuned as unknown as MatmulSchedule;
+  const tuned = tunedSchedule(target, 'matmul', matmulShapeKey(spec, target), () => matmulCandidates(spec, target));
+  if (tuned) return tuned;
   const candidates = candidatesFor(spec, target);
   const fitting = candidates.filter((s) => !misfit(spec, target, s));
   if (!fitting.length) checkMatmulSchedule(spec, target, candidates[0]!);
@@ -68,6 +69,25 @@ function candidatesFor(spec: MatmulSpec, target: TargetProfile): readonly Matmul
   if (spec.m <= SKINNY_ROWS) return [skinny(spec, target)];
   const config = matrixConfig(spec, target);
   return config ? [...matrices(config, target.subgroupSize!.max), ...MATMUL_TILES] : MATMUL_TILES;
+}
+
+/** What measuring may choose from: every schedule that the target can hold, the estimate's among them. */
+export function matmulCandidates(spec: MatmulSpec, target: TargetProfile): MatmulSchedule[] {
+  const estimated = candidatesFor(spec, target);
+  const deeper = estimated.flatMap((s): MatmulSchedule[] =>
+    s.variant === 'matrix'
+      ? [
+          { ...s, tileK: 16 },
+          { ...s, tileK: 64 },
+        ]
+      : [],
+  );
+  const wider = estimated.flatMap((s) =>
+    s.variant === 'skinny' ? [32, 64, 128, 256].map((threads) => ({ ...s, threads })) : [],
+  );
+  const direct = target.software ? directCandidates(spec.m) : [];
+  const all = [...estimated, ...deeper, ...wider, ...direct].filter((s) => !misfit(spec, target, s));
+  return all.filter((s, i) => all.findIndex((other) => sameSchedule(s, other)) === i);
 }
 
 /** Blocks of 64 × 64 to 16 × 16 a subgroup, as far as its threads' registers hold the results. */

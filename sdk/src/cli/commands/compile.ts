@@ -38,6 +38,7 @@ export const compile = defineCommand({
   ],
   flags: {
     target: { value: 'NAME[,NAME…]', list: true, help: 'GPUs, as kontext targets lists them; this: the one at hand' },
+    profile: { value: 'FILE', help: 'schedules that kontext tune measured, for the one target they were measured on' },
     size: { value: 'WxH', list: true, help: 'of pictures, multiples of 16' },
     preferred: { help: 'all sizes the model prefers' },
     reference: { value: 'WxH', list: true, help: 'of references (default: the picture’s own size)' },
@@ -82,7 +83,9 @@ export const compile = defineCommand({
     const names = (values.target ?? []).flatMap((list) => list.split(','));
     if (names.length === 0) throw usage('For which GPUs? Give --target NAME[,NAME…]; kontext targets lists them.');
     const targets: TargetProfile[] = [];
-    for (const name of names) targets.push(await resolveTarget(name));
+    if (values.profile !== undefined && names.length > 1)
+      throw usage('--profile is of one GPU: give one --target with it.');
+    for (const name of names) targets.push(await resolveTarget(name, values.profile));
     const { specs, defaults, label, stored } = await specsOf(values.model ?? 'flux1-kontext-dev');
     const preferred = values.preferred ? (defaults.preferredSizes ?? PREFERRED_KONTEXT_SIZES) : [];
     const sizes = [
