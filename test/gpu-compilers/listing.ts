@@ -18,8 +18,11 @@ export interface Line {
   target?: string;
 }
 
+/** Of the products: what a loop inside another must hold to be the main one. */
+export const NEARLY_ALL = 0.9;
+
 /**
- * The outermost loop that holds at least half of the products. Its branches are all counted, but for parts with a barrier in
+ * The outermost loop that holds at least half of the products; a smaller one with barriers where that holds nearly all of them. Its branches are all counted, but for parts with a barrier in
  * them: those are taken for rare ones (attention's rescaling), as the model of NVIDIA's does.
  */
 export function loopOf(lines: Line[], work: (l: Line) => number): Line[] {
@@ -27,14 +30,21 @@ export function loopOf(lines: Line[], work: (l: Line) => number): Line[] {
   for (const [i, l] of lines.entries()) if (l.label) at.set(l.label, i);
   const total = lines.reduce((a, l) => a + work(l), 0);
   let best: [number, number] | undefined;
+  let whole: [number, number] | undefined;
   lines.forEach((l, i) => {
     const head = l.target === undefined ? undefined : at.get(l.target);
     if (head === undefined || head > i) return;
     const inside = lines.slice(head, i + 1).reduce((a, x) => a + work(x), 0);
     if (inside * 2 >= total && inside > 0 && (!best || i - head > best[1] - best[0])) best = [head, i];
+    const barrier = lines.slice(head, i + 1).some(({ op }) => isBarrier(op));
+    if (barrier && inside >= NEARLY_ALL * total && inside > 0 && (!whole || i - head < whole[1] - whole[0]))
+      whole = [head, i];
   });
+  best = whole ?? best;
   return best ? withoutRare(lines.slice(best[0], best[1] + 1)) : lines;
 }
+
+const isBarrier = (op: string): boolean => /barrier|^bar/.test(op);
 
 function withoutRare(loop: Line[]): Line[] {
   const at = new Map(loop.flatMap((l, i) => (l.label ? [[l.label, i] as const] : [])));
@@ -44,7 +54,7 @@ function withoutRare(loop: Line[]): Line[] {
     kept.push(line);
     const target = line.target === undefined ? undefined : at.get(line.target);
     if (target === undefined || target <= i) continue;
-    if (loop.slice(i + 1, target).some(({ op }) => /barrier|^bar/.test(op))) i = target - 1;
+    if (loop.slice(i + 1, target).some(({ op }) => isBarrier(op))) i = target - 1;
   }
   return kept;
 }

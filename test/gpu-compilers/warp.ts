@@ -1,5 +1,6 @@
 // Follows one warp of 32 lanes through a kernel that NAK compiled, and cuts out one turn of its main loop.
 
+import { NEARLY_ALL } from './listing.ts';
 import type { Instr, NakKernel } from './nak.ts';
 import { evaluate, type Flags, type Registers } from './warp-lanes.ts';
 import { addMemoryCost, type Step } from './warp-memory.ts';
@@ -58,12 +59,16 @@ export function traceMainLoop(
     block = next;
   }
   if (heads.length < 2) return { steps, before: 0 };
-  const from = heads.length >= 3 ? heads[1]! : heads[0]!;
-  const to = heads.length >= 3 ? heads[2]! : steps.length;
+  const inner = heads.length >= 3 && heads[2]! - heads[1]! < 1.5 * (heads[1]! - heads[0]!);
+  // A loop of two turns in another: the third time at its head, other work lies between.
+  const [from, to] = inner ? [heads[1]!, heads[2]!] : [heads[0]!, heads[1]!];
   return { loop: { turns: heads.length }, steps: steps.slice(from, to), before: from };
 }
 
-/** The outermost loop that holds at least half of the kernel's products. */
+/**
+ * The outermost loop that holds at least half of the kernel's products; a smaller one with barriers where that holds nearly all of them (attention
+ * goes over its keys more than once).
+ */
 function mainLoop(kernel: NakKernel): { head: number; end: number } | undefined {
   const work = (i: Instr): number => (/^hmma|^imma/.test(i.op) ? 64 : /^(ffma|hfma2)/.test(i.op) ? 1 : 0);
   const loops: { head: number; end: number; work: number }[] = [];
@@ -81,5 +86,11 @@ function mainLoop(kernel: NakKernel): { head: number; end: number } | undefined 
   for (const l of loops)
     for (let i = l.head; i <= l.end; i++) for (const x of kernel.blocks[i]!.instrs) l.work += work(x);
   const heavy = loops.filter((l) => l.work >= Math.max(1, total / 2));
-  return heavy.sort((a, b) => b.end - b.head - (a.end - a.head))[0];
+  const sized = heavy.sort((a, b) => b.end - b.head - (a.end - a.head));
+  const whole = sized.filter(
+    (l) =>
+      l.work >= NEARLY_ALL * total &&
+      kernel.blocks.slice(l.head, l.end + 1).some((b) => b.instrs.some((x) => x.op.startsWith('bar'))),
+  );
+  return whole.at(-1) ?? sized[0];
 }

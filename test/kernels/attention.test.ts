@@ -74,6 +74,10 @@ describe('attention', { timeout: 300_000 }, () => {
       return tiled(gpu, half, { ...shape, type: 'f16' });
     });
   }
+  it('f16 widened when it is staged', (test) => {
+    if (!gpu.adapter.features.has('shader-f16')) return test.skip('the adapter has no shader-f16');
+    return tiled(gpu, { ...half, wideTiles: true }, { ...shapes['one fused buffer']!, type: 'f16' });
+  });
   it('f32 activations on an f16 target', () => tiled(gpu, half, { ...shapes['ragged, head 64']!, type: 'f32' }));
   it('queries kept in a large workgroup memory', () => {
     const target: TargetProfile = { ...baseline, limits: roomy };

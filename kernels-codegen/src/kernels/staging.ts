@@ -15,12 +15,49 @@ export interface Item {
 export interface Copy {
   /** Items, spread over the threads. */
   count: number;
+  /** Items in a row: neighbouring threads take neighbours of a row. */
+  width: number;
   /**
-   * @param i WGSL u32 expression of the item's number
+   * @param at WGSL u32 expressions of the item's place
    * @param tag what distinguishes the item's names from those of others in the same scope
    * @param step number of the item among those of its thread
    */
-  item(i: string, tag: string, step: number): Item;
+  item(at: Place, tag: string, step: number): Item;
+}
+
+export interface Place {
+  /** The row is this and `more`, a constant kept apart: products with a stride then differ by constants. */
+  row: string;
+  more: number;
+  /** Number in the row. */
+  col: string;
+}
+
+/** WGSL u32 expression of a place's row. */
+export const rowOf = ({ row, more }: Place): string => (more ? `(${row} + ${more}u)` : row);
+
+/** WGSL index of a place in rows `stride` apart, of which each row here is `unit`. */
+export const indexOf = ({ row, more, col }: Place, stride: number, unit = 1): string =>
+  `${row} * ${unit * stride}u + ${col} + ${more * unit * stride}u`;
+
+/**
+ * Where the item of step `step` lies. Threads that are whole rows stay in their column and move by a known number of rows, and the text says so:
+ * compilers cannot know it of `(thread + 128) / 32`, and kept two registers an item for what is one register and constants.
+ */
+function placeOf({ width }: Copy, threads: number, step: number): Place {
+  const first = step * threads;
+  if (threads % width === 0) {
+    return { row: `thread / ${width}u`, more: first / width, col: `thread % ${width}u` };
+  }
+  if (width % threads === 0) {
+    return {
+      row: '0u',
+      more: Math.floor(first / width),
+      col: first % width ? `(thread + ${first % width}u)` : 'thread',
+    };
+  }
+  const i = first ? `(thread + ${first}u)` : 'thread';
+  return { row: `${i} / ${width}u`, more: 0, col: `${i} % ${width}u` };
 }
 
 /** Values a thread holds between loads and stores: 32 vectors of f16 are 64 registers, which no hot kernel exceeds. */
@@ -44,7 +81,7 @@ export function stage(copies: readonly Copy[], threads: number, open = ''): stri
   for (const [c, copy] of copies.entries()) {
     for (let first = 0, step = 0; first < copy.count; first += threads, step++) {
       const i = first ? `(thread + ${first}u)` : 'thread';
-      const item = copy.item(i, `${c}_${step}`, step);
+      const item = copy.item(placeOf(copy, threads, step), `${c}_${step}`, step);
       const names = item.values.map((_, k) => `v${c}_${step}_${k}`);
       const read = [item.before ?? '', ...item.values.map((value, k) => `let ${names[k]} = ${value};`)].filter(Boolean);
       if (first + threads > copy.count) {
@@ -74,7 +111,7 @@ export interface Prefetch {
 export function prefetch(copy: Copy, threads: number, name: string, type: string): Prefetch {
   const steps = Array.from({ length: Math.ceil(copy.count / threads) }, (_, step) => {
     const i = step ? `(thread + ${step * threads}u)` : 'thread';
-    const { before = '', values, store } = copy.item(i, `${name}_${step}`, step);
+    const { before = '', values, store } = copy.item(placeOf(copy, threads, step), `${name}_${step}`, step);
     const names = values.map((_, k) => `${name}${step}_${k}`);
     const guard = (text: string): string =>
       (step + 1) * threads > copy.count ? `if (${i} < ${copy.count}u) { ${text} }` : text;
@@ -100,8 +137,8 @@ export const storeTransposed = (
     .map((e, kk) => `${array}[${at} + ${kk * stride}u] = ${type}(${w.map((v) => `${v}.${e}`).join(', ')});`)
     .join('\n');
 
-function loop({ count, item }: Copy, threads: number, open: string): string {
-  const { before, values, store } = item('i', 'i', 0);
+function loop({ count, width, item }: Copy, threads: number, open: string): string {
+  const { before, values, store } = item({ row: `i / ${width}u`, more: 0, col: `i % ${width}u` }, 'i', 0);
   const names = values.map((_, k) => `v${k}`);
   const body = [before ?? '', ...values.map((value, k) => `let ${names[k]} = ${value};`), store(names)];
   return `for (var i = thread; i < ${count}u${open}; i += ${threads}u) {\n${body.filter(Boolean).join('\n')}\n}`;

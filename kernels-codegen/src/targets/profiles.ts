@@ -25,6 +25,12 @@ const DESKTOP: Partial<TargetLimits> = {
   maxComputeWorkgroupSizeX: 1024,
 };
 
+/**
+ * Units of the largest common cards: RTX 4090 and H100 have 128 and 132 multiprocessors, an RX 7900 XTX 96 compute units. A smaller card gets tiles
+ * that are a little small where a product has few rows, and is no slower where it has many.
+ */
+const UNITS = { nvidia: 128, amd: 96 };
+
 /** Profiles to compile for ahead of time, by name. */
 export const TARGETS: readonly TargetProfile[] = [
   { name: 'baseline', tier: 'f32', limits: BASELINE_LIMITS },
@@ -59,12 +65,14 @@ export const TARGETS: readonly TargetProfile[] = [
   },
   {
     name: 'nvidia',
+    units: UNITS.nvidia,
     tier: 'subgroups',
     limits: limits(2048, { ...DESKTOP, maxComputeWorkgroupStorageSize: 49152, maxBufferSize: 4096 * MiB }),
     subgroupSize: { min: 32, max: 32 },
   },
   {
     name: 'nvidia-matrix',
+    units: UNITS.nvidia,
     tier: 'subgroup-matrix',
     limits: limits(2048, { ...DESKTOP, maxComputeWorkgroupStorageSize: 49152, maxBufferSize: 4096 * MiB }),
     subgroupSize: { min: 32, max: 32 },
@@ -75,7 +83,12 @@ export const TARGETS: readonly TargetProfile[] = [
       matrix(16, 8, 16, 'f16', 'f16'),
     ],
   },
-  { name: 'nvidia-f32', tier: 'f32', limits: limits(2048, { ...DESKTOP, maxBufferSize: 4096 * MiB }) },
+  {
+    name: 'nvidia-f32',
+    units: UNITS.nvidia,
+    tier: 'f32',
+    limits: limits(2048, { ...DESKTOP, maxBufferSize: 4096 * MiB }),
+  },
   {
     name: 'intel-xe',
     tier: 'subgroups',
@@ -84,6 +97,7 @@ export const TARGETS: readonly TargetProfile[] = [
   },
   {
     name: 'amd-rdna',
+    units: UNITS.amd,
     tier: 'subgroups',
     limits: limits(2048, { ...DESKTOP, maxBufferSize: 2048 * MiB }),
     subgroupSize: { min: 32, max: 64 },
@@ -100,6 +114,7 @@ export const TARGETS: readonly TargetProfile[] = [
   ...['amd-rdna3', 'amd-rdna4'].map(
     (name): TargetProfile => ({
       name,
+      units: UNITS.amd,
       tier: 'subgroup-matrix',
       limits: limits(2048, { ...DESKTOP, maxBufferSize: 2048 * MiB }),
       subgroupSize: { min: 32, max: 32 },
@@ -112,6 +127,7 @@ export const TARGETS: readonly TargetProfile[] = [
   {
     name: 'adreno',
     tier: 'f16',
+    wideTiles: true,
     limits: limits(128, {
       maxComputeWorkgroupStorageSize: 32768,
       maxComputeInvocationsPerWorkgroup: 1024,
@@ -160,6 +176,8 @@ export function targetFor(
     name: nameOf(device),
     // Not by name: Dawn and Chrome tell the driver's, wgpu (Deno, Firefox) leaves the architecture empty.
     ...(device.isFallbackAdapter ? { software: true as const } : {}),
+    ...(device.vendor === 'qualcomm' ? { wideTiles: true as const } : {}),
+    ...(Object.hasOwn(UNITS, device.vendor) ? { units: UNITS[device.vendor as keyof typeof UNITS] } : {}),
     limits: Object.fromEntries(known) as unknown as TargetLimits,
   };
   const has = (feature: string): boolean => device.features.includes(feature);

@@ -31,6 +31,10 @@ export interface TargetProfile {
    * are `direct` ones whatever the tier.
    */
   software?: true;
+  /** Reading an f16 value for f32 arithmetic takes an instruction of its own (Adreno): without matrices, tiles are widened when they are staged. */
+  wideTiles?: true;
+  /** Multiprocessors or compute units: fewer than two workgroups for each leave some idle. WebGPU does not tell; 32 where nobody has said. */
+  units?: number;
   /** Range of `subgroup_size`; present when the tier uses subgroups. */
   subgroupSize?: { min: number; max: number };
   /** The device has a range of sizes: kernels ask for `subgroupSize.max` with `@subgroup_size`, and min is the same. */
@@ -46,6 +50,8 @@ export function hasTier(target: TargetProfile, tier: Tier): boolean {
   const order: Tier[] = ['f32', 'f16', 'subgroups', 'subgroup-matrix'];
   return order.indexOf(target.tier) >= order.indexOf(tier);
 }
+
+export const unitsOf = (target: TargetProfile): number => target.units ?? 32;
 
 /** WebGPU's default limits: what every conforming device has. */
 export const BASELINE_LIMITS: TargetLimits = {

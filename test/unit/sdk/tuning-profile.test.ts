@@ -14,7 +14,7 @@ const good: TuningProfile = {
   tuned: {
     matmul: { '64×64×64 f16 f32': { variant: 'direct', threads: 8, rows: 4 } },
     attention: {
-      '2×64 8×8 f16': { variant: 'matrix', config: { m: 8, n: 8, k: 8, componentType: 'f16' }, prefetch: true },
+      '2×64 8×8 f16': { variant: 'matrix', config: { m: 8, n: 8, k: 8, componentType: 'f16' }, blocks: 1 },
     },
   },
   gains: [{ family: 'matmul', shape: '64×64×64 f16 f32', flops: 524288, estimateMs: 2, tunedMs: 1 }],

@@ -14,17 +14,12 @@ export interface MatrixAttention {
   blocks: number;
   /** Keys in a tile; a multiple of the config's m, n and k. */
   tileK: number;
-  /** Keep the next tile in registers while this one is multiplied. */
-  prefetch: boolean;
 }
 
-/** Elements between rows in workgroup memory beyond the row's own: shifts rows by four banks. */
-const PAD_BYTES = 16;
+/** 16 bytes between rows in workgroup memory beyond the row's own: shifts rows by four banks. */
+const PAD = 1;
 /** Of the scores: stores of matrices and reads of vectors meet no bank twice. */
 const SCORE_PAD = 8;
-/** Vectors a thread keeps for the next tile, at most. */
-const MOST_PREFETCHED = 16;
-
 /** A schedule for the matrix variant, or nothing where another variant serves the shape better or more exactly. */
 export function chooseMatrix(spec: AttentionSpec, target: TargetProfile): MatrixAttention | undefined {
   return matrixAttentions(spec, target)[0];
@@ -48,9 +43,7 @@ export function matrixAttentions(spec: AttentionSpec, target: TargetProfile): Ma
     for (const subgroups of [4, 2, 1]) {
       // Keys by 32: their memory lets another workgroup in, which is worth more than fewer steps.
       for (const tileK of [32, 64, 16]) {
-        const vectors = (tileK * Math.ceil(spec.size / 16) * 16) / 4 / (subgroups * max);
-        const prefetch = 2 * vectors <= MOST_PREFETCHED;
-        const schedule: MatrixAttention = { variant: 'matrix', config, subgroups, blocks, tileK, prefetch };
+        const schedule: MatrixAttention = { variant: 'matrix', config, subgroups, blocks, tileK };
         if (!problemOf(layout(spec, target, schedule), schedule, target)) found.push(schedule);
       }
     }
@@ -65,12 +58,21 @@ export interface Layout {
   threads: number;
   /** Threads that share a query in the softmax. */
   share: number;
-  /** Vectors of four between rows: keys [key][d], values [d][key], scores and weights [query][key]. */
+  /** Elements of an operand in 16 bytes. */
+  unit: number;
+  /** Rows of scores and of values in workgroup memory; `folded`: the second half of the queries lies beside the first. */
+  folded: boolean;
+  scoreRows: number;
+  valueRows: number;
+  /** 16 bytes between rows: keys [key][d], scores [query][key]. */
   keyStride: number;
-  valueStride: number;
   scoreStride: number;
-  /** Subgroups there may be. */
-  flags: number;
+  /** 16 bytes of each query that are staged at a time, and between their rows. */
+  queryVectors: number;
+  queryStride: number;
+  /** Vectors of four between rows of values [d][key] and of weights [query][key]. */
+  valueStride: number;
+  weightStride: number;
   lanes: { min: number; max: number };
   bytes: number;
 }
@@ -79,25 +81,44 @@ export function layout(spec: AttentionSpec, target: TargetProfile, s: MatrixAtte
   const { m, n, k, componentType } = s.config;
   const lanes = target.subgroupSize ?? { min: 0, max: 0 };
   const element = componentType === 'f16' ? 2 : 4;
-  const unit = Math.max(n, k);
-  const padded = Math.ceil(spec.size / unit) * unit;
+  const unit = 16 / element;
+  // Two halves of whole matrices where V's rows share lines: see valueRows.
+  const edge = Math.max(unit === 8 ? 2 * n : n, k);
+  const padded = Math.ceil(spec.size / edge) * edge;
   const tileQ = s.subgroups * s.blocks * m;
   const threads = s.subgroups * lanes.max;
-  const keyStride = (padded * element + PAD_BYTES) / (4 * element);
-  const valueStride = (s.tileK * element + PAD_BYTES) / (4 * element);
-  const scoreStride = (s.tileK + SCORE_PAD) / 4;
-  const flags = threads / lanes.min;
+  const keyStride = padded / unit + PAD;
+  // Two rows share a line where they can: half the padding, 32 KiB in all for the common tile.
+  const valueRows = unit === 8 ? padded / 2 : padded;
+  const valueStride = ((padded / valueRows) * s.tileK + PAD * unit) / 4;
+  const weightStride = ((s.tileK / unit + PAD) * unit) / 4;
+  const folded = s.subgroups % 2 === 0;
+  const scoreRows = folded ? tileQ / 2 : tileQ;
+  const scoreStride = ((tileQ / scoreRows) * s.tileK + SCORE_PAD) / 4;
+  // Whole matrices of the queries' columns beside each other, where the scores will lie.
+  const columns = k / unit;
+  const most = Math.floor((scoreRows * scoreStride) / tileQ) - PAD;
+  const queryVectors = Math.min(padded / unit, Math.floor(most / columns) * columns);
   return {
     tileQ,
     padded,
+    queryVectors,
+    queryStride: queryVectors + PAD,
     threads,
     share: threads / tileQ,
     keyStride,
     valueStride,
     scoreStride,
-    flags,
+    folded,
+    scoreRows,
+    valueRows,
+    unit,
+    weightStride,
     lanes,
-    bytes: 4 * element * (s.tileK * keyStride + (padded + tileQ) * valueStride) + 16 * tileQ * scoreStride + 4 * flags,
+    bytes:
+      16 * (s.tileK * keyStride + scoreRows * scoreStride) +
+      4 * element * (valueRows * valueStride + tileQ * weightStride) +
+      4,
   };
 }
 
@@ -108,6 +129,8 @@ function problemOf(l: Layout, s: MatrixAttention, target: TargetProfile): string
   if (resultType !== 'f32') return 'the matrix configuration must have f32 results.';
   if (l.threads > most) return `${l.threads} threads; the target allows ${most}.`;
   if (l.bytes > room) return `${l.bytes} bytes of workgroup memory; the target has ${room}. Use a smaller tileK.`;
+  if (k % l.unit !== 0) return `a matrix ${m}×${n}×${k} has rows that do not start on 16 bytes.`;
+  if (l.queryVectors < 1) return `${l.tileQ} queries do not fit where their scores of ${s.tileK} keys lie.`;
   if ([m, n, k].some((d) => s.tileK % d !== 0)) return `tileK ${s.tileK} is no multiple of the matrix ${m}×${n}×${k}.`;
   if (l.share < 1 || l.lanes.min % l.share !== 0 || s.tileK % (4 * l.share) !== 0) {
     return `${l.threads} threads cannot share ${l.tileQ} queries evenly within subgroups of ${l.lanes.min}.`;

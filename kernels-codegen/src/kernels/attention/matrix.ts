@@ -1,21 +1,18 @@
 // The attention kernel on matrix instructions (subgroup matrices): both products on them, the softmax between through workgroup memory.
 // WGSL gives no access to a matrix's elements, so scores are stored, weighted by plain threads and loaded again as an operand.
 
+import { floatLiteral } from '../../expr/expr.ts';
 import type { TargetProfile } from '../../targets/types.ts';
 import type { KernelSource } from '../kernel.ts';
 import { elementTypes } from '../precision.ts';
-import { type Copy, prefetch, stage, storeTransposed } from '../staging.ts';
+import { type Copy, indexOf, prefetch, stage } from '../staging.ts';
 import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
 import { checkFits, layout, type MatrixAttention } from './matrix-layout.ts';
 import { declareViews, endOfKeys, MASKED, scoreText } from './parts.ts';
 import { type AttentionSpec, attentionBytes, attentionFlops, keysOf } from './spec.ts';
 
-/**
- * A query's reference maximum is raised only when a score exceeds it by this many powers of two: until then its weights
- * grow to 2⁸, far from f16's 65504. Raising it means moving the accumulators through workgroup memory, because WGSL
- * cannot scale a matrix's rows; after the first tiles it hardly ever happens. The result is the same softmax.
- */
-const HEADROOM = '8.0';
+/** Powers of two that a query's largest weight may reach beyond 1: f16 holds 65504. */
+const HEADROOM = '15.9';
 
 /**
  * out[i, h] = Σⱼ softmaxⱼ(scale · q[i, h] · k[j, h] + bias) · v[j, h]
@@ -33,20 +30,22 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
   const { m, n, k, componentType: element } = config;
   const l = layout(spec, target, schedule);
   checkFits(l, schedule, target);
-  const { tileQ, padded, threads, share, keyStride, valueStride, scoreStride } = l;
+  const { tileQ, padded, threads, share, unit, keyStride, valueStride, scoreStride, weightStride } = l;
   const keys = keysOf(spec);
   const types = elementTypes(
     'attention',
     [q.type, spec.k.type, spec.v.type, spec.out.type, element as 'f32' | 'f16'],
     target,
   );
-  const views = declareViews(spec, element, { tileQ, tileK, d4: padded / 4, v4: padded / 4 });
+  const views = declareViews(spec, element, { tileQ, tileK, d4: padded / 4, v4: padded / 4 }, false, true);
   const each = <T>(count: number, f: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => f(i));
   const lines = (texts: string[], indent = '    '): string => texts.join(`\n${indent}`);
   // A CPU's driver unrolls loops of known length throughout and compiles for seconds; `group.z` is always 0.
   const open = target.software ? ' + group.z' : '';
-  const vector = `vec4<${element}>`;
-  const rowVectors = padded / 4;
+  const half = element === 'f16';
+  // Sixteen bytes, as operands lie in workgroup memory.
+  const vector = half ? 'vec4<u32>' : 'vec4<f32>';
+  const rowVectors = padded / unit;
   const kSteps = padded / k;
   const outTiles = padded / n;
   const scoreTiles = tileK / n;
@@ -54,54 +53,76 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
   const right = `subgroup_matrix_right<${element}, ${n}, ${k}>`;
   const result = `subgroup_matrix_result<f32, ${n}, ${m}>`;
 
-  const rows = (load: string, count: number, first: string): Copy => ({
-    count: count * rowVectors,
-    item: (i) => ({
-      values: [`${load}(${first} + ${i} / ${rowVectors}u, ${i} % ${rowVectors}u, head)`],
-      store: ([v]) => `key_tile[${i} / ${rowVectors}u * ${keyStride}u + ${i} % ${rowVectors}u] = ${v};`,
-    }),
-  });
-  // Neighbouring threads take the same columns of neighbouring keys: their stores meet no bank twice.
-  const valueBlocks: Copy = {
-    count: (tileK / 4) * rowVectors,
-    item: (i) => ({
-      values: each(4, (j) => `load_v(value_base + ${i} % ${tileK / 4}u * 4u + ${j}u, ${i} / ${tileK / 4}u, head)`),
-      store: (v) =>
-        storeTransposed(
-          'value_tile',
-          `${i} / ${tileK / 4}u * ${4 * valueStride}u + ${i} % ${tileK / 4}u`,
-          valueStride,
-          vector,
-          v,
-        ),
+  const keyRows: Copy = {
+    count: tileK * rowVectors,
+    width: rowVectors,
+    item: (at) => ({
+      values: [`read_k(${at.row}, key_base + ${at.more}u, ${at.col}, head)`],
+      store: ([v]) => `key_tile[${indexOf(at, keyStride)}] = ${v};`,
     }),
   };
-  const keyRows = rows('load_k', tileK, 'key_base');
-  const next = schedule.prefetch
-    ? { k: prefetch(keyRows, threads, 'next_k', vector), v: prefetch(valueBlocks, threads, 'next_v', vector) }
-    : undefined;
+  // Four keys of `unit` columns each. Neighbouring threads take the same columns of neighbouring keys: their stores meet no bank twice.
+  const valueBlocks: Copy = {
+    count: (tileK / 4) * rowVectors,
+    width: tileK / 4,
+    item: ({ row, more, col }) => {
+      const d = more ? `${row} + ${more}u` : row;
+      // Of eight columns the first four lie in the tile's left half, the others beside them.
+      const at = (i: number): string =>
+        `${row} * ${4 * valueStride}u + ${col} + ${(more * 4 + (i & 3)) * valueStride + (i >> 2) * (tileK / 4)}u`;
+      return {
+        values: each(4, (j) => `read_v(${col} * 4u, value_base + ${j}u, ${d}, head)`),
+        store: ([a, b, c, e]) =>
+          half
+            ? each(8, (i) => {
+                const [f, word] = [i % 2 ? 'high' : 'low', 'xyzw'[i >> 1]];
+                return `value_tile[${at(i)}] = vec2<u32>(${f}(${a}.${word}, ${b}.${word}), ${f}(${c}.${word}, ${e}.${word}));`;
+              }).join('\n')
+            : each(4, (i) => {
+                const word = 'xyzw'[i];
+                return `value_tile[${at(i)}] = vec4<f32>(${a}.${word}, ${b}.${word}, ${c}.${word}, ${e}.${word});`;
+              }).join('\n'),
+      };
+    },
+  };
+  const nextKeys = prefetch(keyRows, threads, 'next_k', vector);
+  const values = prefetch(valueBlocks, threads, 'next_v', vector);
   const lastTile = Math.floor((keys - 1) / tileK) * tileK;
   // Tiles beyond the last are loaded like the last and not used.
-  const tileAt = (steps: number): string => `min(first_key + ${steps * tileK}u, ${lastTile}u)`;
+  const tileAt = (ahead: number): string => `min((t + ${ahead}u) * step, ${lastTile}u)`;
 
   // Device subgroups may be smaller than the largest: the surplus subgroups only stage and weigh.
   const exact = target.subgroupSize?.min === target.subgroupSize?.max;
   const matrices = (text: string): string => (exact ? text : `if (subgroup < ${subgroups}u) {\n    ${text}\n    }`);
-  const row = (b: number): string => `(subgroup * ${blocks}u + ${b}u) * ${m}u`;
+  const folded = (r: string, half: number): string =>
+    l.folded
+      ? `${r} % ${half}u * ${(scoreStride * tileQ) / 2 / half}u + ${r} / ${half}u * ${tileK / 4}u`
+      : `${r} * ${scoreStride}u`;
 
-  const passRows = Math.min(tileK, tileQ);
-  const loadQueries = each(
-    Math.ceil(tileQ / passRows),
-    (p) => `workgroupBarrier();
-  ${stage([rows('load_q', passRows, `first_query + ${p * passRows}u`)], threads, open)}
+  // All queries, as many columns at a time as the scores' memory holds: every subgroup takes its matrices at once, without a branch.
+  const { queryVectors, queryStride } = l;
+  const loadQueries = each(Math.ceil(rowVectors / queryVectors), (p) => {
+    const first = p * queryVectors;
+    const width = Math.min(queryVectors, rowVectors - first);
+    const copy: Copy = {
+      count: tileQ * width,
+      width,
+      item: (at) => ({
+        values: [`read_q(${at.row}, first_query + ${at.more}u, ${at.col} + ${first}u, head)`],
+        store: ([v]) => `scores[${indexOf(at, queryStride)}] = ${half ? v : `bitcast<vec4<u32>>(${v})`};`,
+      }),
+    };
+    const loads = each(blocks, (b) =>
+      each((width * unit) / k, (i) => {
+        const at = `subgroup * ${blocks * m * queryStride}u + ${b * m * queryStride + (i * k) / unit}u`;
+        return `q${b}_${(first * unit) / k + i} = subgroupMatrixLoad<${left}, row_major>(&scores, ${at}, ${queryStride}u);`;
+      }),
+    ).flat();
+    return `workgroupBarrier();
+  ${stage([copy], threads, open)}
   workgroupBarrier();
-  ${each(
-    blocks,
-    (b) => `if (${row(b)} / ${passRows}u == ${p}u) {
-    ${lines(each(kSteps, (s) => `q${b}_${s} = subgroupMatrixLoad<${left}, row_major>(&key_tile, (${row(b)} % ${passRows}u) * ${keyStride}u + ${(s * k) / 4}u, ${keyStride}u);`))}
-  }`,
-  ).join('\n  ')}`,
-  ).join('\n  ');
+  ${matrices(lines(loads, '  '))}`;
+  }).join('\n  ');
 
   const scoreProducts = lines(
     each(
@@ -112,24 +133,26 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
         each(
           kSteps,
           (s) =>
-            `{ let b = subgroupMatrixLoad<${right}, col_major>(&key_tile, ${t * n * keyStride + (s * k) / 4}u, ${keyStride}u); ${each(blocks, (b) => `s${b} = subgroupMatrixMultiplyAccumulate(q${b}_${s}, b, s${b});`).join(' ')} }`,
+            `{ let b = subgroupMatrixLoad<${right}, col_major>(&key_tile, ${t * n * keyStride + (s * k) / unit}u, ${keyStride}u); ${each(blocks, (b) => `s${b} = subgroupMatrixMultiplyAccumulate(q${b}_${s}, b, s${b});`).join(' ')} }`,
         ),
         '      ',
       )}
-      ${each(blocks, (b) => `subgroupMatrixStore<row_major>(&scores, ${row(b)} * ${scoreStride}u + ${(t * n) / 4}u, s${b}, ${scoreStride}u);`).join(' ')}
+      ${each(blocks, (b) => `subgroupMatrixStore<row_major>(&scores, scores_at + ${b * m * scoreStride + (t * n) / 4}u, s${b}, ${scoreStride}u);`).join(' ')}
     }`,
     ),
   );
+  // Output column c of the matrices is column `columnOf(c)` of the head: see where V is stored.
+  const valueAt = (c: number): number => (c % l.valueRows) * valueStride + Math.floor(c / l.valueRows) * (tileK / 4);
   const valueProducts = lines(
     each(
       tileK / k,
       (s) => `{
-      ${each(blocks, (b) => `let a${b} = subgroupMatrixLoad<${left}, row_major>(&weights, ${row(b)} * ${valueStride}u + ${(s * k) / 4}u, ${valueStride}u);`).join(' ')}
+      ${each(blocks, (b) => `let a${b} = subgroupMatrixLoad<${left}, row_major>(&weights, weights_at + ${b * m * weightStride + (s * k) / 4}u, ${weightStride}u);`).join(' ')}
       ${lines(
         each(
           outTiles,
           (t) =>
-            `{ let b = subgroupMatrixLoad<${right}, col_major>(&value_tile, ${t * n * valueStride + (s * k) / 4}u, ${valueStride}u); ${each(blocks, (b) => `o${b}_${t} = subgroupMatrixMultiplyAccumulate(a${b}, b, o${b}_${t});`).join(' ')} }`,
+            `{ let b = subgroupMatrixLoad<${right}, col_major>(&value_tile, ${valueAt(t * n) + (s * k) / 4}u, ${valueStride}u); ${each(blocks, (b) => `o${b}_${t} = subgroupMatrixMultiplyAccumulate(a${b}, b, o${b}_${t});`).join(' ')} }`,
         ),
         '      ',
       )}
@@ -137,42 +160,30 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
     ),
   );
 
-  // The accumulators visit the score array, as many columns at a time as it has, and the query's threads see them there.
-  const throughScores = (visit: (vectors: number, first: number) => string, back: boolean): string => {
-    const moves = (first: number, tiles: number, f: (b: number, t: number, at: string) => string): string =>
-      matrices(
-        lines(
-          each(blocks, (b) =>
-            each(tiles, (t) => f(b, first + t, `${row(b)} * ${scoreStride}u + ${(t * n) / 4}u`)).join('\n    '),
-          ),
-        ),
-      );
-    return each(Math.ceil(outTiles / scoreTiles), (p) => {
-      const first = p * scoreTiles;
-      const tiles = Math.min(scoreTiles, outTiles - first);
-      return `${moves(first, tiles, (b, t, at) => `subgroupMatrixStore<row_major>(&scores, ${at}, o${b}_${t}, ${scoreStride}u);`)}
+  // The results leave through the score array, as many columns at a time as it has.
+  const finish = each(Math.ceil(outTiles / scoreTiles), (p) => {
+    const first = p * scoreTiles;
+    const tiles = Math.min(scoreTiles, outTiles - first);
+    const stores = each(blocks, (b) =>
+      each(
+        tiles,
+        (t) =>
+          `subgroupMatrixStore<row_major>(&scores, scores_at + ${b * m * scoreStride + (t * n) / 4}u, o${b}_${first + t}, ${scoreStride}u);`,
+      ),
+    ).flat();
+    const column = `part + c + ${(first * n) / 4}u`;
+    return `workgroupBarrier();
+    ${matrices(lines(stores))}
     workgroupBarrier();
-    ${visit((tiles * n) / 4, (first * n) / 4)}
-    workgroupBarrier();
-    ${back ? moves(first, tiles, (b, t, at) => `o${b}_${t} = subgroupMatrixLoad<${result}, row_major>(&scores, ${at}, ${scoreStride}u);`) : ''}`;
-    }).join('\n    ');
-  };
-  const rescale = throughScores(
-    (vectors) =>
-      `for (var c = part; c < ${vectors}u${open}; c += ${share}u) { scores[query_row * ${scoreStride}u + c] *= shrink; }`,
-    true,
-  );
-  const finish = throughScores(
-    (vectors, first) => `for (var c = part; c < ${vectors}u${open}; c += ${share}u) {
-      let d = c + ${first}u;
-      ${q.rows % tileQ || padded > size ? `if (query < ${q.rows}u && d < ${Math.ceil(size / 4)}u) ` : ''}{ store_out(query, d, head, scores[query_row * ${scoreStride}u + c] * inverse); }
-    }`,
-    false,
-  );
+    for (var c = 0u; c < ${(tiles * n) / 4}u${open}; c += ${share}u) {
+      let d = ${half ? `(${column}) % ${rowVectors}u * 2u + (${column}) / ${rowVectors}u` : column};
+      ${q.rows % tileQ || padded > size ? `if (query < ${q.rows}u && d < ${Math.ceil(size / 4)}u) ` : ''}{ store_out(query, d, head, bitcast<vec4<f32>>(scores[score_at + c]) * inverse); }
+    }`;
+  }).join('\n    ');
 
   const perThread = tileK / 4 / share;
   const raggedKeys = keys % tileK !== 0;
-  const plain = !spec.bias && !causal && !raggedKeys;
+  const plain = !spec.bias && !causal && !raggedKeys && spec.scale > 0;
   const shuffled = (name: string, op: 'max' | 'add'): string => {
     const steps: string[] = [];
     for (let mask = 1; mask < share; mask *= 2) {
@@ -181,16 +192,19 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
     }
     return steps.join(' ');
   };
-  // Vectors of four keys; without masks and bias, scaled as vectors too.
+  // Vectors of four keys; without masks and bias, scores stay as the product leaves them and their scale goes into the exponent.
+  const exponent = floatLiteral(spec.scale * Math.LOG2E);
   const score = (i: number): string => {
-    const at = (name: string, key: string): string => scoreText(spec, { name, key, query: 'query', raggedKeys });
-    const load = `var s${i} = scores[query_row * ${scoreStride}u + part + ${i * share}u];`;
-    if (plain) return `${load} ${at(`s${i}`, '')}`;
-    return `${load} let key${i} = first_key + (part + ${i * share}u) * 4u;
-    ${[...'xyzw'].map((c, e) => at(`s${i}.${c}`, `(key${i} + ${e}u)`)).join(' ')}`;
+    const at = (value: string, key: string): string =>
+      scoreText(spec, { name: value, key, query: 'query', raggedKeys });
+    const load = `var s${i} = bitcast<vec4<f32>>(scores[score_at + ${i * share}u]);`;
+    if (plain) return `${load} let p${i} = exp2(fma(s${i}, vec4<f32>(${exponent}), vec4<f32>(-m)));`;
+    return `${load} { let key = first_key + (part + ${i * share}u) * 4u;
+    ${[...'xyzw'].map((c, e) => at(`s${i}.${c}`, `(key + ${e}u)`)).join(' ')} }
+    let p${i} = exp2(s${i} - m);`;
   };
   const weigh = (i: number): string =>
-    `{ let p = exp2(s${i} - m); l += p; weights[query_row * ${valueStride}u + part + ${i * share}u] = ${vector}(p); }`;
+    `weights[weight_at + ${i * share}u] = ${half ? `bitcast<vec2<u32>>(vec4<f16>(p${i}))` : `p${i}`};`;
 
   const wgsl = `${element === 'f16' ? 'enable f16;\n' : types.enable}${subgroupEnables(target)}enable chromium_experimental_subgroup_matrix;
 // Conditions around matrix operations depend on subgroup_id or on values equal in all lanes, which the analysis cannot see.
@@ -198,11 +212,11 @@ diagnostic(off, chromium.subgroup_matrix_uniformity);
 diagnostic(off, subgroup_uniformity);
 ${views.declarations}
 var<workgroup> key_tile: array<${vector}, ${tileK * keyStride}>;
-var<workgroup> value_tile: array<${vector}, ${padded * valueStride}>;
-var<workgroup> scores: array<vec4<f32>, ${tileQ * scoreStride}>;
-var<workgroup> weights: array<${vector}, ${tileQ * valueStride}>;
-var<workgroup> raised: array<u32, ${l.flags}>;
-
+var<workgroup> value_tile: array<${half ? 'vec2<u32>' : vector}, ${l.valueRows * valueStride}>;
+var<workgroup> scores: array<vec4<u32>, ${l.scoreRows * scoreStride}>;
+var<workgroup> weights: array<${half ? 'vec2<u32>' : 'vec4<f32>'}, ${tileQ * weightStride}>;
+var<workgroup> again: u32;
+${half ? HALVES : ''}
 ${views.functions}
 
 @compute ${subgroupSizeAttribute(target)}@workgroup_size(${threads})
@@ -214,49 +228,58 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
   let query_row = thread / ${share}u;
   let query = first_query + query_row;
   let part = thread % ${share}u;
-  var m = ${MASKED};
-  var l = vec4<f32>();
+  let score_at = ${folded('query_row', tileQ / 2)} + part;
+  let weight_at = query_row * ${weightStride}u + part;
+  let scores_at = ${l.folded ? folded('subgroup', subgroups / 2) : `subgroup * ${blocks * m * scoreStride}u`};
+  let weights_at = subgroup * ${blocks * m * weightStride}u;
+  // Of the weights, in powers of two.
+  var m = 0.0;
+  var l = 0.0;
   ${each(blocks, (b) => each(kSteps, (s) => `var q${b}_${s}: ${left};`).join(' ')).join('\n  ')}
   ${each(blocks, (b) => each(outTiles, (t) => `var o${b}_${t}: ${result};`).join(' ')).join('\n  ')}
   ${loadQueries}
+  // Two tiles to find the reference, then all; and once more with the true maxima where a score was far above it.
+  var step = min(first_query / ${tileK}u * ${tileK}u, ${lastTile}u);
+  var count = 2u;
+  var looking = true;
+  loop {
+  var highest = ${MASKED};
+  l = 0.0;
+  ${lines(each(blocks, (b) => each(outTiles, (t) => `o${b}_${t} = ${result}();`).join(' ')))}
   workgroupBarrier();
   { let key_base = 0u;
   ${stage([keyRows], threads, open)} }
-  ${next ? `${next.k.declare}\n  ${next.v.declare}\n  { let key_base = ${Math.min(tileK, lastTile)}u; let value_base = 0u;\n  ${next.k.load}\n  ${next.v.load} }` : ''}
   workgroupBarrier();
-
-  for (var first_key = 0u; first_key < ${endOfKeys(spec, tileQ)}${open}; first_key += ${tileK}u) {
+  for (var t = 0u; t < count${open}; t++) {
+    let first_key = t * step;
+    let key_base = ${tileAt(1)};
+    let value_base = first_key;
+    ${open ? '' : `${nextKeys.declare} ${nextKeys.load}`}
     ${matrices(scoreProducts)}
     workgroupBarrier();
-    ${
-      next
-        ? `${next.v.store}\n    ${next.k.store}`
-        : `{ let key_base = ${tileAt(1)}; let value_base = first_key;\n    ${stage([valueBlocks, keyRows], threads, open)} }`
-    }
-    ${lines(each(perThread, score))}
-    var highest4 = ${each(perThread, (i) => `s${i}`).reduce((a, b) => `max(${a}, ${b})`)};
-    var highest = max(max(highest4.x, highest4.y), max(highest4.z, highest4.w));
-    ${shuffled('highest', 'max')}
-    let raise = highest > m + ${HEADROOM};
-    let reference = select(m, highest, raise);
-    let shrink = exp2(m - reference);
-    m = reference;
-    l *= shrink;
-    ${lines(each(perThread, weigh))}
-    // Nothing to rescale before the first product.
-    let any_raised = subgroupAny(raise && first_key > 0u);
-    if (lane == 0u) { raised[subgroup] = select(0u, 1u, any_raised); }
-    let flags = workgroupUniformLoad(&raised);
-    ${next ? `{ let key_base = ${tileAt(2)}; let value_base = ${tileAt(1)};\n    ${next.k.load}\n    ${next.v.load} }` : ''}
-    if ((${each(l.flags, (i) => `flags[${i}]`).join(' | ')}) != 0u) {
-    ${rescale}
-    }
+    ${open ? stage([valueBlocks, keyRows], threads, open) : `${nextKeys.store}\n    ${values.declare} ${values.load}`}
+    var sum4 = vec4<f32>();
+    var most4 = vec4<f32>(${MASKED});
+    ${lines(each(perThread, (i) => `${score(i)} sum4 += p${i}; most4 = max(most4, s${i}); ${weigh(i)}`))}
+    l += (sum4.x + sum4.y) + (sum4.z + sum4.w);
+    highest = max(highest, max(max(most4.x, most4.y), max(most4.z, most4.w)));
+    ${open ? '' : values.store}
+    workgroupBarrier();
     ${matrices(valueProducts)}
   }
-  var total = l.x + l.y + l.z + l.w;
+  ${plain ? `highest *= ${exponent};` : ''}
+  ${shuffled('highest', 'max')}
+  if (looking || highest > m + ${HEADROOM}) { again = 1u; }
+  if (workgroupUniformLoad(&again) == 0u) { break; }
+  if (thread == 0u) { again = 0u; }
+  looking = false;
+  m = highest;
+  step = ${tileK}u;
+  count = (${endOfKeys(spec, tileQ)} + ${tileK - 1}u) / ${tileK}u;
+  }
+  var total = l;
   ${shuffled('total', 'add')}
   let inverse = 1.0 / total;
-  workgroupBarrier();
   ${finish}
 }
 `;
@@ -276,3 +299,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
     },
   };
 }
+
+/** The lower and upper halves of two words as one. */
+const HALVES = `fn low(a: u32, b: u32) -> u32 { return bitcast<u32>(vec2<f16>(bitcast<vec2<f16>>(a).x, bitcast<vec2<f16>>(b).x)); }
+fn high(a: u32, b: u32) -> u32 { return bitcast<u32>(vec2<f16>(bitcast<vec2<f16>>(a).y, bitcast<vec2<f16>>(b).y)); }
+`;

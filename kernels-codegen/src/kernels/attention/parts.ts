@@ -24,6 +24,14 @@ export interface EmittedViews {
 }
 
 /**
+ * Functions `read_q`, `read_k`, `read_v (row, more, d, head)`: the 16 bytes of `row + more` with number `d` in the head, as they lie in workgroup
+ * memory. One load where the view starts on 16 bytes, which a page's bounds checks leave whole; `more` apart, so that addresses differ by constants.
+ * Declared by {@link declareViews} with `bytes16`.
+ */
+const isOctets = (m: MatrixView, size: number): boolean =>
+  m.type === 'f16' && [m.offset, m.rowStride, size].every((n) => n % 8 === 0);
+
+/**
  * @param reach vectors of a head and rows that the kernel asks for: a guard is emitted only where that leaves the view
  * @param words read f16 as 32-bit words and unpack them: a CPU's driver gathers 16-bit values one at a time
  */
@@ -32,6 +40,7 @@ export function declareViews(
   staged: 'f32' | 'f16',
   reach: { tileQ: number; tileK: number; d4: number; v4: number },
   words = false,
+  bytes16 = false,
 ): EmittedViews {
   const { q, k, v, out, bias, size } = spec;
   const keys = keysOf(spec);
@@ -46,6 +55,10 @@ export function declareViews(
   const packed = (m: MatrixView): boolean => words && m.type === 'f16' && isVector(m, size);
   const declareView = (name: string, access: 'read' | 'read_write', m: MatrixView): void => {
     const vector = isVector(m, size);
+    if (bytes16 && access === 'read' && isOctets(m, size)) {
+      declare(name, access, 'vec4<u32>', Math.ceil(viewLength(m) / 8));
+      return;
+    }
     const element = packed(m) && access === 'read' ? 'vec2<u32>' : vector ? `vec4<${m.type}>` : m.type;
     declare(name, access, element, Math.ceil(viewLength(m) / (vector ? 4 : 1)));
   };
@@ -64,6 +77,23 @@ export function declareViews(
   return value;`;
     return `fn load_${name}(row: u32, d: u32, head: u32) -> vec4<${staged}> {\n  ${guard}${text}\n}`;
   };
+  /** As {@link load}, 16 bytes of what workgroup memory holds. */
+  const read = (name: string, m: MatrixView, rows: number, tile: number, d4: number): string => {
+    const head = `fn read_${name}(row: u32, more: u32, d: u32, head: u32) -> ${staged === 'f16' ? 'vec4<u32>' : 'vec4<f32>'}`;
+    if (staged === 'f32')
+      return `${load(name, m, rows, tile, d4)}\n${head} { return load_${name}(row + more, d, head); }`;
+    if (!isOctets(m, size)) {
+      return `${load(name, m, rows, tile, d4)}
+${head} { return vec4<u32>(bitcast<vec2<u32>>(load_${name}(row + more, d * 2u, head)), bitcast<vec2<u32>>(load_${name}(row + more, d * 2u + 1u, head))); }`;
+    }
+    const outside = [rows % tile ? `row + more >= ${rows}u` : '', d4 * 4 >= size + 8 ? `d >= ${size / 8}u` : ''].filter(
+      Boolean,
+    );
+    const guard = outside.length ? `if (${outside.join(' || ')}) { return vec4<u32>(); } ` : '';
+    const [stride, first] = [m.rowStride / 8, m.offset / 8];
+    return `${head} { ${guard}return ${name}[row * ${stride}u + d + (head * ${size / 8}u + ${first}u + more * ${stride}u)]; }`;
+  };
+  const input = bytes16 ? read : load;
   declareView('q', 'read', q);
   declareView('k', 'read', k);
   declareView('v', 'read', v);
@@ -80,9 +110,9 @@ export function declareViews(
   return {
     declarations: declarations.join('\n'),
     functions: [
-      load('q', q, q.rows, reach.tileQ, reach.d4),
-      load('k', k, keys, reach.tileK, reach.d4),
-      load('v', v, keys, reach.tileK, reach.v4),
+      input('q', q, q.rows, reach.tileQ, reach.d4),
+      input('k', k, keys, reach.tileK, reach.d4),
+      input('v', v, keys, reach.tileK, reach.v4),
       `fn store_out(row: u32, d: u32, head: u32, value: vec4<f32>) {\n  ${store}\n}`,
     ].join('\n'),
     bindings,

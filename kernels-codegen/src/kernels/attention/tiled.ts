@@ -6,7 +6,7 @@ import { hasTier, type TargetProfile } from '../../targets/types.ts';
 import { sameSchedule } from '../../tune/tuned.ts';
 import type { KernelSource } from '../kernel.ts';
 import { elementTypes } from '../precision.ts';
-import { type Copy, stage } from '../staging.ts';
+import { type Copy, indexOf, rowOf, stage } from '../staging.ts';
 import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
 import { declareViews, endOfKeys, MASKED, scoreText } from './parts.ts';
 import { type AttentionSpec, attentionBytes, attentionFlops, keysOf } from './spec.ts';
@@ -44,7 +44,7 @@ export interface TiledAttention {
 export function tiledAttention(spec: AttentionSpec, target: TargetProfile, schedule: TiledAttention): KernelSource {
   const { heads, size, q, causal } = spec;
   const { threadsQ, threadsK, queries: rq, keys: rk, keepQueries, chunkK } = schedule;
-  const l = layout(spec, schedule);
+  const l = layout(spec, target, schedule);
   checkFits(l, schedule, target);
   const { tileQ, tileK, d4, chunk4, columns, quads, half } = l;
   const staged = half ? 'f16' : 'f32';
@@ -65,23 +65,26 @@ export function tiledAttention(spec: AttentionSpec, target: TargetProfile, sched
 
   const rowsOf = (rows: number, name: string, array: string, at: number, stride: number, first: string): Copy => ({
     count: rows * chunk4,
-    item: (i) => ({
-      values: [`load_${name}(${first} + ${i} / ${chunk4}u, chunk + ${i} % ${chunk4}u, head)`],
-      store: ([v]) => `${array}[${at}u + ${i} % ${chunk4}u * ${stride}u + ${i} / ${chunk4}u] = ${v};`,
+    width: chunk4,
+    item: (place) => ({
+      values: [`load_${name}(${first} + ${rowOf(place)}, chunk + ${place.col}, head)`],
+      store: ([v]) => `${array}[${at}u + ${place.col} * ${stride}u + ${rowOf(place)}] = ${v};`,
     }),
   });
   const stageAllQueries: Copy = {
     count: tileQ * chunk4 * chunks,
-    item: (i) => ({
-      values: [`load_q(first_query + ${i} / ${chunk4 * chunks}u, ${i} % ${chunk4 * chunks}u, head)`],
-      store: ([v]) => `queries[${i} % ${chunk4 * chunks}u * ${qStride}u + ${i} / ${chunk4 * chunks}u] = ${v};`,
+    width: chunk4 * chunks,
+    item: (place) => ({
+      values: [`load_q(first_query + ${rowOf(place)}, ${place.col}, head)`],
+      store: ([v]) => `queries[${place.col} * ${qStride}u + ${rowOf(place)}] = ${v};`,
     }),
   };
   const stageValues: Copy = {
     count: chunkK * threadsK * columns,
-    item: (i) => ({
-      values: [`load_v(first_key + part + ${i} / ${threadsK * columns}u, ${i} % ${threadsK * columns}u, head)`],
-      store: ([v]) => `stage[${i}] = ${v};`,
+    width: threadsK * columns,
+    item: (place) => ({
+      values: [`load_v(first_key + part + ${rowOf(place)}, ${place.col}, head)`],
+      store: ([v]) => `stage[${indexOf(place, threadsK * columns)}] = ${v};`,
     }),
   };
   const qArray = keepQueries ? `queries[(chunk + d) * ${qStride}u` : `stage[d * ${qStride}u`;
@@ -217,13 +220,13 @@ interface Layout {
   bytes: number;
 }
 
-function layout(spec: AttentionSpec, s: TiledAttention): Layout {
+function layout(spec: AttentionSpec, target: TargetProfile, s: TiledAttention): Layout {
   const tileQ = s.threadsQ * s.queries;
   const tileK = s.threadsK * s.keys;
   const d4 = Math.ceil(spec.size / 4);
   const chunk4 = s.chunkD / 4;
   const columns = Math.ceil(d4 / s.threadsK);
-  const half = [spec.q, spec.k, spec.v].every((m) => m.type === 'f16');
+  const half = !target.wideTiles && [spec.q, spec.k, spec.v].every((m) => m.type === 'f16');
   const exchanged = s.exchange === 'workgroup' ? (s.threadsK * tileQ) / 4 : 0;
   // One vector of padding a row spreads the staging stores over the memory's banks.
   const rows = tileK + 1 + (s.keepQueries ? 0 : tileQ + 1);
@@ -266,7 +269,7 @@ function checkFits(l: Layout, s: TiledAttention, target: TargetProfile): void {
 export function tiledAttentions(spec: AttentionSpec, target: TargetProfile): TiledAttention[] {
   const base = chooseTiled(spec, target);
   const fits = (s: TiledAttention): boolean =>
-    layout(spec, s).bytes <= target.limits.maxComputeWorkgroupStorageSize &&
+    layout(spec, target, s).bytes <= target.limits.maxComputeWorkgroupStorageSize &&
     s.threadsQ * s.threadsK <= target.limits.maxComputeInvocationsPerWorkgroup;
   return [base.threadsQ, 2 * base.threadsQ, base.threadsQ / 2]
     .filter((threadsQ) => threadsQ >= 1)
@@ -292,15 +295,16 @@ export function chooseTiled(spec: AttentionSpec, target: TargetProfile): TiledAt
   const narrowed = lanes >= 4 ? floor(lanes, threadsK) : threadsK;
   const exchange = lanes >= 4 && Math.ceil(d4 / narrowed) <= 4 ? 'subgroup' : 'workgroup';
   if (exchange === 'subgroup') threadsK = narrowed;
-  const columns = Math.ceil(d4 / threadsK);
-  const queries = columns <= 2 && threadsK >= 8 ? 8 : 4;
+  // Eight spill on Apple's GPUs and leave Adreno two waves; four keep the arithmetic as busy.
+  const queries = 4;
   const tileQ = wide ? 32 : 64;
   const useful = Math.ceil(spec.q.rows / queries);
   let threadsQ = tileQ / queries;
   // Few queries: no rows of idle threads. Whole subgroups remain, for the exchange.
   while (threadsQ > 1 && threadsQ / 2 >= useful && (threadsQ / 2) * threadsK >= 32) threadsQ /= 2;
   const base = { variant: 'tiled', threadsQ, threadsK, queries, keys: 32 / threadsK, exchange } as const;
-  const fits = (s: TiledAttention): boolean => layout(spec, s).bytes <= target.limits.maxComputeWorkgroupStorageSize;
+  const fits = (s: TiledAttention): boolean =>
+    layout(spec, target, s).bytes <= target.limits.maxComputeWorkgroupStorageSize;
   for (const keepQueries of [true, false]) {
     for (const chunkD of [32, 16, 8, 4]) {
       for (const chunkK of [16, 8, 4, 2, 1]) {

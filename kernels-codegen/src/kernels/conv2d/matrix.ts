@@ -9,7 +9,7 @@ import { emitOutput } from '../matmul/output.ts';
 import type { MatmulSpec } from '../matmul/spec.ts';
 import { emitMatrixProduct } from '../matrix/product.ts';
 import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes } from '../matrix/schedule.ts';
-import { type Copy, stage } from '../staging.ts';
+import { type Copy, rowOf, stage } from '../staging.ts';
 import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
 import { emitConv2dInput } from './input.ts';
 import { type Conv2dSpec, conv2dBytes, conv2dElement, conv2dFlops, conv2dUsesF16, describeConv2d } from './spec.ts';
@@ -64,16 +64,17 @@ export function matrixConv2d(
     tileK: s.tileK,
     threads,
     raggedM,
-    store: (row, q, v) => product.store('a', row, q, v),
+    store: (at, v) => product.store('a', at, v),
   });
   const channel = (r: string): string => (raggedN ? `min(colBase + ${r}, ${n - 1}u)` : `colBase + ${r}`);
   // Taps beyond the last are zero in the image's tile; the weight only has to stay inside its row.
   const tap = (q: string): string => (k % s.tileK ? `min(k + ${q} * 4u, ${k - 4}u)` : `k + ${q} * 4u`);
   const weights: Copy = {
     count: tileN * kVectors,
-    item: (i) => ({
-      values: [weight.load(channel(`${i} / ${kVectors}u`), tap(`${i} % ${kVectors}u`))],
-      store: ([v]) => product.store('b', `${i} / ${kVectors}u`, `${i} % ${kVectors}u`, v!),
+    width: kVectors,
+    item: (place) => ({
+      values: [weight.load(channel(rowOf(place)), tap(place.col))],
+      store: ([v]) => product.store('b', place, v!),
     }),
   };
 

@@ -72,7 +72,7 @@ export function checkConv2dSpec(spec: Conv2dSpec, target: TargetProfile): void {
  */
 export function conv2dElement(spec: Conv2dSpec, target: TargetProfile): 'f32' | 'f16' {
   const narrow = spec.x.type === 'f16' || spec.prologue !== undefined;
-  return hasTier(target, 'f16') && spec.weight.format !== 'f32' && narrow ? 'f16' : 'f32';
+  return hasTier(target, 'f16') && !target.wideTiles && spec.weight.format !== 'f32' && narrow ? 'f16' : 'f32';
 }
 
 /** True when the text needs `enable f16`. */

@@ -1,7 +1,7 @@
 // Stages one step of the matrix of taps in workgroup memory: [pixel][tap vector], four channels a vector.
 // Shared by the variants that tile; what a pixel's window is and where it leaves the image is settled here.
 
-import type { Copy } from '../staging.ts';
+import type { Copy, Place } from '../staging.ts';
 import type { Conv2dInput } from './input.ts';
 import type { Conv2dSpec } from './spec.ts';
 
@@ -23,8 +23,8 @@ export interface ImageStageOptions {
   threads: number;
   /** The last workgroups reach beyond the last pixel, which then stands in for those outside. */
   raggedM: boolean;
-  /** Statement that stores vector `q` of the tile's pixel `row`, a `vec4<element>`. */
-  store(row: string, q: string, value: string): string;
+  /** Statement that stores a vector of the tile's pixel `at.row + at.more`, a `vec4<element>`. */
+  store(at: Place, value: string): string;
 }
 
 /**
@@ -47,9 +47,9 @@ export function stageImage(o: ImageStageOptions): ImageStage {
     const row = `rowBase + ${i} / ${kVectors}u`;
     windows.push(input.window(String(j), o.raggedM ? `min(${row}, ${m - 1}u)` : row));
   }
-  const item: Copy['item'] = (i, tag, j) => {
-    const q = `${i} % ${kVectors}u * 4u`;
-    const store = ([v]: readonly string[]): string => o.store(`${i} / ${kVectors}u`, `${i} % ${kVectors}u`, v!);
+  const item: Copy['item'] = (at, tag, j) => {
+    const q = `${at.col} * 4u`;
+    const store = ([v]: readonly string[]): string => o.store(at, v!);
     if (uniformTap) return { values: [input.load(`y${j} + ky`, `x${j} + kx`, `c + ${q}`)], store };
     const value = input.load(
       `y${j} + i32(tap${tag} / ${kernel * cin}u)`,
@@ -65,5 +65,5 @@ export function stageImage(o: ImageStageOptions): ImageStage {
   const tap = uniformTap
     ? `let c = k % ${cin}u;\nlet ky = i32(k / ${kernel * cin}u);\nlet kx = i32(k / ${cin}u % ${kernel}u);\n`
     : '';
-  return { before: windows.join('\n'), tap, copy: { count: vectors, item } };
+  return { before: windows.join('\n'), tap, copy: { count: vectors, width: kVectors, item } };
 }

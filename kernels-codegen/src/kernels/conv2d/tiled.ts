@@ -5,7 +5,7 @@ import { hasTier, type TargetProfile } from '../../targets/types.ts';
 import { emitWeightLoader } from '../../wgsl/weights.ts';
 import type { KernelSource } from '../kernel.ts';
 import { emitOutput } from '../matmul/output.ts';
-import { type Copy, stage, storeTransposed } from '../staging.ts';
+import { type Copy, indexOf, rowOf, stage, storeTransposed } from '../staging.ts';
 import { emitConv2dInput } from './input.ts';
 import { type Conv2dSpec, conv2dBytes, conv2dElement, conv2dFlops, conv2dUsesF16, describeConv2d } from './spec.ts';
 import { stageImage } from './stage.ts';
@@ -79,18 +79,21 @@ export function tiledConv2d(spec: Conv2dSpec, target: TargetProfile, s: TiledCon
     tileK: s.tileK,
     threads,
     raggedM,
-    store: (row, q, value) => `tileA[${row} * ${kVectors}u + ${q}] = ${value};`,
+    store: (at, value) => `tileA[${indexOf(at, kVectors)}] = ${value};`,
   });
   const channel = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);
-  const q = (i: string): string => `k + ${i} % ${kVectors}u * 4u`;
+  const q = (col: string): string => `k + ${col} * 4u`;
   const weights: Copy = {
     count: (tileN / 4) * kVectors,
-    item: (i) => ({
+    width: kVectors,
+    item: (place) => ({
       values: each(4, (j) =>
-        weight.load(channel(`${i} / ${kVectors}u * 4u + ${j}u`), raggedK ? `min(${q(i)}, ${k - 4}u)` : q(i)),
+        weight.load(
+          channel(`${rowOf(place)} * 4u + ${j}u`),
+          raggedK ? `min(${q(place.col)}, ${k - 4}u)` : q(place.col),
+        ),
       ),
-      store: (w) =>
-        storeTransposed('tileB', `${i} % ${kVectors}u * ${4 * strideB}u + ${i} / ${kVectors}u`, strideB, type, w),
+      store: (w) => storeTransposed('tileB', `${place.col} * ${4 * strideB}u + ${rowOf(place)}`, strideB, type, w),
     }),
   };
   // Each step of the image's copy has windows of its own, so it is never a loop.

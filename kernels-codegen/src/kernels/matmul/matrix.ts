@@ -6,7 +6,7 @@ import { hasTier, type TargetProfile } from '../../targets/types.ts';
 import type { KernelSource } from '../kernel.ts';
 import { emitMatrixProduct } from '../matrix/product.ts';
 import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes } from '../matrix/schedule.ts';
-import { type Copy, stage } from '../staging.ts';
+import { type Copy, rowOf, stage } from '../staging.ts';
 import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
 import { emitInputs } from './inputs.ts';
 import { emitOutput } from './output.ts';
@@ -57,13 +57,14 @@ export function matrixMatmul(
   const raggedM = layers * groupsY * tileM !== m;
   const raggedN = n % tileN !== 0;
   const product = emitMatrixProduct(s, config, threads, output, { raggedM, raggedN });
-  const rowOf = (r: string): string => (raggedM ? `min(rowBase + ${r}, ${m - 1}u)` : `rowBase + ${r}`);
-  const colOf = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);
+  const inM = (r: string): string => (raggedM ? `min(rowBase + ${r}, ${m - 1}u)` : `rowBase + ${r}`);
+  const inN = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);
   const rows = (tile: 'a' | 'b', count: number, load: (row: string, k: string) => string): Copy => ({
     count: count * kVectors,
-    item: (i) => ({
-      values: [load(`${i} / ${kVectors}u`, `k + ${i} % ${kVectors}u * 4u`)],
-      store: ([v]) => product.store(tile, `${i} / ${kVectors}u`, `${i} % ${kVectors}u`, v!),
+    width: kVectors,
+    item: (place) => ({
+      values: [load(rowOf(place), `k + ${place.col} * 4u`)],
+      store: ([v]) => product.store(tile, place, v!),
     }),
   });
 
@@ -75,8 +76,8 @@ export function matrixMatmul(
       const last = segment === inputs.segments.at(-1);
       const k = start ? `(t - ${start}u) * ${s.tileK}u` : `t * ${s.tileK}u`;
       const copies = [
-        rows('a', tileM, (r, q) => segment.loadA(rowOf(r), q)),
-        rows('b', tileN, (r, q) => segment.loadB(colOf(r), q)),
+        rows('a', tileM, (r, q) => segment.loadA(inM(r), q)),
+        rows('b', tileN, (r, q) => segment.loadB(inN(r), q)),
       ];
       return `${last ? '' : `if (t < ${firstStep}u) `}{
 let k = ${k};

@@ -3,7 +3,7 @@
 
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
-import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import { hasTier, type TargetProfile, unitsOf } from '../../targets/types.ts';
 import { sameSchedule, tunedSchedule } from '../../tune/tuned.ts';
 import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes } from '../matrix/schedule.ts';
 import { type DirectSchedule, directCandidates, directSchedule } from './direct.ts';
@@ -119,8 +119,8 @@ function matrices(config: SubgroupMatrixConfig, subgroupSize: number): MatrixSch
 
 /**
  * Relative time: padded arithmetic, plus traffic through the tiles (the reciprocal edges; 16 multiply-adds for one
- * element moved is about where GPUs balance), times the idle share when there are fewer workgroups than about
- * 64 units can hold. Matrix instructions do at least four times the arithmetic (2.5 to 8 in published measurements).
+ * element moved is about where GPUs balance), times the idle share when there are fewer than two workgroups for
+ * each of the target's units. Matrix instructions do at least four times the arithmetic (2.5 to 8 in published measurements).
  */
 function estimate(spec: MatmulSpec, target: TargetProfile, s: MatmulSchedule): number {
   if (s.variant !== 'tiled' && s.variant !== 'matrix') return 0;
@@ -131,7 +131,7 @@ function estimate(spec: MatmulSpec, target: TargetProfile, s: MatmulSchedule): n
   const [groupsM, groupsN] = [Math.ceil(spec.m / tileM), Math.ceil(spec.n / tileN)];
   const padded = groupsM * tileM * groupsN * tileN;
   const traffic = (matrix ? 0.25 : 1) + 16 * (1 / tileM + 1 / tileN) + 1 / s.tileK;
-  return padded * traffic * Math.max(1, 64 / (groupsM * groupsN));
+  return padded * traffic * Math.max(1, (2 * unitsOf(target)) / (groupsM * groupsN));
 }
 
 function misfit(

@@ -78,7 +78,10 @@ export function checkMatmulSpec(spec: MatmulSpec, target: TargetProfile): void {
  * modulation vectors) may exceed f16's range, and f32 weights were stored so for their precision.
  */
 export function tileElement(spec: MatmulSpec, target: TargetProfile): 'f32' | 'f16' {
-  const half = hasTier(target, 'f16') && segmentsOf(spec).every((s) => s.a.type === 'f16' && s.weight.format !== 'f32');
+  const half =
+    hasTier(target, 'f16') &&
+    !target.wideTiles &&
+    segmentsOf(spec).every((s) => s.a.type === 'f16' && s.weight.format !== 'f32');
   return half ? 'f16' : 'f32';
 }
 

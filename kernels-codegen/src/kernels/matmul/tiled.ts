@@ -3,7 +3,7 @@
 
 import type { TargetProfile } from '../../targets/types.ts';
 import type { KernelSource } from '../kernel.ts';
-import { stage, storeTransposed } from '../staging.ts';
+import { indexOf, rowOf, stage, storeTransposed } from '../staging.ts';
 import { emitInputs, type SegmentInput } from './inputs.ts';
 import { emitOutput } from './output.ts';
 import { describeMatmul, type MatmulSpec, matmulBytes, matmulFlops, tileElement, usesF16 } from './spec.ts';
@@ -61,28 +61,30 @@ export function tiledMatmul(spec: MatmulSpec, target: TargetProfile, s: TiledSch
   const raggedN = n % tileN !== 0;
 
   const each = <T>(count: number, f: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => f(i));
-  const rowOf = (r: string): string => (raggedM ? `min(rowBase + ${r}, ${m - 1}u)` : `rowBase + ${r}`);
-  const colOf = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);
+  const inM = (r: string): string => (raggedM ? `min(rowBase + ${r}, ${m - 1}u)` : `rowBase + ${r}`);
+  const inN = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);
 
-  const quarter = (i: string): string => `k + (${i} % ${kVectors}u) * 4u`;
+  const quarter = (col: string): string => `k + ${col} * 4u`;
   const staged = (segment: SegmentInput): string =>
     stage(
       [
         {
           count: tileM * kVectors,
-          item: (i) => ({
-            values: [segment.loadA(rowOf(`${i} / ${kVectors}u`), quarter(i))],
-            store: ([v]) => `tileA[${i}] = ${v};`,
+          width: kVectors,
+          item: (place) => ({
+            values: [segment.loadA(inM(rowOf(place)), quarter(place.col))],
+            store: ([v]) => `tileA[${indexOf(place, kVectors)}] = ${v};`,
           }),
         },
         {
           count: (tileN / 4) * kVectors,
-          item: (i) => ({
-            values: each(4, (j) => segment.loadB(colOf(`${i} / ${kVectors}u * 4u + ${j}u`), quarter(i))),
+          width: kVectors,
+          item: (place) => ({
+            values: each(4, (j) => segment.loadB(inN(`${rowOf(place)} * 4u + ${j}u`), quarter(place.col))),
             store: (w) =>
               storeTransposed(
                 'tileB',
-                `(${i} % ${kVectors}u) * ${4 * strideB}u + ${i} / ${kVectors}u`,
+                `${place.col} * ${4 * strideB}u + ${rowOf(place)}`,
                 strideB,
                 `vec4<${element}>`,
                 w,

@@ -3,6 +3,7 @@
 
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import type { MatmulOutput } from '../matmul/output.ts';
+import { indexOf, type Place } from '../staging.ts';
 import { type MatrixSchedule, matrixElements, matrixTile, rowVectors } from './schedule.ts';
 
 export interface MatrixProduct {
@@ -13,9 +14,9 @@ export interface MatrixProduct {
   declarations: string;
   /**
    * Statement that stores the vector of four `value` of a tile: `a` is [m][k], `b` [n][k].
-   * @param row, q WGSL u32 expressions: the row, and the number of the vector in it
+   * @param at the row, and the number of the vector in it
    */
-  store(tile: 'a' | 'b', row: string, q: string, value: string): string;
+  store(tile: 'a' | 'b', at: Place, value: string): string;
   /** Statements before the loop over k: where the subgroup's part lies, and its sums. `subgroup` in scope. */
   before: string;
   /** Statements that multiply what is staged, between barriers of the caller. */
@@ -84,8 +85,8 @@ workgroupBarrier();`;
     tileM,
     tileN,
     declarations: `var<workgroup> tiles: array<${element === 'f16' ? 'vec2<u32>' : 'vec4<f32>'}, ${matrixElements(s, config)}>;`,
-    store: (tile, row, q, value) =>
-      `tiles[${tile === 'b' ? `${tileM * stride}u + ` : ''}(${row}) * ${stride}u + ${q}] = ${element === 'f16' ? `bitcast<vec2<u32>>(${value})` : value};`,
+    store: (tile, at, value) =>
+      `tiles[${indexOf(at, stride)}${tile === 'b' ? ` + ${tileM * stride}u` : ''}] = ${element === 'f16' ? `bitcast<vec2<u32>>(${value})` : value};`,
     before: `let subRow = subgroup / ${s.subgroupsN}u * ${s.tilesM * config.m}u;
 let subCol = subgroup % ${s.subgroupsN}u * ${s.tilesN * config.n}u;
 ${each(s.tilesM, (i) => each(s.tilesN, (j) => `var c${i}_${j} = ${result}();`).join('\n')).join('\n')}`,
