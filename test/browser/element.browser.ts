@@ -130,7 +130,7 @@ it('keeps what was undone as another attempt, and leads to it', async () => {
   await page.locator('kontext-editor[data-state=ready] .way').waitFor({ timeout: 480_000 });
   const way = strip.locator('.way');
   expect(await way.textContent()).toBe('2/2');
-  expect(await way.getAttribute('aria-label')).toBe('Attempt 2 of 2 from this picture; show the next');
+  expect(await way.getAttribute('aria-label')).toBe('2/2: Attempt 2 of 2 from this picture; show the next');
   await way.focus();
   await page.keyboard.press('Enter');
   expect(await status()).toBe('Showing: make the background blue');

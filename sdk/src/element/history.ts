@@ -69,9 +69,11 @@ export function renderHistory(
 
 function wayButton({ way, ways, other }: Step, strings: Pick<KontextEditorStrings, 'way'>, go: (id: number) => void) {
   const words = strings.way(way + 1, ways);
-  const button = buttonOf(words, words, () => go(other));
+  const shown = `${way + 1}/${ways}`;
+  // Who speaks to the page says what is to be seen, so the name begins with it (WCAG 2.5.3).
+  const button = buttonOf(words, `${shown}: ${words}`, () => go(other));
   button.className = 'way';
-  button.textContent = `${way + 1}/${ways}`;
+  button.textContent = shown;
   return button;
 }
 
