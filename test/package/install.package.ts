@@ -163,7 +163,8 @@ describe('browser', () => {
     );
     expect(opener).toBeLessThanOrEqual(16);
     expect([...sizes.keys()]).toEqual(expect.arrayContaining(['element.js', 'client.js', 'worker.js', 'wasm.js']));
-    expect(loaded).toBeLessThanOrEqual(120);
+    // What the entries import is held to 120 by the build; here is also what opening a model asks for later.
+    expect(loaded).toBeLessThanOrEqual(124);
     expect(compiler).toBeLessThanOrEqual(60);
   });
 });
