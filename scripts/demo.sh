@@ -8,7 +8,7 @@ source scripts/setup.sh
 mkdir -p out
 input=examples/demo-model/inputs/apple-on-red.png
 prompt=${1:-make the background blue}
-node dist/cli.js edit "$input" "$prompt" -o out/edited.png --seed 1 --metadata --force
+node dist/cli.js edit "$input" "$prompt" -o out/edited.png --seed 1 --force
 echo "Input:  $input"
 echo "Prompt: $prompt"
 echo "Result: $PWD/out/edited.png"

@@ -109,6 +109,12 @@ describe('help', () => {
     }
   });
 
+  it('takes the words of the demo script', async () => {
+    const script = await readFile(new URL('../../../scripts/demo.sh', import.meta.url), 'utf8');
+    const [, words] = /^node dist\/cli\.js edit (.+)$/m.exec(script)!;
+    expect(parseWords('edit', edit.flags, words!.split(' '))).toMatchObject({ values: { seed: '1' } });
+  });
+
   it('has every option of the table, with its default', async () => {
     const text = commandHelp('edit', edit);
     for (const [name, option] of Object.entries<{ kind: string; flag?: string; help: string }>({
