@@ -76,11 +76,29 @@ export function writeScene(
 ): void {
   const { axes, theta } = parts.specs.transformer;
   program.write('rope', ropeTable(axes, theta, job.maxSequenceLength, patches(job.target), job.places));
+  writeContext(program, context);
+}
+
+/** Packed latents of what the transformer sees beside the target, one after the other. */
+export function writeContext(program: Executable, context: readonly Float32Array[]): void {
   let at = 0;
   for (const latents of context) {
     program.write('references', latents, at);
     at += latents.byteLength;
   }
+}
+
+/** What samplers and guidance touch, where one program has all of it. */
+export function portsOf(
+  program: Executable,
+): Pick<Velocity, 'latents' | 'velocity' | 'writeLatents' | 'writeControl' | 'read'> {
+  return {
+    latents: program.port('latents'),
+    velocity: program.port('velocity'),
+    writeLatents: (values) => program.write('latents', values),
+    writeControl: (values) => program.write('control', values),
+    read: (port) => program.read(port),
+  };
 }
 
 /**
@@ -98,11 +116,7 @@ export async function wholeVelocity(
   const program = await parts.bind(denoiseShape('denoise', job) as ShapeRequest, work);
   writeScene(parts, program, job, context);
   return {
-    latents: program.port('latents'),
-    velocity: program.port('velocity'),
-    writeLatents: (values) => program.write('latents', values),
-    writeControl: (values) => program.write('control', values),
-    read: (port) => program.read(port),
+    ...portsOf(program),
     run: (branch, at, after) =>
       parts.run(program, work, { copies: branchCopies(branches[branch]!, at), ...(after && { after }) }),
     locate: (branch, at) => program.firstUnsound({ copies: branchCopies(branches[branch]!, at), signal: work.signal }),

@@ -6,7 +6,15 @@ import { BufferUsage } from '../../../../runtime/src/gpu/flags.ts';
 import { TOKEN_CHANNELS, tokenCount } from '../latents.ts';
 import type { Parts, ShapeRequest, Work } from '../parts.ts';
 import type { CacheOptions, FirstBlockCache, RegionCache, TaylorCache } from '../types.ts';
-import { type Branch, branchCopies, denoiseShape, type Velocity, type VelocityJob, writeScene } from '../velocity.ts';
+import {
+  type Branch,
+  branchCopies,
+  denoiseShape,
+  portsOf,
+  type Velocity,
+  type VelocityJob,
+  writeScene,
+} from '../velocity.ts';
 
 type Make = (
   parts: Parts,
@@ -198,18 +206,6 @@ async function taylorAttention(
     get skipped() {
       return series.counters.skipped;
     },
-  };
-}
-
-function portsOf(
-  program: Executable,
-): Pick<Velocity, 'latents' | 'velocity' | 'writeLatents' | 'writeControl' | 'read'> {
-  return {
-    latents: program.port('latents'),
-    velocity: program.port('velocity'),
-    writeLatents: (values) => program.write('latents', values),
-    writeControl: (values) => program.write('control', values),
-    read: (port) => program.read(port),
   };
 }
 

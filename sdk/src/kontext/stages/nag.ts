@@ -3,7 +3,15 @@
 import type { Executable } from '../../../../runtime/src/execute/executable.ts';
 import type { AttentionGuidance } from '../check-guidance.ts';
 import type { Parts, ShapeRequest, Work } from '../parts.ts';
-import { type Branch, branchCopies, denoiseShape, type Velocity, type VelocityJob, writeScene } from '../velocity.ts';
+import {
+  type Branch,
+  branchCopies,
+  denoiseShape,
+  portsOf,
+  type Velocity,
+  type VelocityJob,
+  writeScene,
+} from '../velocity.ts';
 
 /**
  * Guided while σ is at least `sigmaEnd`. With true classifier-free guidance as well, the prompt is guided and the negative one plain.
@@ -39,11 +47,7 @@ export async function nagVelocity(
     return { program: plain, copies };
   };
   return {
-    latents: guided.port('latents'),
-    velocity: guided.port('velocity'),
-    writeLatents: (values) => guided.write('latents', values),
-    writeControl: (values) => guided.write('control', values),
-    read: (port) => guided.read(port),
+    ...portsOf(guided),
     async run(branch, at, after) {
       const { program, copies } = await evaluation(branch, at);
       return parts.run(program, work, { copies, ...(after && { after }) });

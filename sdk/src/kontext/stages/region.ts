@@ -12,6 +12,7 @@ import {
   type Velocity,
   type VelocityJob,
   wholeVelocity,
+  writeContext,
 } from '../velocity.ts';
 
 /** Bytes of a token's latents. */
@@ -95,11 +96,7 @@ export async function regionVelocity(
   const own = new Float32Array(rows.length * size);
   for (const [to, from] of rows.entries()) own.set(rope.subarray(from * size, (from + 1) * size), to * size);
   region.write('rope', own);
-  let at = 0;
-  for (const latents of context) {
-    region.write('references', latents, at);
-    at += latents.byteLength;
-  }
+  writeContext(region, context);
   const runs = pieces(tokens);
   const gather = runs.map(({ from, to, count }) => ({
     from: whole.latents,
