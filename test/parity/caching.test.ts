@@ -1,32 +1,18 @@
 // Steps that reuse earlier ones against diffusers' caches: which evaluations ran, and the latents after every step.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openDevice } from '../../runtime/src/index.ts';
-import type { PipelineContext } from '../../sdk/src/kontext/pipeline.ts';
+import { describe, expect, it } from 'vitest';
 import type { RequestOptions } from '../../sdk/src/kontext/types.ts';
-import { type Model, openModel } from '../../sdk/src/model/open.ts';
-import { pipelineContext, runRequest, worstDifference } from '../support/pipeline-context.ts';
-import { pipelineModel } from '../support/pipeline-model.ts';
+import { runRequest, worstDifference } from '../support/pipeline-context.ts';
 import { floatTensor, readSafetensors } from '../support/safetensors.ts';
+import { tinyPipeline } from '../support/tiny-pipeline.ts';
 
 const TIMEOUT = 600_000;
 const folder = fileURLToPath(new URL('../fixtures/caching/', import.meta.url));
 const meta = JSON.parse(readFileSync(`${folder}meta.json`, 'utf8'));
 const tensors = readSafetensors(`${folder}io.safetensors`);
 
-const gpu = await openDevice();
-let model: Model;
-let context: PipelineContext;
-beforeAll(async () => {
-  model = await openModel(pipelineModel());
-  context = await pipelineContext(gpu, model);
-});
-afterAll(async () => {
-  expect(gpu.uncapturedErrors).toEqual([]);
-  gpu.destroy();
-  await model.close();
-});
+const { context } = await tinyPipeline();
 
 async function run(name: string, cache: RequestOptions['cache']) {
   const negative = name.endsWith('_cfg');

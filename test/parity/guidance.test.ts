@@ -1,24 +1,11 @@
 // Negative prompts beyond plain guidance, through the pipeline on the tiny reference model: what is evaluated, and what comes out.
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openDevice } from '../../runtime/src/index.ts';
-import type { PipelineContext } from '../../sdk/src/kontext/pipeline.ts';
+import { describe, expect, it } from 'vitest';
 import type { EditRequest } from '../../sdk/src/kontext/types.ts';
-import { type Model, openModel } from '../../sdk/src/model/open.ts';
-import { pipelineContext, runRequest, worstDifference } from '../support/pipeline-context.ts';
-import { pipelineModel, pipelineRuns } from '../support/pipeline-model.ts';
+import { runRequest, worstDifference } from '../support/pipeline-context.ts';
+import { pipelineRuns } from '../support/pipeline-model.ts';
+import { tinyPipeline } from '../support/tiny-pipeline.ts';
 
-const gpu = await openDevice();
-let model: Model;
-let context: PipelineContext;
-beforeAll(async () => {
-  model = await openModel(pipelineModel());
-  context = await pipelineContext(gpu, model);
-});
-afterAll(async () => {
-  expect(gpu.uncapturedErrors).toEqual([]);
-  gpu.destroy();
-  await model.close();
-});
+const { context } = await tinyPipeline();
 
 const STEPS = 4;
 const plain = {

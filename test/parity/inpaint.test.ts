@@ -2,15 +2,12 @@
 // With and without a reference, cropped, with a negative prompt.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openDevice } from '../../runtime/src/index.ts';
+import { describe, expect, it } from 'vitest';
 import { decodeImage } from '../../sdk/src/image/node.ts';
-import type { PipelineContext } from '../../sdk/src/kontext/pipeline.ts';
-import { type Model, openModel } from '../../sdk/src/model/open.ts';
-import { pipelineContext, runRequest, worstDifference } from '../support/pipeline-context.ts';
-import { pipelineModel } from '../support/pipeline-model.ts';
+import { runRequest, worstDifference } from '../support/pipeline-context.ts';
 import { psnr } from '../support/psnr.ts';
 import { floatTensor, readSafetensors } from '../support/safetensors.ts';
+import { tinyPipeline } from '../support/tiny-pipeline.ts';
 
 const TIMEOUT = 600_000;
 const folder = fileURLToPath(new URL('../fixtures/pipeline-inpaint/', import.meta.url));
@@ -18,19 +15,7 @@ const { runs } = JSON.parse(readFileSync(`${folder}meta.json`, 'utf8')) as {
   runs: Record<string, { arguments: Record<string, never> }>;
 };
 
-const gpu = await openDevice();
-let model: Model;
-let context: PipelineContext;
-
-beforeAll(async () => {
-  model = await openModel(pipelineModel());
-  context = await pipelineContext(gpu, model);
-});
-afterAll(async () => {
-  expect(gpu.uncapturedErrors).toEqual([]);
-  gpu.destroy();
-  await model.close();
-});
+const { context } = await tinyPipeline();
 
 const names = Object.keys(runs).filter((name) => name.startsWith('inpaint'));
 

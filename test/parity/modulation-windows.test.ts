@@ -1,11 +1,8 @@
 // Many steps: modulation rows made in windows as the loop goes on give the picture that rows made at once give.
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
-import { openDevice } from '../../runtime/src/index.ts';
-import type { PipelineContext } from '../../sdk/src/kontext/pipeline.ts';
+import { expect, it, vi } from 'vitest';
 import type { RequestOptions } from '../../sdk/src/kontext/types.ts';
-import { type Model, openModel } from '../../sdk/src/model/open.ts';
-import { pipelineContext, runRequest, worstDifference } from '../support/pipeline-context.ts';
-import { pipelineModel } from '../support/pipeline-model.ts';
+import { runRequest, worstDifference } from '../support/pipeline-context.ts';
+import { tinyPipeline } from '../support/tiny-pipeline.ts';
 
 /** Rows that are made at once; the tiny model's would all fit any device. */
 const ALL = 1000;
@@ -16,18 +13,7 @@ vi.mock('../../runtime/src/program/modulation-rows.ts', async (load) => {
   return { ...real, rowsAtOnce };
 });
 
-const gpu = await openDevice();
-let model: Model;
-let context: PipelineContext;
-beforeAll(async () => {
-  model = await openModel(pipelineModel());
-  context = await pipelineContext(gpu, model);
-});
-afterAll(async () => {
-  expect(gpu.uncapturedErrors).toEqual([]);
-  gpu.destroy();
-  await model.close();
-});
+const { gpu, context } = await tinyPipeline();
 
 type Options = Omit<RequestOptions, 'prompt'>;
 

@@ -1,32 +1,18 @@
 // Region caching through the pipeline on the tiny reference model: what runs, what stays, and that the region's tokens get their own velocity.
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { BufferUsage } from '../../runtime/src/gpu/flags.ts';
-import { openDevice } from '../../runtime/src/index.ts';
 import { modulationWidth } from '../../runtime/src/program/modulation-rows.ts';
 import type { PixelImage } from '../../sdk/src/image/pixels.ts';
-import type { PipelineContext } from '../../sdk/src/kontext/pipeline.ts';
 import { ProgressTracker } from '../../sdk/src/kontext/progress.ts';
 import { ropeTable } from '../../sdk/src/kontext/rope.ts';
 import { regionVelocity } from '../../sdk/src/kontext/stages/region.ts';
 import type { EditRequest } from '../../sdk/src/kontext/types.ts';
 import type { Branch } from '../../sdk/src/kontext/velocity.ts';
-import { type Model, openModel } from '../../sdk/src/model/open.ts';
 import { seededRandom } from '../quality/scenes.ts';
-import { pipelineContext, runRequest, worstDifference } from '../support/pipeline-context.ts';
-import { pipelineModel } from '../support/pipeline-model.ts';
+import { runRequest, worstDifference } from '../support/pipeline-context.ts';
+import { tinyPipeline } from '../support/tiny-pipeline.ts';
 
-const gpu = await openDevice();
-let model: Model;
-let context: PipelineContext;
-beforeAll(async () => {
-  model = await openModel(pipelineModel());
-  context = await pipelineContext(gpu, model);
-});
-afterAll(async () => {
-  expect(gpu.uncapturedErrors).toEqual([]);
-  gpu.destroy();
-  await model.close();
-});
+const { context } = await tinyPipeline();
 
 const [WIDTH, HEIGHT, STEPS] = [96, 64, 6];
 const picture = (at: (x: number, y: number) => number): PixelImage => ({
