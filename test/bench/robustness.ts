@@ -4,7 +4,8 @@
 import { openDevice } from '../../runtime/src/index.ts';
 import { storedLayout } from '../../runtime/src/program/formats.ts';
 import type { WeightFormat } from '../../runtime/src/program/types.ts';
-import { PARAMS_BYTES, packParams, transcodeGrid, transcodeKernel } from '../../runtime/src/weights/transcode.ts';
+import { PARAMS_BYTES } from '../../runtime/src/weights/seen.ts';
+import { packParams, transcodeGrid, transcodeKernel } from '../../runtime/src/weights/transcode.ts';
 import { SOURCE_TYPES } from '../../runtime/src/weights/types/index.ts';
 import { Kontext } from '../../sdk/src/node.ts';
 import { pipelineModel } from '../support/pipeline-model.ts';

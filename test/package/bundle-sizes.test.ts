@@ -1,4 +1,4 @@
-// Download sizes are promises: at most 33 KiB gzipped for the runtime, 60 KiB for the compiler.
+// Download sizes are promises: at most 30 KiB gzipped for the runtime, 60 KiB for the compiler.
 
 import { expect, it } from 'vitest';
 import { BUNDLES, bundleBytes } from '../../scripts/bundle-sizes.ts';

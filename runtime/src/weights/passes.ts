@@ -2,7 +2,8 @@
 // are only looked at, and 16-bit floats that become f16 take one light kernel, a word at a time.
 import type { Kernel } from '../program/types.ts';
 import type { ChunkPlan } from './plan.ts';
-import { SEEN } from './transcode.ts';
+import { SEEN } from './seen.ts';
+import { notesText } from './transcode.ts';
 import type { SourceType } from './types/source-type.ts';
 
 /** `copy`: the stored bytes are the file's. `halve`: a word of two elements becomes a word of two f16. */
@@ -59,7 +60,7 @@ struct Params { vectors: u32, start: u32, groupsX: u32, slot: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> src: array<vec4<u32>>;
 ${halve ? '@group(0) @binding(2) var<storage, read_write> dst: array<vec4<u32>>;' : ''}
-@group(0) @binding(${halve ? 3 : 2}) var<storage, read_write> notes: array<atomic<u32>>;
+${notesText(halve ? 3 : 2)}
 ${halve ? `fn half(w: u32) -> u32 { return pack2x16float(clamp(${pair}, vec2<f32>(-65504.0), vec2<f32>(65504.0))); }` : ''}
 @compute @workgroup_size(${WORKGROUP})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -78,9 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
   let some = sizes.x | sizes.y | sizes.z | sizes.w;
   let signs = (endless.x | endless.y | endless.z | endless.w) & ${hex(signs)};
-  let seen = select(0u, ${SEEN.notFinite}u, signs != 0u) | select(0u, ${SEEN.notZero}u, some != 0u);
-  // Read first: nearly every invocation finds its bits there already.
-  if ((seen & ~atomicLoad(&notes[p.slot])) != 0u) { atomicOr(&notes[p.slot], seen); }
+  note(select(0u, ${SEEN.notFinite}u, signs != 0u) | select(0u, ${SEEN.notZero}u, some != 0u));
 }
 `,
   };

@@ -5,8 +5,8 @@ import { KontextError } from '../errors.ts';
 import { columnsUnit, isQuantised, storedLayout } from '../program/formats.ts';
 import type { WeightRequest } from '../program/types.ts';
 import { describeTensor, elementCount, partsOf, type SourceTensor } from './source.ts';
-import { canTranscode, isLossless, type TranscodeParams, type TranscodeSpec } from './transcode.ts';
-import type { SourceType } from './types/source-type.ts';
+import type { TranscodeParams, TranscodeSpec } from './transcode.ts';
+import { canTranscode, isLossless, type SourceType } from './types/source-type.ts';
 
 export interface ChunkPlan extends TranscodeSpec {
   /** Bytes of the source tensor to read: whole blocks. */

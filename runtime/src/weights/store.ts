@@ -7,12 +7,12 @@ import type { CompiledKernel, KontextDevice } from '../gpu/device.ts';
 import { BufferUsage, wholeWords } from '../gpu/flags.ts';
 import { abortable } from '../net/wait.ts';
 import type { Port, WeightRequest } from '../program/types.ts';
+import type { ChunkWork } from './chunk-work.ts';
 import { Gate } from './gate.ts';
-import { type PassKind, packPass, passGrid, passKernel, passOf } from './passes.ts';
-import { type ChunkPlan, planChunks } from './plan.ts';
+import type { ChunkPlan } from './plan.ts';
 import { RowReader } from './rows.ts';
+import { PARAMS_BYTES, SEEN } from './seen.ts';
 import { describeTensor, type SourceTensor, type StoredRange, sourceTensor, type WeightSource } from './source.ts';
-import { PARAMS_BYTES, packParams, SEEN, transcodeGrid, transcodeKernel } from './transcode.ts';
 
 /** Bytes of one upload. Larger ones gain nothing and cost host memory twice (ours and the driver's). */
 const CHUNK_BYTES = 16 * 2 ** 20;
@@ -171,7 +171,9 @@ export class WeightStore implements Weights {
   private async load(request: WeightRequest, signal: AbortSignal | undefined): Promise<GPUBuffer> {
     const tensor = sourceTensor(this.source, request.name);
     const ready = this.source.stored?.(request);
-    const chunks = ready ? [] : planChunks(request, tensor, this.source.label, CHUNK_BYTES);
+    const chunks = ready
+      ? []
+      : (await import('./chunk-work.ts')).planChunks(request, tensor, this.source.label, CHUNK_BYTES);
     const usage = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
     const buffer = await this.gpu.allocate(weightLabel(request), request.bytes, usage);
     this.loading++;
@@ -224,20 +226,23 @@ export class WeightStore implements Weights {
       throwIfAborted(signal);
       // A source of an app's own may ignore its signal, or never settle.
       const data = await abortable(this.source.read(request.name, chunk.start, chunk.end, signal), signal);
-      const pass = passOf(chunk);
-      const kernel = await this.gpu.kernel(
-        pass ? passKernel(chunk.type, pass) : transcodeKernel({ ...chunk, checked: true }),
-      );
+      const { chunkWork } = await import('./chunk-work.ts');
+      const work = chunkWork(chunk, slot);
+      const kernel = await this.gpu.kernel(work.kernel);
       const notes = await this.ensureNotes();
       const staging = await this.ensureStaging(bytes, chunk.rowScales?.byteLength ?? 0);
       throwIfAborted(signal);
       const label = weightLabel(request);
       await this.gpu.scoped(label, () => {
         // Queue writes and submits keep their order, so one staging buffer serves all chunks without waiting.
-        if (pass === 'copy') this.write(buffer, chunk, data);
-        else this.gpu.queue.writeBuffer(staging.source, 0, wholeWords(data));
-        if (pass) this.pass(pass, staging, buffer, chunk, slot, kernel, notes, label);
-        else this.transcode(staging, buffer, { ...chunk, params: { ...chunk.params, slot } }, kernel, notes, label);
+        const { queue } = this.gpu;
+        if (!work.operands.includes('source')) this.write(buffer, chunk, data);
+        else queue.writeBuffer(staging.source, 0, wholeWords(data));
+        if (work.operands.includes('scales')) queue.writeBuffer(staging.scales, 0, chunk.rowScales!);
+        queue.writeBuffer(staging.params, 0, work.params);
+        const operands = { source: staging.source, scales: staging.scales, weight: buffer };
+        const bound = [staging.params, ...work.operands.map((name) => operands[name]), notes];
+        this.dispatch(bound, work.grid, kernel, label);
       });
       await this.gpu.idle();
     } finally {
@@ -252,45 +257,9 @@ export class WeightStore implements Weights {
     if (rowScales) this.gpu.queue.writeBuffer(target, scales + (params.start / params.outCols) * 4, rowScales);
   }
 
-  private pass(
-    kind: PassKind,
-    staging: Staging,
-    target: GPUBuffer,
-    { type, params }: ChunkPlan,
-    slot: number,
-    kernel: CompiledKernel,
-    notes: GPUBuffer,
-    label: string,
-  ): void {
-    const bytes = params.count * type.bytes;
-    const [x, y] = passGrid(bytes);
-    const at = params.sections[0]! + params.start * type.bytes;
-    this.gpu.queue.writeBuffer(staging.params, 0, packPass(bytes, at, x, slot));
-    const data = kind === 'copy' ? [target] : [staging.source, target];
-    this.dispatch([staging.params, ...data, notes], x, y, kernel, label);
-  }
-
-  private transcode(
-    staging: Staging,
-    target: GPUBuffer,
-    chunk: ChunkPlan,
-    kernel: CompiledKernel,
-    notes: GPUBuffer,
-    label: string,
-  ): void {
-    const { queue } = this.gpu;
-    const { params, rowScales } = chunk;
-    const [x, y] = transcodeGrid(params.count, chunk);
-    queue.writeBuffer(staging.params, 0, packParams(params, x));
-    if (rowScales) queue.writeBuffer(staging.scales, 0, rowScales);
-    const scales = rowScales ? [staging.scales] : [];
-    this.dispatch([staging.params, staging.source, target, ...scales, notes], x, y, kernel, label);
-  }
-
   private dispatch(
     buffers: GPUBuffer[],
-    x: number,
-    y: number,
+    [x, y]: ChunkWork['grid'],
     { pipeline, layout }: CompiledKernel,
     label: string,
   ): void {

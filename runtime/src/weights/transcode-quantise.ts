@@ -14,6 +14,7 @@ const SMALLEST = '1e-30';
 /**
  * Of all widths the one whose codes leave the least squared error, with the scale that fits these codes best: for codes c of
  * values x that is Σxc / Σc², and what it leaves is Σx² − (Σxc)² / Σc². Relative to the peak, so that no square overflows.
+ * The count of widths comes from a buffer: written out, the loop takes compilers ten seconds.
  */
 const BEST_SCALE = `
 fn bestScale(peak: f32) -> f32 {
@@ -21,7 +22,6 @@ fn bestScale(peak: f32) -> f32 {
   let unit = 1.0 / peak;
   var best = 0.0;
   var scale = 0.0;
-  // The count comes from a buffer: written out, this loop takes compilers ten seconds.
   for (var i = 0u; i < p.tries; i++) {
     let width = ${Q4_WIDTHS.first} + ${Q4_WIDTHS.step} * f32(i);
     var xc = 0.0;

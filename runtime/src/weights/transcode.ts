@@ -3,9 +3,10 @@
 
 import { STORED_FORMATS, type WeightFormat } from '../program/formats.ts';
 import type { Kernel } from '../program/types.ts';
+import { SEEN } from './seen.ts';
 import { Q4_WIDTHS, quantiseFunctions, quantiseText } from './transcode-quantise.ts';
 import { levelsWgsl } from './types/floats.ts';
-import { BYTE_READERS, type SourceType } from './types/source-type.ts';
+import { BYTE_READERS, isLossless, type SourceType } from './types/source-type.ts';
 
 const WORKGROUP = 64;
 
@@ -48,9 +49,6 @@ export function transcodeGrid(count: number, spec: TranscodeSpec): [x: number, y
   return [x, Math.ceil(groups / x)];
 }
 
-/** Bytes of the uniform buffer. */
-export const PARAMS_BYTES = 64;
-
 /** Packs {@link TranscodeParams} for the uniform binding; `groupsX` is the grid's width. */
 export function packParams(p: TranscodeParams, groupsX: number): Uint32Array<ArrayBuffer> {
   const { count, outCols, srcCols, first, padIn, channels, taps, start } = p;
@@ -75,24 +73,11 @@ export interface TranscodeSpec {
   checked?: boolean;
 }
 
-/** Bits of a checked transcode's word. A damaged file rarely has neither: NaN and infinities, or nothing but zeros. */
-export const SEEN = { notFinite: 1, notZero: 2 } as const;
-
-/** Whether codes and scales go over as they are, without a value in between. */
-export const isLossless = ({ type, format }: Pick<TranscodeSpec, 'type' | 'format'>): boolean => type.stored === format;
-
-/** Formats that any type can be turned into; all others hold only the types they are made for. */
-export const COMMON_FORMATS: readonly WeightFormat[] = ['f32', 'f16', 'q8', 'q4'];
-
-/** True when there is a transcode from the type to the format. */
-export const canTranscode = (type: SourceType, format: WeightFormat): boolean =>
-  isLossless({ type, format }) || COMMON_FORMATS.includes(format);
-
 /**
  * Bindings: params (uniform), source words (read), the whole stored matrix (read_write), and with `scaled` an f32 for each row
  * of the chunk (read).
  *
- * Values are widened to f32. f16 is written by `pack2x16float`, so `shader-f16` is not needed, after a clamp to ±65504:
+ * Values are widened to f32; `load` fills `x` with 32 of them from a multiple of 32 on. f16 is written by `pack2x16float`, so `shader-f16` is not needed, after a clamp to ±65504:
  * packing a larger value gives any result. q8 and q4 are made as `transcode-quantise.ts` says. A format that holds the type without loss gets its codes and scales bit for bit.
  */
 export function transcodeKernel(spec: TranscodeSpec): Kernel {
@@ -136,7 +121,6 @@ fn value(e: u32) -> f32 {
 
 var<private> x: array<f32, 32>;
 
-// Fills x with 32 values from a multiple of 32 on.
 fn load(e: u32) {
   ${block ? 'if (p.contiguous != 0u && (p.first & 31u) == 0u) { if (e < p.count) { loadBlock(p.first + e); } return; }' : ''}
   for (var k = 0u; k < 32u; k++) { x[k] = value(e + k); }
@@ -152,7 +136,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (first >= p.count) { return; }
   let e = p.start + first;
 ${body(spec)}
-${checked ? '  note();' : ''}
+${checked ? '  note(seen);' : ''}
 }
 `,
   };
@@ -194,9 +178,15 @@ fn element(i: u32) -> f32 {
 }`;
 }
 
-/** Bits, not comparisons: a driver may assume that floats are finite. */
-const watchText = (binding: number): string => `
+/** The notes, and `note`, which sets bits there. It reads first: nearly every invocation finds its bits there already. */
+export const notesText = (binding: number): string => `
 @group(0) @binding(${binding}) var<storage, read_write> notes: array<atomic<u32>>;
+fn note(bits: u32) {
+  if ((bits & ~atomicLoad(&notes[p.slot])) != 0u) { atomicOr(&notes[p.slot], bits); }
+}`;
+
+/** Bits, not comparisons: a driver may assume that floats are finite. */
+const watchText = (binding: number): string => `${notesText(binding)}
 var<private> seen: u32;
 fn watch(v: f32) {
   let bits = bitcast<u32>(v) & 0x7fffffffu;
@@ -206,10 +196,6 @@ fn watch(v: f32) {
 fn watched(v: f32) -> f32 {
   watch(v);
   return v;
-}
-// Read first: nearly every invocation finds its bits there already.
-fn note() {
-  if ((seen & ~atomicLoad(&notes[p.slot])) != 0u) { atomicOr(&notes[p.slot], seen); }
 }`;
 
 function body(spec: TranscodeSpec): string {

@@ -16,6 +16,17 @@ export interface SourceType {
   reader: ElementReader | BlockReader;
 }
 
+/** Whether codes and scales go over as they are, without a value in between. */
+export const isLossless = ({ type, format }: { type: SourceType; format: WeightFormat }): boolean =>
+  type.stored === format;
+
+/** Formats that any type can be turned into; all others hold only the types they are made for. */
+export const COMMON_FORMATS: readonly WeightFormat[] = ['f32', 'f16', 'q8', 'q4'];
+
+/** True when there is a transcode from the type to the format. */
+export const canTranscode = (type: SourceType, format: WeightFormat): boolean =>
+  isLossless({ type, format }) || COMMON_FORMATS.includes(format);
+
 /** Reading one element at a time. */
 export interface ElementReader {
   kind: 'element';
@@ -72,7 +83,7 @@ export const emptyBlock = (): QuantBlock => ({
   minimums: [0, 0],
 });
 
-/** WGSL that reads little-endian values of `src: array<u32>` at byte offsets; blocks start at even bytes. */
+/** WGSL that reads little-endian values of `src: array<u32>` at byte offsets; blocks start at even bytes. `nibbles`: the low ones of four bytes, in order. */
 export const BYTE_READERS = `
 fn byteAt(o: u32) -> u32 { return (src[o / 4u] >> ((o % 4u) * 8u)) & 0xffu; }
 fn shortAt(o: u32) -> u32 { return (src[o / 4u] >> ((o % 4u) * 8u)) & 0xffffu; }
@@ -81,7 +92,6 @@ fn wordAt(o: u32) -> u32 {
   let shift = (o % 4u) * 8u;
   return select((src[o / 4u] >> shift) | (src[o / 4u + 1u] << (32u - shift)), src[o / 4u], shift == 0u);
 }
-// The low nibbles of four bytes, in order.
 fn nibbles(w: u32) -> u32 {
   let low = w & 0x0f0f0f0fu;
   let pairs = (low | (low >> 4u)) & 0x00ff00ffu;
