@@ -1,7 +1,8 @@
 // Typed facade of Pillow's resampling: the same bytes as PIL.Image.resize for 8-bit grey, RGB and RGBA.
 // Feeds rows in and fetches rows out by the band, so that the WASM memory stays small for any photo.
-import { KontextError, throwIfAborted } from '../../../runtime/src/errors.ts';
+import { KontextError } from '../../../runtime/src/errors.ts';
 import { fromRgb } from '../image/pixels.ts';
+import { breather } from '../image/slices.ts';
 import type { ErrorTable, Host } from './module.ts';
 
 /** An 8-bit image: rows from the top, pixels from the left, channels interleaved, no padding between rows. */
@@ -57,16 +58,9 @@ export function resize<Data extends Uint8Array | Uint8ClampedArray>(
   const kind = image.data instanceof Uint8ClampedArray ? Uint8ClampedArray : Uint8Array;
   checkTarget(width, height, image.channels);
   const data = new kind(width * height * image.channels) as Resized<Data>;
-  const rowBytes = image.width * image.channels;
-  const copy = (to: Uint8Array, first: number, rows: number) => {
-    to.set(image.data.subarray(first * rowBytes, (first + rows) * rowBytes));
-  };
-  for (const _ of bands(host, { ...image, copy }, { data, width, height }, filter));
+  for (const _ of bands(host, rowsOf(image), { data, width, height }, filter));
   return { data, width, height, channels: image.channels };
 }
-
-/** Longest stretch of work before others get their turn: a frame and a half, and how late an abort is noticed. */
-const TURN_MS = 25;
 
 /**
  * {@link resize} of a picture's colours with Pillow's LANCZOS, in turns with whatever else the thread has to do: a photo of 256
@@ -109,28 +103,26 @@ export async function resizeBytesInTurns(
   checkImage(image);
   checkTarget(width, height, image.channels);
   const data = new Uint8Array(width * height * image.channels);
-  const rowBytes = image.width * image.channels;
-  const copy = (to: Uint8Array, first: number, rows: number) => {
-    to.set(image.data.subarray(first * rowBytes, (first + rows) * rowBytes));
-  };
-  await inTurns(bands(host, { ...image, copy }, { data, width, height }, 'lanczos'), signal);
+  await inTurns(bands(host, rowsOf(image), { data, width, height }, 'lanczos'), signal);
   return data;
 }
 
 async function inTurns(work: Iterable<void>, signal: AbortSignal | undefined): Promise<void> {
-  let turn = performance.now();
-  for (const _ of work) {
-    if (performance.now() - turn < TURN_MS) continue;
-    // A task of its own, not a microtask: only then do messages and timers come through.
-    await new Promise((resolve) => setTimeout(resolve));
-    throwIfAborted(signal);
-    turn = performance.now();
-  }
+  const pause = breather(signal);
+  for (const _ of work) await pause();
 }
 
 /** Where source rows come from: `copy` writes `rows` of them from `first` on, packed. */
 interface RowSource extends Omit<ByteImage, 'data'> {
   copy(to: Uint8Array, first: number, rows: number): void;
+}
+
+function rowsOf({ data, width, height, channels }: ByteImage): RowSource {
+  const rowBytes = width * channels;
+  const copy = (to: Uint8Array, first: number, rows: number) => {
+    to.set(data.subarray(first * rowBytes, (first + rows) * rowBytes));
+  };
+  return { width, height, channels, copy };
 }
 
 /** Resizes into `target`, a band of source rows at a time; pauses after each. */

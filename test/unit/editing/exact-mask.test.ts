@@ -128,6 +128,32 @@ it('fades inside the mask only, by the distance to its edge', () => {
   );
 });
 
+it('lets others have their turn while a large photo is brought to the model’s size and back', async () => {
+  const [width, height] = [3000, 2000];
+  const input: PixelImage = { width, height, data: new Uint8ClampedArray(4 * width * height).fill(255) };
+  const request = checkRequest({ image: input, mask: input, prompt: 'x' });
+  let turns = 0;
+  let next: NodeJS.Immediate;
+  // Counts turns of the event loop, so that no clock decides.
+  const count = () => {
+    turns++;
+    next = setImmediate(count);
+  };
+  count();
+  turns = 0;
+  const scene = await sceneOf(host, { ...request, pictures: [input], maskPicture: input }, sizes);
+  expect(turns).toBeGreaterThan(0);
+  turns = 0;
+  const { target } = scene.sizes;
+  await scene.finish(picture(target.width, target.height, 'opaque'));
+  expect(turns).toBeGreaterThan(0);
+  clearImmediate(next!);
+  const stop = new AbortController();
+  setImmediate(() => stop.abort());
+  const stopped = sceneOf(host, { ...request, pictures: [input], maskPicture: input }, sizes, stop.signal);
+  await expect(stopped).rejects.toMatchObject({ code: 'aborted' });
+});
+
 it('refuses what would do nothing or cannot be meant', async () => {
   const input = picture(32, 32, 'opaque');
   const black: PixelImage = { width: 32, height: 32, data: new Uint8ClampedArray(4096) };
