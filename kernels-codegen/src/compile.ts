@@ -45,7 +45,8 @@ import { assignTypes } from './passes/assign-types.ts';
 import { eliminateDead } from './passes/eliminate-dead.ts';
 import { foldConcat } from './passes/fold-concat.ts';
 import { fusePointwise } from './passes/fuse-pointwise.ts';
-import { lower, type ProductObserver, type Quantization } from './plan/lower.ts';
+import { lower, type ProductObserver } from './plan/lower.ts';
+import type { Quantization } from './plan/weight-request.ts';
 import { hasTier, type TargetProfile } from './targets/types.ts';
 
 /**

@@ -5,7 +5,7 @@ import { gzipSync } from 'node:zlib';
 import type { BundleSource } from '../../kernels-codegen/src/bundle/types.ts';
 import { writeBundle } from '../../kernels-codegen/src/bundle/write.ts';
 import { FLUX1_KONTEXT_DEV } from '../../kernels-codegen/src/models/specs.ts';
-import type { Quantization } from '../../kernels-codegen/src/plan/lower.ts';
+import type { Quantization } from '../../kernels-codegen/src/plan/weight-request.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
 import { readEntry, readManifest } from '../../sdk/src/programs/bundle.ts';
 import { shapesFor } from '../../sdk/src/programs/shapes.ts';

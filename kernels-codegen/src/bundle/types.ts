@@ -3,7 +3,7 @@
 
 import type { BindingAccess, Program, Requirements, WeightFormat } from '../../../runtime/src/program/types.ts';
 import type { Component } from '../compile.ts';
-import type { Quantization } from '../plan/lower.ts';
+import type { Quantization } from '../plan/weight-request.ts';
 import type { TargetProfile } from '../targets/types.ts';
 
 /** Of the network specs a bundle was compiled for; a checkpoint of other sizes is refused. */

@@ -5,7 +5,7 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import { rowsAtOnce } from '../../../runtime/src/program/modulation-rows.ts';
 import type { Program } from '../../../runtime/src/program/types.ts';
 import { type CompileRequest, type Component, compile } from '../compile.ts';
-import type { Quantization } from '../plan/lower.ts';
+import type { Quantization } from '../plan/weight-request.ts';
 import type { TargetProfile } from '../targets/types.ts';
 import { type Module, packModules, sha256 } from './pack.ts';
 import type {

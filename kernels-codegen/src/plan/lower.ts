@@ -2,8 +2,6 @@
 // The only file that knows both the graph's operations and the kernel families' specs.
 
 import { KontextError } from '../../../runtime/src/errors.ts';
-import { columnsUnit } from '../../../runtime/src/program/formats.ts';
-import { quantisedFormat } from '../../../runtime/src/program/quantized.ts';
 import type {
   BufferRange,
   Constant,
@@ -11,12 +9,11 @@ import type {
   Kernel,
   Port,
   Program,
-  Requirements,
   WeightFormat,
   WeightRequest,
 } from '../../../runtime/src/program/types.ts';
 import { PROGRAM_SCHEMA } from '../../../runtime/src/program/types.ts';
-import type { Graph, Node, Tensor, WeightOrigin } from '../graph/graph.ts';
+import type { Graph, Node, Tensor } from '../graph/graph.ts';
 import { reads } from '../graph/graph.ts';
 import { type AttentionSpec, attention } from '../kernels/attention/index.ts';
 import { blendTile } from '../kernels/blend-tile.ts';
@@ -35,21 +32,15 @@ import { type MatmulSpec, matmul } from '../kernels/matmul/index.ts';
 import { pointwise } from '../kernels/pointwise.ts';
 import { rearrange } from '../kernels/rearrange.ts';
 import { rowNorm } from '../kernels/row-norm.ts';
-import { hasTier, type TargetProfile } from '../targets/types.ts';
-import { weightBytes } from '../wgsl/weights.ts';
+import type { TargetProfile } from '../targets/types.ts';
 import { place, type Storage } from './place.ts';
-import { ALIGNMENT, packSlabs, roundUp } from './slabs.ts';
+import { RequirementSum } from './requirements.ts';
+import { ALIGNMENT, BINDING_UNIT, packSlabs, roundUp } from './slabs.ts';
+import { type WeightStorage, weightRequest } from './weight-request.ts';
 
-/** How matrix weights are stored; `none` keeps the tier's own precision (f32 in tier f32, else f16). */
-export type Quantization = 'none' | 'f16' | 'q8' | 'q4';
-
-export interface LowerOptions {
+export interface LowerOptions extends WeightStorage {
   component: string;
   label: string;
-  target: TargetProfile;
-  quantization: Quantization;
-  /** Formats of single matrices and convolutions by their names in the checkpoint: what a packed model holds. They win. */
-  stored?: Readonly<Record<string, WeightFormat>>;
   facts: Record<string, unknown>;
   /** Told of each dispatch whose schedule can be measured. */
   observe?: ProductObserver | undefined;
@@ -63,9 +54,6 @@ export type ProductObserver = (
     | { family: 'attention'; spec: AttentionSpec },
   kernel: KernelSource,
 ) => void;
-
-/** Bindings end on a multiple of this, so that vectors of four can be bound whatever the shape; bytes. */
-const BINDING_UNIT = 16;
 
 export function lower(graph: Graph, o: LowerOptions): Program {
   const placement = place(graph, scratchShape);
@@ -346,44 +334,6 @@ class Unique<T> {
   }
 }
 
-/** Collects what all kernels and buffers of a program need together. */
-class RequirementSum {
-  private readonly features = new Set<string>();
-  private readonly limits = new Map<string, number>();
-  private subgroupSize: Requirements['subgroupSize'];
-  private subgroupMatrix: Requirements['subgroupMatrix'];
-
-  add(kernel: KernelSource, bindings: BufferRange[]): void {
-    const { needs, workgroups } = kernel;
-    for (const feature of needs.features ?? []) this.features.add(feature);
-    this.atLeast('maxComputeInvocationsPerWorkgroup', needs.invocations);
-    this.atLeast('maxComputeWorkgroupSizeX', needs.invocations);
-    this.atLeast('maxComputeWorkgroupStorageSize', needs.workgroupBytes);
-    this.atLeast('maxStorageBuffersPerShaderStage', bindings.length);
-    this.atLeast('maxComputeWorkgroupsPerDimension', Math.max(...workgroups));
-    this.atLeast('maxStorageBufferBindingSize', Math.max(...bindings.map(([, , , size]) => size)));
-    if (needs.subgroupSize) {
-      const { min, max } = this.subgroupSize ?? { min: 1, max: 128 };
-      this.subgroupSize = { min: Math.max(min, needs.subgroupSize.min), max: Math.min(max, needs.subgroupSize.max) };
-    }
-    this.subgroupMatrix ??= needs.subgroupMatrix;
-  }
-
-  finish(ports: Port[], slabs: number[], weights: WeightRequest[]): Requirements {
-    this.atLeast('maxBufferSize', Math.max(0, ...slabs, ...[...ports, ...weights].map((b) => b.bytes)));
-    return {
-      features: [...this.features].sort(),
-      limits: Object.fromEntries([...this.limits].sort(([a], [b]) => (a < b ? -1 : 1))),
-      ...(this.subgroupSize ? { subgroupSize: this.subgroupSize } : {}),
-      ...(this.subgroupMatrix ? { subgroupMatrix: this.subgroupMatrix } : {}),
-    };
-  }
-
-  private atLeast(limit: string, value: number): void {
-    this.limits.set(limit, Math.max(value, this.limits.get(limit) ?? 0));
-  }
-}
-
 export function scratchShape(node: Node): { rows: number; cols: number } | undefined {
   if (node.op.kind !== 'groupNorm') return undefined;
   const x = node.inputs[0]!;
@@ -421,33 +371,6 @@ export function conflictsOf(placement: ReturnType<typeof place>): Map<Storage, S
     }
   }
   return conflicts;
-}
-
-function weightRequest(t: Tensor, o: LowerOptions): WeightRequest {
-  const { weight } = t.origin as { kind: 'weight'; weight: WeightOrigin };
-  const format = weightFormat(t, weight, o);
-  return {
-    name: weight.name,
-    ...(weight.rows ? { rows: weight.rows } : {}),
-    format,
-    shape: [t.rows, t.cols],
-    layout: weight.role === 'convolution' ? 'ohwi' : 'matrix',
-    ...(weight.channels && weight.channels.padded !== weight.channels.stored ? { padIn: weight.channels.padded } : {}),
-    bytes: roundUp(weightBytes(format, t.rows, t.cols), BINDING_UNIT),
-  };
-}
-
-function weightFormat(t: Tensor, { name, role }: WeightOrigin, o: LowerOptions): WeightFormat {
-  if (role === 'vector') return 'f32';
-  const { quantization, stored = {} } = o;
-  const own = Object.hasOwn(stored, name) ? stored[name] : undefined;
-  if (own !== undefined && t.cols % columnsUnit(own) === 0) return own;
-  if (role === 'matrix' && (quantization === 'q8' || quantization === 'q4')) {
-    const format = quantisedFormat(quantization, name, t.rows, t.cols);
-    if (format) return format;
-  }
-  const half = quantization !== 'none' || hasTier(o.target, 'f16');
-  return half && t.cols % 2 === 0 ? 'f16' : 'f32';
 }
 
 const lengthOf = (v: MatrixView): number => v.offset + (v.rows - 1) * v.rowStride + v.cols;

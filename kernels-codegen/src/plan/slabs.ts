@@ -11,6 +11,8 @@ export interface SlabPlan {
 
 /** WebGPU's minimum alignment of storage binding offsets, bytes. */
 export const ALIGNMENT = 256;
+/** Bindings end on a multiple of this, so that vectors of four can be bound whatever the shape; bytes. */
+export const BINDING_UNIT = 16;
 
 export function storageBytes(s: Pick<Storage, 'rows' | 'cols' | 'type'>): number {
   return roundUp(s.rows * s.cols * (s.type === 'f16' ? 2 : 4), ALIGNMENT);

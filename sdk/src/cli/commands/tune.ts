@@ -1,7 +1,7 @@
 // `kontext tune`: measures which schedules run a model's shapes fastest on the GPU at hand, and keeps the answer in a file.
 import { resolve } from 'node:path';
 import type { CompileRequest } from '../../../../kernels-codegen/src/compile.ts';
-import type { Quantization as StoredAs } from '../../../../kernels-codegen/src/plan/lower.ts';
+import type { Quantization as StoredAs } from '../../../../kernels-codegen/src/plan/weight-request.ts';
 import { openDevice } from '../../../../runtime/src/gpu/open.ts';
 import { writeWhole } from '../../files/whole.ts';
 import { patches } from '../../kontext/latents.ts';
