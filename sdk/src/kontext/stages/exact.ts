@@ -2,6 +2,7 @@
 // A small mask in a large photo so costs one edit of the model's size, and nothing outside goes through the autoencoder.
 import type { Host } from '../../host/module.ts';
 import type { PixelImage } from '../../image/pixels.ts';
+import { breather } from '../../image/slices.ts';
 import { fitted } from '../references.ts';
 import type { ImageSize, PixelBox } from '../types.ts';
 import { featherWeights } from './feather.ts';
@@ -42,7 +43,8 @@ export function widenedBox(box: PixelBox, picture: ImageSize, target: ImageSize)
 /** A part of a picture. */
 export function cutOut<T extends PixelImage | GreyImage>(picture: T, box: PixelBox): T {
   const channels = picture.data.length / (picture.width * picture.height);
-  const data = picture.data.slice(0, box.width * box.height * channels);
+  const length = box.width * box.height * channels;
+  const data = picture.data instanceof Uint8ClampedArray ? new Uint8ClampedArray(length) : new Uint8Array(length);
   for (let y = 0; y < box.height; y++) {
     const from = ((box.y + y) * picture.width + box.x) * channels;
     data.set(picture.data.subarray(from, from + box.width * channels), y * box.width * channels);
@@ -54,16 +56,20 @@ export function cutOut<T extends PixelImage | GreyImage>(picture: T, box: PixelB
 export function coveringMask(mask: GreyImage, target: ImageSize): Float32Array<ArrayBuffer> {
   const [columns, rows] = [target.width / 8, target.height / 8];
   const plane = new Uint8Array(columns * rows);
-  const span = (at: number, length: number, cells: number): [number, number] => [
-    Math.floor((at * cells) / length),
-    Math.max(Math.floor((at * cells) / length) + 1, Math.ceil(((at + 1) * cells) / length)),
-  ];
+  const firstOf = (at: number, length: number, cells: number) => Math.floor((at * cells) / length);
+  const endOf = (at: number, length: number, cells: number) =>
+    Math.max(firstOf(at, length, cells) + 1, Math.ceil(((at + 1) * cells) / length));
+  const left = Uint32Array.from({ length: mask.width }, (_, x) => firstOf(x, mask.width, columns));
+  const right = Uint32Array.from({ length: mask.width }, (_, x) => endOf(x, mask.width, columns));
+  const covered = new Uint8Array(columns);
   for (let y = 0; y < mask.height; y++) {
-    const [top, bottom] = span(y, mask.height, rows);
-    for (let x = 0; x < mask.width; x++) {
-      if (mask.data[y * mask.width + x] === 0) continue;
-      const [left, right] = span(x, mask.width, columns);
-      for (let row = top; row < bottom; row++) plane.fill(1, row * columns + left, row * columns + right);
+    covered.fill(0);
+    for (let x = 0, at = y * mask.width; x < mask.width; x++, at++) {
+      if (mask.data[at] === 0) continue;
+      for (let column = left[x]!; column < right[x]!; column++) covered[column] = 1;
+    }
+    for (let row = firstOf(y, mask.height, rows); row < endOf(y, mask.height, rows); row++) {
+      for (let column = 0; column < columns; column++) plane[row * columns + column]! |= covered[column]!;
     }
   }
   return packMask(target, (x, y) => plane[y * columns + x]!);
@@ -85,11 +91,15 @@ export async function putBack(
   feather?: number,
   signal?: AbortSignal,
 ): Promise<PixelImage> {
+  const pause = breather(signal);
   const weights = featherWeights(mask, feather);
+  await pause();
   const fresh = (await fitted(host, edited, box, signal)).data;
   const data = new Uint8ClampedArray(source.data);
+  await pause();
   blend(data, source.data, source.width, box, weights, fresh, 255);
   if (!source.data16) return { width: source.width, height: source.height, data };
+  await pause();
   const data16 = new Uint16Array(source.data16);
   blend(data16, source.data16, source.width, box, weights, fresh, 65535);
   return { width: source.width, height: source.height, data, data16 };

@@ -2,6 +2,7 @@
 // One small value, made before any work on the GPU, so that everything after it is the same for every kind of edit.
 import type { Host } from '../../host/module.ts';
 import { flattened, type PixelImage } from '../../image/pixels.ts';
+import { breather } from '../../image/slices.ts';
 import type { ModelDefaults } from '../options.ts';
 import { chooseSizes } from '../sizes.ts';
 import { coveringMask, cutOut, paddedBox, putBack, widenedBox } from './exact.ts';
@@ -61,7 +62,9 @@ async function separateScene(
   }
   const pictures = sources.map(flattened);
   if (!mask || !maskPicture) return wholeScene(request, pictures, defaults);
+  const pause = breather(signal);
   const grey = openMask(maskPicture, pictures[0]!);
+  await pause();
   if (mask.mode === 'reference') {
     // Diffusers' inpainting works at the size the input is brought to.
     const size = request.size === 'auto' && !request.autoResize ? 'input' : request.size;
@@ -70,9 +73,11 @@ async function separateScene(
     return { sizes, context: context.map(ownSize), base: ownSize(base), ...of, finish: same };
   }
   const padded = paddedBox(grey, mask.paddingCrop);
+  await pause();
   const { target } = chooseSizes(request, [padded], defaults);
   const box = widenedBox(padded, pictures[0]!, target);
   const [cut, ofBox] = [cutOut(pictures[0]!, box), cutOut(grey, box)];
+  await pause();
   const references = pictures.slice(1);
   const sizes = { target, references: [target, ...chooseSizes(request, references, defaults).references] };
   const base = { picture: cut, size: target };
