@@ -88,3 +88,57 @@ it('serves masks, samplers, strength, variants, expanding and caches, whose prog
   expect([cached.skipped, foreseen.skipped]).toEqual([1, expect.any(Number)]);
   expect((await kontext.edit({ ...request, context: false, strength: 0.5 })).image.width).toBe(64);
 });
+
+it('serves guided attention, CFG-Zero* and region caches with the compiled bits, or names the flag before any work', {
+  timeout: TIMEOUT,
+}, async () => {
+  const [guided, plain, input, mask] = ['guided', 'plain', 'in.png', 'mask.png'].map((name) => join(folder, name));
+  const sizes = ['--size', '64x64', '--steps', '4', '--quantization', 'none'];
+  const flags = ['--nag', '--cfg-zero', '--cache', 'region'];
+  await cli('compile', '--model', 'demo', '--target', 'this', ...sizes, ...flags, '-o', guided!);
+  await cli('compile', '--model', 'demo', '--target', 'this', ...sizes, '-o', plain!);
+  const picture = (level: (i: number) => number) => ({
+    width: 64,
+    height: 64,
+    data: Uint8ClampedArray.from({ length: 64 * 64 * 4 }, (_, i) => (i % 4 === 3 ? 255 : level(i >> 2))),
+  });
+  await saveImage(
+    input!,
+    picture((i) => (i * 7) & 255),
+  );
+  await saveImage(
+    mask!,
+    picture((i) => (i < 64 * 32 ? 255 : 0)),
+  );
+  const cases = [
+    { name: 'nag', flag: '--nag', options: { negativePrompt: 'day', nagScale: 5 } },
+    { name: 'zero', flag: '--cfg-zero', options: { negativePrompt: 'day', trueCfgScale: 3, cfgZeroStar: true } },
+    {
+      name: 'region',
+      flag: '--cache region',
+      options: { mask: mask!, maskPaddingCrop: 32, cache: { kind: 'region', interval: 8, start: 2, margin: 1 } },
+    },
+  ] as const;
+  const words = {
+    nag: ['--negative-prompt', 'day', '--nag-scale', '5'],
+    zero: ['--negative-prompt', 'day', '--true-cfg-scale', '3', '--cfg-zero-star'],
+    region: ['--mask', mask!, '--mask-padding-crop', '32', '--cache', 'region:8'],
+  };
+  await using kontext = await Kontext.load(demoModel(), { programs: guided! });
+  await using lacking = await Kontext.load(demoModel(), { programs: plain! });
+  for (const { name, flag, options } of cases) {
+    const request = { image: input!, prompt: 'make it night', steps: 4, seed: 7, ...options };
+    const events: string[] = [];
+    const refused = lacking.edit({ ...request, onProgress: ({ type }) => events.push(type) });
+    await expect(refused, name).rejects.toMatchObject({
+      code: 'program-mismatch',
+      message: expect.stringContaining(`kontext compile ${flag}`),
+    });
+    expect(events, name).not.toContain('load');
+    const expected = join(folder, `${name}.png`);
+    await cli('edit', input!, 'make it night', '--steps', '4', '--seed', '7', ...words[name], '-o', expected);
+    const { image, skipped } = await kontext.edit(request);
+    expect(image, name).toEqual(await decodeImage(expected, name));
+    expect(skipped, name).toBe(name === 'region' ? 2 : 0);
+  }
+});
