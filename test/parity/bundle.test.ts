@@ -139,6 +139,6 @@ it('serves guided attention, CFG-Zero* and region caches with the compiled bits,
     await cli('edit', input!, 'make it night', '--steps', '4', '--seed', '7', ...words[name], '-o', expected);
     const { image, skipped } = await kontext.edit(request);
     expect(image, name).toEqual(await decodeImage(expected, name));
-    expect(skipped, name).toBe(name === 'region' ? 2 : 0);
+    expect(skipped, name).toBe(name === 'region' ? 2 : undefined);
   }
 });

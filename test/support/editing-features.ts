@@ -40,10 +40,8 @@ export const FEATURES: Readonly<Record<string, { kind: string; request: object }
   heun: { kind: 'sampler', request: { sampler: 'heun' } },
   ancestral: { kind: 'sampler', request: { sampler: 'euler_ancestral', eta: 0.5 } },
   multistep: { kind: 'sampler', request: { sampler: 'dpmpp_2m' } },
-  schedule: { kind: 'schedule', request: { schedule: 'sgm_uniform' } },
   sigmas: { kind: 'schedule', request: { sigmas: [1, 0.7, 0.3] } },
   'true guidance': { kind: 'guidance', request: { ...negative, trueCfgScale: 2 } },
-  'guided interval': { kind: 'guidance', request: { ...negative, trueCfgScale: 2, cfgInterval: [0, 0.7] } },
   'CFG-Zero*': { kind: 'guidance', request: { ...negative, trueCfgScale: 2, cfgZeroStar: true } },
   NAG: { kind: 'attention', request: { ...negative, nagScale: 3, nagSigmaEnd: 0.5 } },
   'first block': { kind: 'cache', request: { cache: { kind: 'first-block', threshold: 10 } } },
@@ -54,7 +52,6 @@ export const FEATURES: Readonly<Record<string, { kind: string; request: object }
   },
   region: { kind: 'cache', request: { cache: { kind: 'region', start: 1, interval: 3, margin: 0 } } },
   previews: { kind: 'preview', request: { preview: { every: 1 } } },
-  'prompt of CLIP': { kind: 'prompt', request: { clipPrompt: 'fox' } },
 };
 
 /** A piece of a request that needs a companion of its own; alone it is refused. */
