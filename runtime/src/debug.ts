@@ -1,13 +1,14 @@
-// The debug knob: KONTEXT_DEBUG=plan,wgsl,submit,tune, from the environment or `globalThis.KONTEXT_DEBUG`.
+// The debug knob: KONTEXT_DEBUG=plan,wgsl,submit,clipped,tune, from the environment or `globalThis.KONTEXT_DEBUG`.
 // Printing data beats a debugger for work that happens on a GPU.
 
 /**
  * - `plan`: buffers and bytes of each program when it is bound;
  * - `wgsl`: the text of each kernel when its pipeline is created;
  * - `submit`: a table of times, GFLOP/s and GB/s per dispatch label after each run (needs `timestamp-query`);
+ * - `clipped`: runs dispatch by dispatch and prints how many values each kind of layer clipped to f16's range (slow);
  * - `tune`: why tuning in idle time stopped.
  */
-export type DebugTopic = 'plan' | 'wgsl' | 'submit' | 'tune';
+export type DebugTopic = 'plan' | 'wgsl' | 'submit' | 'clipped' | 'tune';
 
 interface DebugGlobals {
   KONTEXT_DEBUG?: string;

@@ -8,6 +8,7 @@ import { checkProgram, validateProgram } from '../program/check.ts';
 import type { Program } from '../program/types.ts';
 import type { Weights } from '../weights/store.ts';
 import { Bindings, type BindProgress } from './bindings.ts';
+import type { ClippedReport } from './clipped.ts';
 import type { Unsound } from './inspect.ts';
 import { Pace } from './pace.ts';
 import { encodePortData, type ReadResult, type ReadType, readBuffer } from './ports.ts';
@@ -60,6 +61,7 @@ export interface PortCopy {
   bytes: number;
 }
 
+export type { ClippedLayer, ClippedReport } from './clipped.ts';
 export type { Unsound } from './inspect.ts';
 
 export interface RunReport {
@@ -172,18 +174,21 @@ export class Executable {
    */
   async firstUnsound(options: Pick<RunOptions, 'signal' | 'copies'> = {}): Promise<Unsound | undefined> {
     const { Inspector } = await import('./inspect.ts');
-    const unlock = await this.slabs.lock(options.signal);
-    try {
-      this.assertOpen();
-      await this.bindings.refresh();
-      const inspector = new Inspector(this.gpu, this.program, this.bindings.buffers, options.signal);
-      await this.feed(inspector, { ...(options.signal && { signal: options.signal }) }, (encoder) =>
-        this.encodeCopies(encoder, options.copies),
-      );
-      return inspector.found;
-    } finally {
-      unlock();
-    }
+    const inspector = new Inspector(this.gpu, this.program, this.bindings.buffers, options.signal);
+    await this.inspect(inspector, options);
+    return inspector.found;
+  }
+
+  /**
+   * Runs all dispatches one by one and counts the values that each, and each weight, has clipped to f16's range. Slow, with the
+   * kernels of any run; outputs can be read afterwards. `KONTEXT_DEBUG=clipped` does the same in each run and prints it.
+   *
+   * @throws as {@link run}
+   */
+  async countClipped(options: Pick<RunOptions, 'signal' | 'copies'> = {}): Promise<ClippedReport> {
+    const counter = await this.clipCounter(options.signal);
+    await this.inspect(counter, options);
+    return counter.report;
   }
 
   /**
@@ -218,6 +223,23 @@ export class Executable {
     return this.dispose();
   }
 
+  /** A run that goes through `feed`. */
+  private async inspect(feed: Feed, { signal, copies }: Pick<RunOptions, 'signal' | 'copies'>): Promise<void> {
+    const unlock = await this.slabs.lock(signal);
+    try {
+      this.assertOpen();
+      await this.bindings.refresh();
+      await this.feed(feed, { ...(signal && { signal }) }, (encoder) => this.encodeCopies(encoder, copies));
+    } finally {
+      unlock();
+    }
+  }
+
+  private async clipCounter(signal: AbortSignal | undefined) {
+    const { ClipCounter } = await import('./clipped.ts');
+    return new ClipCounter(this.gpu, this.program, this.bindings.buffers, signal);
+  }
+
   private async runLocked(options: RunOptions): Promise<RunReport> {
     const { gpu, program } = this;
     const print = debugEnabled('submit');
@@ -244,8 +266,9 @@ export class Executable {
       options.before?.(encoder);
       this.encodeCopies(encoder, options.copies);
     };
+    const counter = debugEnabled('clipped') ? await this.clipCounter(options.signal) : undefined;
     try {
-      await this.feed(runner, options, before);
+      await this.feed(counter ?? runner, options, before);
       await runner.finish();
     } catch (error) {
       await runner.drain();
@@ -260,6 +283,10 @@ export class Executable {
       slices: runner.slices,
       ...(timestamps ? { trace: new Trace(program.label, runner.events) } : {}),
     };
+    if (counter) {
+      const { describeClipped } = await import('./clipped.ts');
+      debugPrint(describeClipped(program.label, counter.report));
+    }
     if (print)
       debugPrint(
         report.trace?.table() ?? `${program.label}: ${report.milliseconds.toFixed(1)} ms, ${report.slices} slices`,

@@ -20,7 +20,7 @@ export async function planFor(source: ModelSource, options: PlanOptions = {}): P
   const { provider, trusted } = openPrograms(options.programs);
   const adapter = await findAdapter(deviceOptions(options.device, trusted));
   const model = await openModel(
-    await resolveSource(source, { ...hub, signal, access, onProgress: onDownload }),
+    await resolveSource(source, { ...hub, signal, access, onProgress: onDownload, headersOnly: true }),
     signal,
   );
   let shelf: AdapterShelf | undefined;

@@ -18,6 +18,7 @@ import type { ImageSize } from '../../kontext/types.ts';
 import { demoModel } from '../../model/demo.ts';
 import { heldFormats } from '../../model/formats.ts';
 import { openModel, type PartName } from '../../model/open.ts';
+import { resolveSource } from '../../model/resolve.ts';
 import { CACHES, controlChannelsOf, shapesFor } from '../../programs/shapes.ts';
 import { signBundle } from '../../programs/signature.ts';
 import { bundleFolder } from '../../programs/sources.ts';
@@ -159,7 +160,8 @@ async function specsOf(
     const { FLUX1_KONTEXT_DEV: specs } = await import('../../../../kernels-codegen/src/models/specs.ts');
     return { specs, defaults: {}, label: 'FLUX.1 Kontext [dev]' };
   }
-  const opened = await openModel(model === 'demo' ? demoModel() : model);
+  const place = model === 'demo' ? demoModel() : await resolveSource(model, { headersOnly: true });
+  const opened = await openModel(place);
   try {
     // The folder's name, not its path: the same bundle comes out wherever the model lies.
     const label = model.replace(/[\\/]+$/, '').replace(/^.*[\\/]/, '');
