@@ -9,10 +9,11 @@ import { pipelineFile, pipelineModel } from '../support/pipeline-model.ts';
 const size = { width: 96, height: 64 };
 const request = { size, steps: 2, maxSequenceLength: 24 };
 
-/** Beside the layers of transformer and CLIP. */
+/** Beside the layers of transformer and CLIP; in their weights. */
 const ADAPTERS = {
   none: {},
   beside: { adapters: [{ source: adapterFile('formats/pipeline_kohya.safetensors') }] },
+  merged: { adapters: [{ source: adapterFile('formats/pipeline_kohya.safetensors') }], merge: true },
 } as const;
 
 describe('the predicted peak is the measured one, within 3 %', () => {
@@ -23,6 +24,10 @@ describe('the predicted peak is the measured one, within 3 %', () => {
     ['streamed', 'auto', 'none'],
     ['streamed', 'q8', 'none'],
     ['resident', 'auto', 'beside'],
+    ['phased', 'q8', 'beside'],
+    ['streamed', 'auto', 'beside'],
+    ['resident', 'auto', 'merged'],
+    ['phased', 'q8', 'merged'],
   ] as const)('%s, %s, adapters %s', async (memory, quantization, adapters) => {
     const { choices } = await Kontext.plan(pipelineModel(), { ...request, ...ADAPTERS[adapters] });
     const choice = choices.find((c) => c.memory === memory && c.quantization === quantization)!;

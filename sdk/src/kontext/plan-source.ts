@@ -26,7 +26,10 @@ export async function planFor(source: ModelSource, options: PlanOptions = {}): P
   let shelf: AdapterShelf | undefined;
   try {
     checkPacked(model, options);
-    const request = plannedRequest(model, options);
+    const plain = plannedRequest(model, options);
+    const { nagScale, nagSigmaEnd, cache, maskShare } = options;
+    const edited = [nagScale, nagSigmaEnd, cache, maskShare].some((value) => value !== undefined);
+    const request = edited ? await (await import('./plan-editing.ts')).withEditing(model, plain, options) : plain;
     const { planModel } = await import('./plan.ts');
     if (options.adapters?.length) shelf = await openShelf(model, options);
     const adapters = await shelf?.planned(signal);

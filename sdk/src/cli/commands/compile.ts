@@ -52,6 +52,8 @@ export const compile = defineCommand({
       help: 'also programs with room for adapters whose ranks add up to R (rounded up to a multiple of 8)',
     },
     cache: { value: 'KIND[,KIND]', help: `also programs for requests with a cache, of ${CACHES.join(', ')}` },
+    nag: { help: 'also programs for requests with a nagScale' },
+    'cfg-zero': { help: 'also the program for requests with cfgZeroStar' },
     'image-to-image': { help: 'also programs for requests with context: false, which draw from the autoencoder' },
     wgsl: { help: 'the kernels as files too, for reading' },
     sign: {
@@ -105,6 +107,8 @@ export const compile = defineCommand({
         if (known) return known;
         throw usage(`--cache is "${name}"; it must be of ${CACHES.join(', ')}.`);
       }),
+      nag: values.nag === true,
+      cfgZero: values['cfg-zero'] === true,
       imageToImage: values['image-to-image'] === true,
       controlChannels: controlChannelsOf(specs),
       loraRank: values['lora-rank'] === undefined ? undefined : whole(values['lora-rank'], 'lora-rank'),
