@@ -1,11 +1,5 @@
-<<<<<<< HEAD
-// Makes the pictures of the README and the guides with the demo model: `npm run docs:pictures`, or some of them by name:
-// `npm run docs:pictures -- edits session mask adapters`.
-// They are results, not drawings: after a change of the model or the kernels, run it again and look.
-=======
 // Makes the pictures of the README and the guides with the demo model: `npm run docs:pictures`, or some by name:
 // `npm run docs:pictures -- guide-mask guide-expand`. They are results, not drawings: after a change of the model or the kernels, look at them.
->>>>>>> main
 
 import { mkdir } from 'node:fs/promises';
 import sharp from 'sharp';
@@ -20,97 +14,7 @@ const folder = 'docs/pictures';
 const input = (name: string): Promise<PixelImage> => decodeImage(`${inputs}/${name}.png`, 'image');
 type Edit = (image: PixelImage, prompt: string, more?: Partial<EditRequest>) => Promise<PixelImage>;
 
-<<<<<<< HEAD
-/** With the demo adapter at 0, ½ and 1. */
-const ADAPTED: [file: string, prompt: string][] = [
-  ['apple-on-red.png', 'make the background blue'],
-  ['apple-on-red.png', 'turn the apple into a panda'],
-  ['cat-on-green.png', 'replace the cat with a tiger'],
-];
-
-await mkdir(folder, { recursive: true });
-await using kontext = await Kontext.load(demoModel());
-const cat = await decodeImage(`${inputs}/cat-on-green.png`, 'image');
-const edited = async (request: Omit<EditRequest, 'image'>, image = cat): Promise<PixelImage> =>
-  (await kontext.edit({ image, seed: 1, ...request })).image;
-
-/** By name: rows of a sheet. Those of the editing guide and of the adapters' have one row each, and the text beside says what is in it. */
-const SHEETS: Record<string, () => Promise<PixelImage[][]>> = {
-  async edits() {
-    const rows: PixelImage[][] = [];
-    for (const [file, prompts] of EDITS) {
-      const image = await decodeImage(`${inputs}/${file}`, 'image');
-      const row = [image];
-      for (const prompt of prompts) row.push(await edited({ prompt }, image));
-      rows.push(row);
-    }
-    return rows;
-  },
-  async session() {
-    const start = await decodeImage(`${inputs}/apple-on-red.png`, 'image');
-    const session = kontext.session(start);
-    const turns = [start];
-    for (const prompt of TURNS) turns.push((await session.edit(prompt, { seed: 1 })).image);
-    return [turns];
-  },
-  async 'guide-mask'() {
-    const mask = withMask(cat, { left: 8, top: 8, right: 56, bottom: 56 });
-    return [[cat, mask, await edited({ prompt: 'change the cat to a panda', mask })]];
-  },
-  async 'guide-outpaint'() {
-    const prompt = 'make the background green';
-    const around = { left: 12, top: 12, right: 12, bottom: 12 };
-    return [[cat, await edited({ prompt, expand: { left: 24 } }), await edited({ prompt, expand: around })]];
-  },
-  async 'guide-strength'() {
-    const row = [cat];
-    for (const strength of [0.4, 0.6, 0.8, 1]) {
-      row.push(await edited({ prompt: 'change the cat to a rocket', strength }));
-    }
-    return [row];
-  },
-  async 'guide-variants'() {
-    const previews: PixelImage[] = [];
-    const chosen = await edited({
-      prompt: 'change the cat to a tiger',
-      variants: 4,
-      choose: (shown) => {
-        previews.push(...shown);
-        return 0;
-      },
-    });
-    return [[cat, ...previews, chosen]];
-  },
-  async 'guide-cache'() {
-    const row: PixelImage[] = [];
-    for (const threshold of [undefined, 0.08, 0.3, 1]) {
-      const cache = threshold === undefined ? {} : { cache: { kind: 'first-block', threshold } as const };
-      row.push(await edited({ prompt: 'change the cat to a rabbit', steps: 28, ...cache }));
-    }
-    return [row];
-  },
-  async 'guide-adapters'() {
-    const rows: PixelImage[][] = [];
-    const source = demoAdapter();
-    for (const [file, prompt] of ADAPTED) {
-      const image = await decodeImage(`${inputs}/${file}`, 'image');
-      const row = [image];
-      for (const scale of [0, 0.5, 1]) row.push(await edited({ prompt, adapters: [{ source, scale }] }, image));
-      rows.push(row);
-    }
-    return rows;
-  },
-};
-
-const asked = process.argv.slice(2);
-const names = Object.keys(SHEETS).filter(
-  (name) => asked.length === 0 || asked.includes(name.replace('guide-', '')) || asked.includes(name),
-);
-if (names.length < asked.length) throw new Error(`There are ${Object.keys(SHEETS).join(', ')}.`);
-for (const name of names) await sheet(`${folder}/${name}.png`, await SHEETS[name]!());
-console.log(`Wrote ${names.map((name) => `${name}.png`).join(', ')} in ${folder}`);
-=======
-/** Rows of each picture; those of the guide are one row, and what stands in it is said beside it there. */
+/** Rows of each picture; what stands in those of the guides is said beside them there. */
 const PICTURES: Record<string, (edit: Edit, kontext: Kontext) => Promise<PixelImage[][]>> = {
   async edits(edit) {
     const rows: [file: string, prompts: string[]][] = [
@@ -207,6 +111,21 @@ const PICTURES: Record<string, (edit: Edit, kontext: Kontext) => Promise<PixelIm
     }
     return [row];
   },
+
+  async 'guide-adapters'(edit) {
+    const source = demoAdapter();
+    const rows: PixelImage[][] = [];
+    for (const [file, prompt] of [
+      ['apple-on-red', 'make the background blue'],
+      ['apple-on-red', 'turn the apple into a panda'],
+      ['cat-on-green', 'replace the cat with a tiger'],
+    ] as const) {
+      const row = [await input(file)];
+      for (const scale of [0, 0.5, 1]) row.push(await edit(row[0]!, prompt, { adapters: [{ source, scale }] }));
+      rows.push(row);
+    }
+    return rows;
+  },
 };
 
 const wanted = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(PICTURES);
@@ -223,7 +142,6 @@ for (const name of wanted) {
   await sheet(`${folder}/${name}.png`, await PICTURES[name]!(edit, kontext), around);
   console.log(`${folder}/${name}.png: ${((performance.now() - started) / 1000).toFixed(0)} s`);
 }
->>>>>>> main
 
 /** White inside the box. */
 function boxMask({ width, height }: PixelImage, box: { left: number; top: number; right: number; bottom: number }) {
