@@ -1,10 +1,20 @@
-// Writes the SDK's table of options and defaults into the guide, between its two marks.
-// A test compares the page with the table, so that a changed default cannot leave the guide behind.
+// Writes the SDK's tables of options into the guides, between their marks: defaults and values, and where each option is.
+// A test compares the pages with the tables, so that a changed default cannot leave a guide behind.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { optionsTable } from './options-table.ts';
+import { optionsTable, placesTable } from './options-table.ts';
 
-const page = new URL('../docs/guide/node.md', import.meta.url);
-const text = readFileSync(page, 'utf8');
-const marked = /<!-- options -->[\s\S]*<!-- end of options -->/;
-if (!marked.test(text)) throw new Error(`${page.pathname} has lost its marks`);
-writeFileSync(page, text.replace(marked, `<!-- options -->\n${optionsTable()}<!-- end of options -->`));
+const TABLES = [
+  ['../docs/guide/node.md', 'options', optionsTable()],
+  ['../docs/guide/editing.md', 'places', placesTable()],
+] as const;
+
+for (const [path, name, table] of TABLES) {
+  const page = new URL(path, import.meta.url);
+  const text = readFileSync(page, 'utf8');
+  const marked = new RegExp(`<!-- ${name} -->[\\s\\S]*<!-- end of ${name} -->`);
+  if (!marked.test(text)) throw new Error(`${page.pathname} has lost its marks`);
+  writeFileSync(
+    page,
+    text.replace(marked, () => `<!-- ${name} -->\n${table}<!-- end of ${name} -->`),
+  );
+}

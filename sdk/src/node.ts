@@ -74,7 +74,7 @@ export {
   type Tune,
   type ValueOption,
 } from './kontext/options.ts';
-export type { ModelPlan, PlannedRequest, SettingPlan } from './kontext/plan.ts';
+export type { ModelPlan, PlannedRegion, PlannedRequest, SettingPlan } from './kontext/plan.ts';
 export type { ProgramProvider, ProgramRequest } from './kontext/programs.ts';
 export type * from './kontext/types.ts';
 export { demoAdapter, demoModel, demoPicture } from './model/demo.ts';

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type * as InPage from '../../sdk/src/browser.ts';
+import type { HostExports } from '../../sdk/src/host/exports.ts';
 import { decodeImage } from '../../sdk/src/image/node.ts';
 import { worstDifference } from '../support/pipeline-context.ts';
 import { psnr } from '../support/psnr.ts';
@@ -144,6 +145,30 @@ describe('as the reference', () => {
     expect(worstDifference(result.latents, last)).toBeLessThan(1e-3);
     expect(result.skipped).toBe(runs[name].single_block_executed_per_call.filter((ran: number) => ran === 0).length);
   });
+});
+
+it('has the schedules of diffusers to the last bit', async () => {
+  const seen = await page.evaluate(async () => {
+    const { instance } = await WebAssembly.instantiateStreaming(fetch('/dist/browser/kontext.wasm'));
+    const host = instance.exports as unknown as HostExports & { memory: WebAssembly.Memory };
+    const cases = (await (await fetch('/fixtures/schedules/diffusers.json')).json()) as {
+      scheduler: string;
+      image_seq_len: number;
+      num_steps: number;
+      sigmas: number[];
+    }[];
+    const wrong = cases.filter(({ scheduler, image_seq_len: tokens, num_steps: steps, sigmas }) => {
+      host.reset();
+      const out = host.scratch(4 * (steps + 1));
+      host.linearSigmas(out, steps);
+      if (scheduler === 'dev') host.shiftExponential(out, steps, host.dynamicMu(tokens, 256, 4096, 0.5, 1.15));
+      const made = [...new Float32Array(host.memory.buffer, out, steps), 0];
+      return made.length !== sigmas.length || made.some((sigma, i) => sigma !== sigmas[i]);
+    });
+    return { cases: cases.length, wrong };
+  });
+  expect(seen.cases).toBeGreaterThan(100);
+  expect(seen.wrong).toEqual([]);
 });
 
 describe.each([

@@ -144,6 +144,70 @@ describe.each(Object.entries(WINDOWS))('%s', (window, size) => {
   );
 });
 
+it.each(['small phone', 'phone', 'laptop'] as const)('shows whose way each picture is on: %s', async (window) => {
+  const size = WINDOWS[window];
+  await page.setViewportSize({ width: size[0], height: size[1] });
+  await openEditor(page, server.url);
+  await page.evaluate(async () => {
+    await editor.open(picture(900, 700, 20));
+    for (const ways of [3, 2]) {
+      for (let way = 0; way < ways; way++) {
+        if (way > 0) editor.undo();
+        await editor.edit('make the background blue');
+      }
+    }
+  });
+  await expectWhole(size, 900 / 700);
+  const strip = await page.evaluate(() => {
+    const root = editor.shadowRoot!;
+    const box = (element: Element) => element.getBoundingClientRect().toJSON() as Box;
+    const markers = [...root.querySelectorAll('.history .way')];
+    return {
+      history: box(root.querySelector('.history')!),
+      markers: markers.map((marker) => ({
+        text: marker.textContent,
+        box: box(marker),
+        item: box(marker.parentElement!),
+        picture: box(marker.parentElement!.querySelector('canvas')!),
+        cut: marker.scrollWidth > marker.clientWidth,
+      })),
+    };
+  });
+  expect(strip.markers.map(({ text }) => text)).toEqual(['3/3', '2/2']);
+  for (const { box, item, picture, cut } of strip.markers) {
+    expect(inside(box, item) && inside(box, strip.history), JSON.stringify({ box, item })).toBe(true);
+    expect(box.top).toBeGreaterThanOrEqual(picture.bottom);
+    // A finger finds it: 24 CSS pixels, as WCAG 2.2 asks, and more.
+    expect(Math.min(box.right - box.left, box.bottom - box.top)).toBeGreaterThanOrEqual(28);
+    expect(cut).toBe(false);
+  }
+  await screenshot(`history-${window.replace(' ', '-')}`);
+  expect(problems).toEqual([]);
+});
+
+it('takes options of every edit, also those set before its class was there', async () => {
+  await openEditor(page, server.url);
+  const seen = await page.evaluate(async () => {
+    const later = document.createElement('kontext-later') as typeof editor;
+    later.request = { steps: 5, negativePrompt: 'blurred', nagScale: 5 };
+    later.engine = editor.engine;
+    later.setAttribute('steps', '9');
+    later.setAttribute('seed', '3');
+    document.body.append(later);
+    customElements.define('kontext-later', class extends (editor.constructor as typeof HTMLElement) {});
+    await later.open(picture(90, 70, 20));
+    await later.edit('make it night', { nagScale: 7 });
+    later.request = {};
+    await later.edit('make it day');
+    later.remove();
+    return requests.map(({ steps, seed, negativePrompt, nagScale }) => ({ steps, seed, negativePrompt, nagScale }));
+  });
+  expect(seen).toEqual([
+    { steps: 5, seed: 3, negativePrompt: 'blurred', nagScale: 7 },
+    { steps: 9, seed: 3, negativePrompt: undefined, nagScale: undefined },
+  ]);
+});
+
 it('fits right to left, in German and in the dark', async () => {
   await page.emulateMedia({ colorScheme: 'dark' });
   await page.setViewportSize({ width: 390, height: 844 });

@@ -1,6 +1,8 @@
-// Adapters on 16-bit, q8, q4 and GGUF weights. The oracle is a checkpoint merged by hand: what the GPU holds of each matrix, decoded in float64,
+// Adapters on 16-bit, q8, q4, GGUF and fp8 weights. The oracle is a checkpoint merged by hand: what the GPU holds of each matrix, decoded in float64,
 // plus the adapter's own product, computed here; run in float32 without any adapter.
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { FluxSpec } from '../../kernels-codegen/src/models/flux.ts';
 import { fluxSpecFromShapes } from '../../kernels-codegen/src/models/specs.ts';
@@ -25,10 +27,12 @@ import {
   used,
 } from '../support/adapters.ts';
 import { fixturePath } from '../support/cases.ts';
+import { rawTensors, renamedTensors, safetensors } from '../support/model-files.ts';
 import { readSafetensors, type TestTensor } from '../support/safetensors.ts';
 import { storedValues } from '../support/stored.ts';
 
-const gpu = await openDevice();
+// A busy machine compiles kernels for minutes.
+const gpu = await openDevice({ hangMs: 1_500_000 });
 afterAll(() => {
   expect(gpu.uncapturedErrors).toEqual([]);
   gpu.destroy();
@@ -140,11 +144,18 @@ const worst = (a: Float32Array, b: Float32Array): number => {
   return a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!)), 0);
 };
 
-const fieldTransformer = async (file: string): Promise<WeightSource> =>
-  partOfFile(await openWeightsFile(await fileBytes(fixturePath(`field/${file}`).pathname)), 'transformer');
+const transformerOf = async (file: string): Promise<WeightSource> =>
+  partOfFile(await openWeightsFile(await fileBytes(fixturePath(file).pathname)), 'transformer');
 const AXES: [number, number, number] = [4, 14, 14];
 const STYLE = fixturePath('field/lora-diffusion-model-prefix/kontext_style.safetensors').pathname;
 const KOHYA = adapterFile('formats/kohya.safetensors');
+
+/** The same style for a model with one single block. */
+const folder = mkdtempSync(join(tmpdir(), 'kontext-bases-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const SHORT = join(folder, 'style.safetensors');
+const shorter = (name: string): string => name.replace('single_blocks.1', 'single_blocks.0');
+writeFileSync(SHORT, safetensors(renamedTensors(rawTensors(readFileSync(STYLE)), shorter)));
 
 interface Base {
   name: string;
@@ -159,15 +170,18 @@ const small = (quantization: NonNullable<Base['quantization']>): Base => ({
   file: KOHYA,
   quantization,
 });
-const field = (file: string): Base => ({ name: file, open: () => fieldTransformer(file), file: STYLE });
+const stored = (path: string, file = STYLE): Base => ({ name: path, open: () => transformerOf(path), file });
 const BASES: Base[] = [
   small('none'),
   small('q8'),
   small('q4'),
-  field('base/flux1-kontext-dev.safetensors'),
-  field('weights-gguf-q8_0/flux1-kontext-dev-Q8_0.gguf'),
-  field('weights-gguf-q4_k/flux1-kontext-dev-Q4_K.gguf'),
-  field('weights-gguf-q5_k/flux1-kontext-dev-Q5_K.gguf'),
+  stored('field/base/flux1-kontext-dev.safetensors'),
+  stored('field/weights-gguf-q8_0/flux1-kontext-dev-Q8_0.gguf'),
+  stored('field/weights-gguf-q4_k/flux1-kontext-dev-Q4_K.gguf'),
+  stored('field/weights-gguf-q5_k/flux1-kontext-dev-Q5_K.gguf'),
+  // 8-bit floats: plain, and with ComfyUI's scales.
+  stored('fp8/flux_e4m3fn.safetensors', SHORT),
+  stored('field/weights-fp8-scaled/flux1-dev-kontext_fp8_scaled.safetensors'),
 ];
 const ROOM = 16;
 const SCALE = 0.75;

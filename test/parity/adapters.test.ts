@@ -15,7 +15,8 @@ import {
   used,
 } from '../support/adapters.ts';
 
-const gpu = await openDevice();
+// A busy machine compiles kernels for minutes.
+const gpu = await openDevice({ hangMs: 1_500_000 });
 const source = await smallTransformer();
 const model = transformerOnly(source);
 const f32 = new AdapterRunner(gpu, source, targetFor(gpu.report, 'f32'));

@@ -23,6 +23,12 @@ const root = new URL('../..', import.meta.url).pathname;
 const cli = (...args: string[]) =>
   promisify(execFile)(process.execPath, ['--import', 'tsx', 'sdk/src/cli/main.ts', ...args], { cwd: root });
 
+const picture = (level: (i: number) => number) => ({
+  width: 64,
+  height: 64,
+  data: Uint8ClampedArray.from({ length: 64 * 64 * 4 }, (_, i) => (i % 4 === 3 ? 255 : level(i))),
+});
+
 let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'kontext-edit-'));
@@ -69,11 +75,6 @@ it('serves masks, samplers, strength, variants, expanding and caches, whose prog
   const more = ['--cache', 'first-block,taylor', '--image-to-image'];
   await cli('compile', '--model', 'demo', '--target', 'this', ...sizes, ...more, '-o', bundle);
   await using kontext = await Kontext.load(demoModel(), { programs: bundle });
-  const picture = (level: (i: number) => number) => ({
-    width: 64,
-    height: 64,
-    data: Uint8ClampedArray.from({ length: 64 * 64 * 4 }, (_, i) => (i % 4 === 3 ? 255 : level(i))),
-  });
   const image = picture((i) => (i * 7) & 255);
   const mask = picture((i) => (i < 64 * 64 * 2 ? 255 : 0));
   const request = { image, prompt: 'make it night', steps: 2, seed: 7 };
@@ -87,4 +88,50 @@ it('serves masks, samplers, strength, variants, expanding and caches, whose prog
   const foreseen = await kontext.edit({ ...request, cache: { kind: 'taylor', start: 1, interval: 5 } });
   expect([cached.skipped, foreseen.skipped]).toEqual([1, expect.any(Number)]);
   expect((await kontext.edit({ ...request, context: false, strength: 0.5 })).image.width).toBe(64);
+  // What it was not compiled for is refused before any work, and the flag named.
+  for (const [flag, options] of [
+    ['--nag', { negativePrompt: 'day', nagScale: 5 }],
+    ['--cfg-zero', { negativePrompt: 'day', trueCfgScale: 3, cfgZeroStar: true }],
+    ['--cache region', { mask, maskPaddingCrop: 0, cache: { kind: 'region' } }],
+  ] as const) {
+    const events: string[] = [];
+    const refused = kontext.edit({ ...request, ...options, onProgress: ({ type }) => events.push(type) });
+    await expect(refused, flag).rejects.toMatchObject({
+      code: 'program-mismatch',
+      message: expect.stringContaining(`kontext compile ${flag}`),
+    });
+    expect(events, flag).not.toContain('stage');
+  }
+});
+
+it('serves guided attention, CFG-Zero* and region caches with the compiled bits', { timeout: TIMEOUT }, async () => {
+  const [bundle, input, mask] = ['guided', 'in.png', 'mask.png'].map((name) => join(folder, name));
+  const sizes = ['--size', '64x64', '--steps', '3', '--quantization', 'none'];
+  await cli(
+    ...['compile', '--model', 'demo', '--target', 'this', ...sizes, '--nag', '--cfg-zero'],
+    ...['--cache', 'region', '-o', bundle!],
+  );
+  await saveImage(
+    input!,
+    picture((i) => (i * 7) & 255),
+  );
+  await saveImage(
+    mask!,
+    picture((i) => (i < 64 * 32 * 4 ? 255 : 0)),
+  );
+  await using kontext = await Kontext.load(demoModel(), { programs: bundle! });
+  const request = { image: input!, prompt: 'make it night', steps: 3, seed: 7 };
+  const same = async (name: string, options: object, ...words: string[]) => {
+    const expected = join(folder, `${name}.png`);
+    await cli('edit', input!, request.prompt, '--steps', '3', '--seed', '7', ...words, '-o', expected);
+    const { image, skipped } = await kontext.edit({ ...request, ...options });
+    expect(image, name).toEqual(await decodeImage(expected, name));
+    return skipped;
+  };
+  await same('nag', { negativePrompt: 'day', nagScale: 5 }, '--negative-prompt', 'day', '--nag-scale', '5');
+  const region = { mask: mask!, maskPaddingCrop: 32, cache: { kind: 'region', interval: 8 } };
+  const words = ['--mask', mask!, '--mask-padding-crop', '32', '--cache', 'region:8'];
+  expect(await same('region', region, ...words)).toBe(1);
+  const zero = await kontext.edit({ ...request, negativePrompt: 'day', trueCfgScale: 3, cfgZeroStar: true });
+  expect(zero.evaluations).toBe(4);
 });

@@ -3,6 +3,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type KontextDevice, openDevice } from '../../runtime/src/index.ts';
 import type { ByteSource } from '../../runtime/src/weights/byte-source.ts';
+import type { Work } from '../../sdk/src/kontext/parts.ts';
+import { ProgressTracker } from '../../sdk/src/kontext/progress.ts';
+import { decodeTiled, encodeTiled } from '../../sdk/src/kontext/tiling.ts';
 import type { RequestOptions } from '../../sdk/src/kontext/types.ts';
 import type { ModelFiles } from '../../sdk/src/model/files.ts';
 import { openModel } from '../../sdk/src/model/open.ts';
@@ -93,8 +96,14 @@ describe('numbers that stop being finite', { timeout: 600_000 }, () => {
     [
       'transformer',
       'single_transformer_blocks.1.proj_mlp.weight',
-      { part: TRANSFORMER, layer: /./, step: 1 },
+      { part: TRANSFORMER, layer: /^single_blocks\.1/, kind: 'matmul', step: 1 },
       { cache: { kind: 'first-block' }, negativePrompt: 'x', trueCfgScale: 2 },
+    ],
+    [
+      'transformer',
+      'transformer_blocks.0.ff.net.2.weight',
+      { part: TRANSFORMER, layer: /^double_blocks\.0\.img$/, kind: 'matmul', step: 1 },
+      { cache: { kind: 'first-block' } },
     ],
     [
       'vae',
@@ -108,6 +117,33 @@ describe('numbers that stop being finite', { timeout: 600_000 }, () => {
     const { message, details: told } = error as { message: string; details: { layer: string } };
     expect(told.layer).toMatch(layer);
     expect(message).toContain(`beginning with ${told.layer}`);
+    expect(gpu.memory.bytes).toBeLessThan(1e6);
+  });
+
+  it.each([
+    ['encoder', 'encoder.mid_block.resnets.0.conv1.weight', /^encoder\.mid\.block_1\./],
+    ['decoder', 'decoder.mid_block.resnets.0.conv1.weight', /^decoder\.mid\.block_1\./],
+  ] as const)('in a tile of the autoencoder: %s', async (network, tensor, layer) => {
+    const model = await openModel(overflowing('vae', tensor));
+    const { parts } = await pipelineContext(gpu, model);
+    const work: Work = { signal: new AbortController().signal, tracker: new ProgressTracker(() => {}), loadMs: 0 };
+    const tiling = { tile: 48, overlap: 16 };
+    const latents = new Float32Array(4 * 4 * 64).map((_, i) => Math.sin(i));
+    const running =
+      network === 'encoder'
+        ? encodeTiled(parts, image, tiling, work)
+        : decodeTiled(parts, latents, { width: 64, height: 64 }, tiling, work);
+    const error = await running.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    await parts.release('vae');
+    await model.close();
+    expect(error).toMatchObject({
+      code: 'weights-invalid',
+      message: expect.stringContaining('in the tile at 0, 0, beginning with'),
+      details: { part: `the autoencoder’s ${network}`, layer: expect.stringMatching(layer), kind: 'conv2d' },
+    });
     expect(gpu.memory.bytes).toBeLessThan(1e6);
   });
 });

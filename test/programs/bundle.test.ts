@@ -289,6 +289,20 @@ describe('a bundle has all that a request may need', () => {
     expect([...names({ caches: ['first-block', 'taylor'] })]).toEqual(
       expect.arrayContaining(['denoise-first', 'denoise-rest', 'denoise-skip', 'taylor-update', 'taylor-predict']),
     );
+    expect([...names({ caches: ['region'], nag: true, cfgZero: true })]).toEqual(
+      expect.arrayContaining(['denoise-region', 'denoise-nag', 'cfg-zero']),
+    );
+    // What is asked for beside stands for itself: the other programs are the same, in the same order.
+    const all = shapesFor({ ...wanted, caches: ['first-block', 'taylor', 'region'], nag: true, cfgZero: true });
+    const beside = new Set([...names({ caches: ['first-block', 'taylor', 'region'], nag: true, cfgZero: true })]);
+    for (const component of names({})) beside.delete(component);
+    expect(all.filter(({ component }) => !beside.has(component))).toEqual(shapesFor(wanted));
+    expect([...beside].sort()).toEqual(
+      ['cfg-zero', 'denoise-first', 'denoise-nag', 'denoise-region', 'denoise-rest', 'denoise-skip'].concat([
+        'taylor-predict',
+        'taylor-update',
+      ]),
+    );
     const drawn = (more: object) => shapesFor({ ...wanted, ...more }).filter((shape) => 'sample' in shape);
     expect(
       [drawn({}), drawn({ imageToImage: true }), drawn({ controlChannels: 320 })].map((all) => all.length),
@@ -299,6 +313,9 @@ describe('a bundle has all that a request may need', () => {
     const lacks = (request: object) => provider.program({ target, quantization: 'none', ...request } as ProgramRequest);
     await expect(lacks({ component: 'denoise-rest', ...shape })).rejects.toThrow(/kontext compile --cache first-block/);
     await expect(lacks({ component: 'denoise-tell', ...shape })).rejects.toThrow(/with lite: true/);
+    await expect(lacks({ component: 'denoise-nag', ...shape })).rejects.toThrow(/kontext compile --nag/);
+    await expect(lacks({ component: 'denoise-region', ...shape })).rejects.toThrow(/--cache region/);
+    await expect(lacks({ component: 'cfg-zero', tokens: 16, channels: 64 })).rejects.toThrow(/--cfg-zero/);
     await expect(lacks({ component: 'taylor-predict', rows: 16, cols: 64 })).rejects.toThrow(/--cache taylor/);
     await expect(lacks({ component: 'modulation', steps: 1 })).rejects.toThrow(/--steps 1/);
     await expect(lacks({ component: 'vae-encode', ...size, sample: true })).rejects.toThrow(/--image-to-image/);

@@ -9,7 +9,8 @@ import { pipelineModel } from './pipeline-model.ts';
 
 /** Opens it, and closes it after the file's last test; a WebGPU error that nobody expected fails the file. */
 export async function tinyPipeline(): Promise<{ gpu: KontextDevice; context: PipelineContext }> {
-  const gpu = await openDevice();
+  // A busy machine compiles kernels for minutes.
+  const gpu = await openDevice({ hangMs: 1_500_000 });
   const model = await openModel(pipelineModel());
   afterAll(async () => {
     expect(gpu.uncapturedErrors).toEqual([]);

@@ -10,15 +10,15 @@ export { type UrlBytesOptions, type UrlSource, urlBytes } from './url.ts';
 /** A file on disk (Node, Deno): one descriptor, positional reads. */
 export async function fileBytes(path: string): Promise<ByteSource> {
   const { open } = await import('node:fs/promises');
-  const handle = await open(path, 'r').catch((cause: unknown) => {
-    throw new KontextError(
-      'weights-invalid',
-      `Cannot open ${path}: ${(cause as Error).message}`,
-      { file: path },
-      { cause },
-    );
+  const cannot = (cause: unknown): never => {
+    const problem = `Cannot open ${path}: ${(cause as Error).message}`;
+    throw new KontextError('weights-invalid', problem, { file: path }, { cause });
+  };
+  const handle = await open(path, 'r').catch(cannot);
+  const { size, mtimeMs } = await handle.stat().catch(async (cause: unknown) => {
+    await handle.close().catch(() => {});
+    return cannot(cause);
   });
-  const { size, mtimeMs } = await handle.stat();
   return {
     name: path,
     size,

@@ -56,12 +56,20 @@ export function numberFrom(flag: string, text: string): number {
   throw usage(`--${flag} is "${text}"; it must be a number.`);
 }
 
+/** A kind of cache and its number, in words. @throws KontextError `invalid-request` for what is no number */
+export function cacheFrom(flag: string, text: string): Record<string, unknown> {
+  const [kind, number] = text.split(':');
+  // A kind that is not known is refused by the SDK, which names those there are.
+  const name = { taylor: 'order', region: 'interval' }[kind!] ?? 'threshold';
+  return { kind, ...(number !== undefined && { [name]: numberFrom(flag, number) }) };
+}
+
 function optionsOf(kind: 'edit' | 'generate'): [string, RequestOption][] {
   return Object.entries<RequestOption>(REQUEST_OPTIONS).filter(([, { only }]) => only === undefined || only === kind);
 }
 
 /** `maxArea` is `--max-area`; a switch that is on by default has a flag that turns it off. */
-function flagOf(name: string, option: RequestOption): string {
+export function flagOf(name: string, option: RequestOption): string {
   const dashed = (option.flag ?? name).replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
   return option.kind === 'switch' && option.default ? `no-${dashed}` : dashed;
 }
@@ -110,12 +118,8 @@ async function parsed(flag: string, option: RequestOption, value: string | strin
       const [left = 0, top = 0, right = 0, bottom = 0] = value.split(',').map((text) => numberFrom(flag, text));
       return { left, top, right, bottom };
     }
-    case 'cache': {
-      const [kind, text] = value.split(':');
-      // A kind that is not known is refused by the SDK, which names those there are.
-      const name = { taylor: 'order', region: 'interval' }[kind!] ?? 'threshold';
-      return { kind, ...(text !== undefined && { [name]: numberFrom(flag, text) }) };
-    }
+    case 'cache':
+      return cacheFrom(flag, value);
     case 'latents':
       return readLatents(value);
     default:

@@ -3,6 +3,7 @@
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { statIfThere } from '../files/stat.ts';
 import { writeAllOrNone, writeWhole } from '../files/whole.ts';
 import { assertFolderWritable } from './outputs.ts';
 
@@ -18,7 +19,7 @@ const HASHED = ['modules', 'programs', 'wgsl'];
  */
 export async function saveBundle(folder: string, files: ReadonlyMap<string, string>): Promise<void> {
   await assertReplaceable(folder);
-  if (!(await stat(folder).catch(() => undefined))) return create(folder, files);
+  if (!(await statIfThere(folder).catch((cause: Error) => cannot(folder, cause)))) return create(folder, files);
   await writeHashed(folder, files);
   await writeAllOrNone(HEADS.map((name) => ({ path: join(folder, name), bytes: files.get(name)! })));
   await prune(folder, files);
@@ -26,8 +27,8 @@ export async function saveBundle(folder: string, files: ReadonlyMap<string, stri
 
 /** @throws KontextError `invalid-request` when something else lies there, or nothing can be written there */
 export async function assertReplaceable(folder: string): Promise<void> {
-  const old = await stat(folder).catch(() => undefined);
-  if (old && !(await stat(join(folder, 'manifest.json')).catch(() => undefined))) {
+  const there = (path: string) => statIfThere(path).catch((cause: Error) => cannot(folder, cause));
+  if ((await there(folder)) && !(await there(join(folder, 'manifest.json')))) {
     throw new KontextError(
       'invalid-request',
       `${folder} exists and is no bundle; it will not be replaced. Give another -o DIR.`,

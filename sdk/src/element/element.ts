@@ -48,10 +48,13 @@ const KEEP_MS = 1000;
  * properties: `--kontext-accent -background -surface -text -muted -on-accent -danger -radius -font -max-height`.
  */
 export class KontextEditor extends Base {
+  // A framework may have set these before the class was there: what it set stays.
   /** Options of `Kontext.load` in the worker; set them before the first edit. */
-  options: WorkerOptions = {};
+  options: WorkerOptions = (this as Partial<KontextEditor>).options ?? {};
+  /** Options of every edit, as in a request; they win over the attributes. Read when an edit starts. */
+  request: TurnOptions = (this as Partial<KontextEditor>).request ?? {};
   /** An engine to use instead of loading `model`; the element then does not close it. */
-  engine: KontextEngine | undefined;
+  engine: KontextEngine | undefined = (this as Partial<KontextEditor>).engine;
 
   #face: Face | undefined;
   #strings = english;
@@ -151,6 +154,7 @@ export class KontextEditor extends Base {
       await this.#adaptersShown;
       const result = await engine.edit({
         ...this.#requestOptions(),
+        ...this.request,
         ...mask,
         ...(this.#adapterList && this.#adapters.length > 0 && { adapters: this.#adapterList.chosen }),
         ...options,

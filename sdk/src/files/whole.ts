@@ -1,8 +1,9 @@
 // Writes files whole or not at all, one or several together (Node).
 // Beside the target first, flushed to the disk, then renamed: a reader never sees half a file, a power cut leaves the old or the new one.
-import { chmod, copyFile, link, open, realpath, rename, rm, stat } from 'node:fs/promises';
+import { chmod, copyFile, link, open, realpath, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { KontextError } from '../../../runtime/src/errors.ts';
+import { isAbsent, statIfThere } from './stat.ts';
 
 export interface FileToWrite {
   path: string;
@@ -62,8 +63,12 @@ interface Staged {
 let counter = 0;
 
 async function stage(path: string, bytes: Uint8Array | string): Promise<Staged> {
-  const target = await realpath(path).catch(() => path);
-  const old = await stat(target).catch(() => undefined);
+  // Whether something is there must be known: it would be replaced without a second name, or a link by a file.
+  const target = await realpath(path).catch((error: unknown) => {
+    if (isAbsent(error)) return path;
+    throw error;
+  });
+  const old = await statIfThere(target);
   if (old && !old.isFile()) throw new Error('there is something else of this name');
   const name = `${target}.${process.pid}-${counter++}`;
   const partial = `${name}.part`;
@@ -99,8 +104,9 @@ async function undo({ target, kept }: Staged): Promise<void> {
 /** Makes the new name survive a power cut. Windows cannot open folders and needs no such thing. */
 async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r').catch(() => undefined);
+  // The file is in its place: what the folder's descriptor has to complain of undoes nothing.
   await handle?.sync().catch(() => {});
-  await handle?.close();
+  await handle?.close().catch(() => {});
 }
 
 function reason(cause: unknown): string {

@@ -104,8 +104,8 @@ export function clipFromTokenizerJson(file: JsonFile): ClipModel {
   if (!Array.isArray(model.merges)) throw invalid('model.merges is missing');
   const merges = model.merges.map((merge: unknown, i) =>
     Array.isArray(merge)
-      ? ([String(merge[0]), String(merge[1])] as const)
-      : splitMerge(String(merge), `model.merges[${i}]`),
+      ? ([text(merge[0], `model.merges[${i}]`), text(merge[1], `model.merges[${i}]`)] as const)
+      : splitMerge(text(merge, `model.merges[${i}]`), `model.merges[${i}]`),
   );
   const added = addedTokens(json);
   for (const { content, id } of added) vocab.set(content, id);
@@ -117,7 +117,7 @@ export function clipFromTokenizerJson(file: JsonFile): ClipModel {
       throw invalid(`post_processor.${key} must be [token, id]`);
     return required(vocab, token[0]);
   };
-  const unknown = required(vocab, String(model.unk_token));
+  const unknown = required(vocab, text(model.unk_token, 'model.unk_token'));
   const size = 1 + maximum(vocab.values());
   return { vocab, merges, added, start: mark('cls'), end: mark('sep'), unknown, size, splitsMarks };
 }
@@ -204,7 +204,7 @@ function templateEnd(json: Json): number {
   const parts = post.single.map((part, i) => object(part, `post_processor.single[${i}]`));
   const kinds = parts.map((part) => Object.keys(part)[0]);
   expectEqual(kinds, ['Sequence', 'SpecialToken'], 'post_processor.single');
-  const name = String(object(parts[1]!.SpecialToken, 'post_processor.single[1]').id);
+  const name = text(object(parts[1]!.SpecialToken, 'post_processor.single[1]').id, 'post_processor.single[1].id');
   const token = object(
     object(post.special_tokens, 'post_processor.special_tokens')[name],
     `post_processor.special_tokens["${name}"]`,
@@ -293,6 +293,11 @@ function object(value: unknown, where: string): Json {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw invalid(`${where} is missing or no object`);
   return value as Json;
+}
+
+function text(value: unknown, where: string): string {
+  if (typeof value !== 'string') throw invalid(`${where} is missing or no text`);
+  return value;
 }
 
 function parse(file: JsonFile, name: string): Json {

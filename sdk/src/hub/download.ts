@@ -1,6 +1,6 @@
 // Downloads named files of a repository to disk, and tells where they are.
 import { KontextError } from '../../../runtime/src/errors.ts';
-import type { HubOptions, Repository } from './repository.ts';
+import { environment, type HubOptions, type Repository } from './repository.ts';
 import type { DownloadProgress } from './transfer.ts';
 
 /** How to get a model from the hub. */
@@ -8,6 +8,8 @@ export interface HubLoad extends HubOptions {
   signal?: AbortSignal;
   /** Told of a download, over all of its files. */
   onProgress?: (event: DownloadProgress) => void;
+  /** For plans: what is not on disk is read by range from the hub, and nothing is kept. */
+  headersOnly?: boolean;
 }
 
 /** @param into folder; default one below the user's cache, by repository and commit. @returns the folder */
@@ -26,6 +28,12 @@ export async function downloadFiles(
   const folder = into ?? (await downloadFolder(repository.address.repository, repository.commit, load.folder));
   await downloadToDisk(repository, names, folder, load);
   return folder;
+}
+
+/** @throws KontextError `download-failed` where the user forbids to ask the hub */
+export function assertOnline(text: string): void {
+  if (environment('HF_HUB_OFFLINE') !== '1') return;
+  throw new KontextError('download-failed', `${text} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it.`);
 }
 
 /** Whether there is a disk to download to. */

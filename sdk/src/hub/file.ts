@@ -1,32 +1,46 @@
-// One file on the hub, `hf:owner/name[@revision]:file`, as a part of a model.
+// One file on the hub, `hf:owner/name[@revision]:file`, as a part of a model, with what belongs to it.
 import { KontextError } from '../../../runtime/src/errors.ts';
-import { type ByteSource, fileBytes } from '../../../runtime/src/weights/bytes.ts';
+import { folderFiles, type ModelFiles, type PlacedFile } from '../model/files.ts';
 import { parseHubAddress } from './address.ts';
-import { downloadFiles, type HubLoad, hasDisk } from './download.ts';
-import { openRepository } from './repository.ts';
+import { folderOf, isWhole, withCompanions } from './companions.ts';
+import { assertOnline, downloadFiles, type HubLoad, hasDisk } from './download.ts';
+import { openRepository, repositoryFiles } from './repository.ts';
 
-/** @throws KontextError `invalid-request` without a file in the address; `download-failed`; `aborted` */
-export async function openHubFile(text: string, load: HubLoad = {}): Promise<ByteSource> {
+/** @throws KontextError `invalid-request` without a file in the address; `download-failed`; `weights-invalid` when a part of it is missing; `aborted` */
+export async function openHubFile(text: string, load: HubLoad = {}): Promise<PlacedFile> {
   const address = parseHubAddress(text);
   const { file } = address;
   if (file === undefined) {
     throw new KontextError('invalid-request', `${text} is a whole repository; name a file of it: ${text}:FILE.`);
   }
-  if (hasDisk()) {
-    const { cachedSnapshot } = await import('./cache-folder.ts');
-    const { stat } = await import('node:fs/promises');
-    const snapshot = await cachedSnapshot(address);
-    if (snapshot && (await stat(`${snapshot}/${file}`).catch(() => undefined))?.isFile()) {
-      return fileBytes(`${snapshot}/${file}`);
-    }
-    const repository = await openRepository(address, load, load.signal);
-    return fileBytes(`${await downloadFiles(repository, [file], load)}/${file}`);
+  const { signal } = load;
+  if (!hasDisk()) {
+    const { downloadToPage, pageFiles } = await import('./to-page.ts');
+    const repository = await openRepository(address, load, signal);
+    if (load.headersOnly) return placed(repositoryFiles(repository), file, load);
+    const files = await pageFiles(repository);
+    const names = repository.files.has(file) ? await withCompanions(files, file, signal) : [];
+    await downloadToPage(repository, files, names, load);
+    return placed(files, file, load);
   }
-  const { downloadToPage, pageFiles } = await import('./to-page.ts');
-  const repository = await openRepository(address, load, load.signal);
-  const files = await pageFiles(repository);
-  if (repository.files.has(file)) await downloadToPage(repository, files, [file], load);
-  const bytes = await files.open(file, load.signal);
-  if (bytes) return bytes;
-  throw new KontextError('download-failed', `${repository.label} has no file ${file}.`, { file });
+  const { cachedSnapshot } = await import('./cache-folder.ts');
+  const snapshot = await cachedSnapshot(address);
+  if (snapshot && (await isWhole(folderFiles(snapshot), file, signal)))
+    return placed(folderFiles(snapshot), file, load);
+  assertOnline(text);
+  const repository = await openRepository(address, load, signal);
+  if (load.headersOnly) return placed(repositoryFiles(repository), file, load);
+  const names = repository.files.has(file) ? await withCompanions(repositoryFiles(repository), file, signal) : [file];
+  return placed(folderFiles(await downloadFiles(repository, names, load)), file, load);
+}
+
+async function placed(files: ModelFiles, file: string, { signal }: HubLoad): Promise<PlacedFile> {
+  const bytes = await files.open(file, signal, 'follow');
+  if (!bytes) throw new KontextError('download-failed', `${files.label} has no file ${file}.`, { file });
+  return {
+    ...bytes,
+    listed: true,
+    // Opened while the model is: the load's signal ends with the load.
+    beside: (name, links) => files.open(folderOf(file) + name, signal, links),
+  };
 }

@@ -4,12 +4,13 @@ import { folderFiles, type ModelFiles } from '../model/files.ts';
 import { openModel } from '../model/open.ts';
 import { WEIGHTS } from '../model/weight-names.ts';
 import { parseHubAddress } from './address.ts';
-import { downloadFiles, type HubLoad, hasDisk } from './download.ts';
-import { environment, namesIn, openRepository, type Repository } from './repository.ts';
+import { withCompanions } from './companions.ts';
+import { assertOnline, downloadFiles, type HubLoad, hasDisk } from './download.ts';
+import { openRepository, repositoryFiles } from './repository.ts';
 
 /**
  * @param text `hf:owner/name[@revision]`
- * @returns files that are complete and verified: on disk, in a page in the browser's storage
+ * @returns files that are complete and verified: on disk, in a page in the browser's storage; with `headersOnly` where they are
  * @throws KontextError `download-failed`, `invalid-request`, `aborted`
  */
 export async function openHub(text: string, load: HubLoad = {}): Promise<ModelFiles> {
@@ -24,6 +25,7 @@ export async function openHub(text: string, load: HubLoad = {}): Promise<ModelFi
   if (!hasDisk()) {
     const { downloadToPage, pageFiles } = await import('./to-page.ts');
     const repository = await openRepository(address, load, signal);
+    if (load.headersOnly) return repositoryFiles(repository);
     const files = await pageFiles(repository);
     await downloadToPage(repository, files, await neededFiles(files, signal), load);
     return files;
@@ -31,18 +33,17 @@ export async function openHub(text: string, load: HubLoad = {}): Promise<ModelFi
   const { cachedSnapshot, downloadFolder } = await import('./cache-folder.ts');
   const snapshot = await cachedSnapshot(address);
   if (snapshot && (await isComplete(snapshot, signal))) return folderFiles(snapshot);
-  if (environment('HF_HUB_OFFLINE') === '1') {
-    throw new KontextError('download-failed', `${text} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it.`);
-  }
+  assertOnline(text);
   const repository = await openRepository(address, load, signal);
   // Files have their names only when they are whole.
   const folder = await downloadFolder(address.repository, repository.commit, load.folder);
   if (await isComplete(folder, signal)) return folderFiles(folder);
-  return folderFiles(await downloadFiles(repository, await neededFiles(remoteFiles(repository), signal), load));
+  if (load.headersOnly) return repositoryFiles(repository);
+  return folderFiles(await downloadFiles(repository, await neededFiles(repositoryFiles(repository), signal), load));
 }
 
 /**
- * Downloads what a model needs of a repository, or with a `:file` that one file.
+ * Downloads what a model needs of a repository, or with a `:file` that one file with what belongs to it (the other parts of a split one).
  *
  * @param into folder; default one below the user's cache, by repository and commit
  * @returns the folder
@@ -50,7 +51,14 @@ export async function openHub(text: string, load: HubLoad = {}): Promise<ModelFi
 export async function downloadHub(text: string, load: HubLoad = {}, into?: string): Promise<string> {
   const address = parseHubAddress(text);
   const repository = await openRepository(address, load, load.signal);
-  const names = address.file === undefined ? await neededFiles(remoteFiles(repository), load.signal) : [address.file];
+  const { file } = address;
+  const files = repositoryFiles(repository);
+  const companions = file !== undefined && repository.files.has(file);
+  const names = companions
+    ? await withCompanions(files, file, load.signal)
+    : file !== undefined
+      ? [file]
+      : await neededFiles(files, load.signal);
   return downloadFiles(repository, names, load, into);
 }
 
@@ -78,14 +86,6 @@ async function neededFiles(files: ModelFiles, signal: AbortSignal | undefined): 
   opening = false;
   await model.close();
   return [...names].sort();
-}
-
-function remoteFiles(repository: Repository): ModelFiles {
-  return {
-    label: repository.label,
-    open: (name, signal) => repository.open(name, signal),
-    list: async (folder) => namesIn(repository, folder),
-  };
 }
 
 async function isComplete(folder: string, signal: AbortSignal | undefined): Promise<boolean> {

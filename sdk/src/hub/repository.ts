@@ -4,6 +4,7 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import { fetchBytes } from '../../../runtime/src/net/fetch-bytes.ts';
 import type { NetOptions } from '../../../runtime/src/net/request.ts';
 import { isMissing, type UrlSource, urlBytes } from '../../../runtime/src/weights/url.ts';
+import type { ModelFiles } from '../model/files.ts';
 import { addressBelow } from '../model/place-names.ts';
 import type { HubAddress } from './address.ts';
 
@@ -93,6 +94,15 @@ export function namesIn({ files }: Repository, folder = ''): string[] {
   const start = folder === '' ? '' : `${folder}/`;
   const inside = [...files.keys()].filter((name) => name.startsWith(start));
   return [...new Set(inside.map((name) => name.slice(start.length).split('/')[0]!))];
+}
+
+/** A repository as a place of files, read from the hub by range. */
+export function repositoryFiles(repository: Repository): ModelFiles {
+  return {
+    label: repository.label,
+    open: (name, signal) => repository.open(name, signal),
+    list: async (folder) => namesIn(repository, folder),
+  };
 }
 
 interface Listing {

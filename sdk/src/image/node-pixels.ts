@@ -27,7 +27,8 @@ export async function pixelsOf(
   signal: AbortSignal | undefined,
 ): Promise<PixelImage> {
   if (!sharp) return decodeBmp(bytes, role);
-  const { format, width, height, depth: bits, icc } = await orAborted(sharp(bytes, OPTIONS).metadata(), signal);
+  const about = await orAborted(sharp(bytes, OPTIONS).metadata(), signal);
+  const { format, width, height, depth: bits, icc, space } = about;
   if (!isRaster(format)) {
     throw new Error(`${format ?? 'this format'} is not supported; use PNG, JPEG or WebP`);
   }
@@ -35,8 +36,11 @@ export async function pixelsOf(
   const conversion = bits === 'ushort' && icc ? conversionToSrgb(icc) : undefined;
   try {
     if (conversion) return await profiledPixels(sharp, bytes, conversion, depth, signal);
-    if (bits === 'ushort' && depth === 'own') return await deepPixels(sharp, bytes, signal);
-    return await plainPixels(sharp, bytes, depth, signal);
+    if (bits !== 'ushort') return await plainPixels(sharp, bytes, depth, signal);
+    if (icc && space === 'rgb16') {
+      return await plainPixels(sharp, await eightBits(sharp, bytes, signal), depth, signal);
+    }
+    return await (depth === 'own' ? deepPixels(sharp, bytes, signal) : plainPixels(sharp, bytes, depth, signal));
   } catch (cause) {
     if (format === 'heif' && isHevc(bytes)) throw new Error(HEIC_ADVICE, { cause });
     throw cause;
@@ -106,6 +110,15 @@ async function profiledPixels(
     await pause();
   }
   return { width, height, data: image, ...(data16 && { data16 }) };
+}
+
+/**
+ * A 16-bit file in as many bits as sharp converts rightly, with its profile. For profiles of lookup tables: LittleCMS, behind sharp, does
+ * those, and what is beyond eight bits is lost.
+ */
+function eightBits(sharp: SharpModule, bytes: Uint8Array, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  const pipeline = sharp(bytes, OPTIONS).keepIccProfile().toColourspace('srgb').png({ compressionLevel: 1 });
+  return orAborted(pipeline.toBuffer(), signal);
 }
 
 /** sharp hands over memory of its own; only small results may lie in a shared pool. */

@@ -52,7 +52,7 @@ export interface EncodeOptions {
  * runs and 4 afterwards: half a gigabyte for the largest picture allowed, 64 megapixels.
  *
  * @param role what the picture is for, named in errors; default `picture`
- * @param depth `own` keeps transparency, and in `data16` the bits of 16-bit files
+ * @param depth `own` keeps transparency, and in `data16` the bits of 16-bit files, but for those whose profile is a lookup table
  * @param access which hosts may be asked for it; default all
  * @throws KontextError `image-invalid`, `download-failed`, `aborted`
  */

@@ -1,5 +1,6 @@
 // Which steps may reuse earlier ones: defaults by kind, and what each kind needs.
 import { invalid, show } from './checks.ts';
+import type { ModelDefaults } from './options.ts';
 import type { CacheOptions, EditRequest, FirstBlockCache, GenerateRequest, RegionCache, TaylorCache } from './types.ts';
 
 const CACHE_DEFAULTS = {
@@ -9,11 +10,10 @@ const CACHE_DEFAULTS = {
 } as const satisfies Record<string, CacheOptions>;
 
 /** With every default filled in; undefined when no step may. */
-export function checkCache({
-  cache,
-  cfgZeroStar,
-  ...request
-}: EditRequest | GenerateRequest): CacheOptions | undefined {
+export function checkCache(
+  { cache, cfgZeroStar, ...request }: EditRequest | GenerateRequest,
+  model: Pick<ModelDefaults, 'sampler'> = {},
+): CacheOptions | undefined {
   if (cache === undefined) return undefined;
   const standard = typeof cache === 'object' && cache !== null ? CACHE_DEFAULTS[cache.kind] : undefined;
   if (!standard)
@@ -31,6 +31,12 @@ export function checkCache({
       });
     if (cfgZeroStar)
       throw invalid('cfgZeroStar measures the whole picture; it does not go with a region cache.', { option: 'cache' });
+  }
+  if (full.kind === 'taylor' && (request.sampler ?? model.sampler) === 'heun') {
+    throw invalid(
+      'cache of kind "taylor" extrapolates from step to step; sampler "heun" evaluates twice a step. Choose another of them.',
+      { option: 'cache' },
+    );
   }
   const problem = CACHE_CHECKS[full.kind](full as never);
   if (problem === undefined) return full;

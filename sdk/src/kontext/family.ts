@@ -48,6 +48,9 @@ export function checkFamily(family: Family, request: CheckedRequest): void {
         `This model is FLUX.1 Fill: it fills a masked part of a picture. Call edit() with a mask; ${EDITING_NEEDS}.`,
       );
     if (request.references.length > 1) refuse('FLUX.1 Fill sees no references. Leave out references.');
+    if (request.cache?.kind === 'region') {
+      refuse('A region cache does not go with FLUX.1 Fill, which draws the whole picture anew. Leave out cache.');
+    }
   }
   if (family === 'control') {
     if (request.control === undefined) {

@@ -9,6 +9,7 @@ import { resolveFile, resolveSource } from '../model/resolve.ts';
 import { openPrograms } from '../programs/sources.ts';
 import { checkAdapters } from './adapters/check.ts';
 import { openShelf, refuseMergeOfNothing } from './adapters/open-shelf.ts';
+import type { AdapterSettings } from './adapters/settings.ts';
 import type { AdapterShelf, ChosenAdapters } from './adapters/shelf.ts';
 import { budgetBytes, type Setting } from './budget.ts';
 import { chooseSetting } from './choose-setting.ts';
@@ -27,7 +28,7 @@ import {
   type LoadOptions,
   type PlanOptions,
 } from './load-options.ts';
-import type { ModelDefaults } from './options.ts';
+import { type ModelDefaults, REQUEST_OPTIONS } from './options.ts';
 import { Parts, type Work } from './parts.ts';
 import { openPictures, type Platform } from './pictures.ts';
 import { type PipelineContext, runPipeline } from './pipeline.ts';
@@ -36,7 +37,7 @@ import { PREPARE_KEYS, prepareShapes } from './prepare.ts';
 import { ProgressTracker } from './progress.ts';
 import { Queue } from './queue.ts';
 import { ReferenceEncoder } from './references.ts';
-import { type CheckedRequest, checkRequest } from './request.ts';
+import { type CheckedRequest, checkRequest, type RequestDefaults } from './request.ts';
 import { resolvedOptions } from './resolved.ts';
 import { type ScheduledPrograms, withSchedules } from './schedules.ts';
 import { Session as EngineSession } from './session.ts';
@@ -228,7 +229,9 @@ export class Engine implements KontextEngine {
   }
 
   async #queued(request: EditRequest | GenerateRequest): Promise<EditResult> {
-    const checked = checkRequest(request, { ...FAMILY_DEFAULTS[this.#family], ...this.model.defaults });
+    // Adapters may want more steps than the model: what depends on their number is checked again when they are open.
+    const late = this.#adaptersOf(request) > 0 && { steps: REQUEST_OPTIONS.steps.max };
+    const checked = checkRequest(request, this.#defaults(late || {}));
     checkFamily(this.#family, checked);
     const tracker = new ProgressTracker(request.onProgress);
     return this.#queue.run(
@@ -247,12 +250,7 @@ export class Engine implements KontextEngine {
     const started = performance.now();
     const chosen = await this.#choose(checked.adapters, signal);
     // What adapters want is a default like the model's; a seed is drawn once.
-    const request = chosen
-      ? {
-          ...checkRequest(given, { ...FAMILY_DEFAULTS[this.#family], ...this.model.defaults, ...chosen.settings }),
-          seed: checked.seed,
-        }
-      : checked;
+    const request = chosen ? { ...checkRequest(given, this.#defaults(chosen.settings)), seed: checked.seed } : checked;
     const seen = await openPictures(this.platform, request, this.options.access, signal);
     const work: Work = { signal, tracker, loadMs: 0 };
     return this.#guarded(async (context) => {
@@ -279,6 +277,18 @@ export class Engine implements KontextEngine {
         memory: context.parts.memory,
       };
     });
+  }
+
+  /** What a request leaves open: of the model's family, of the model, of adapters. */
+  #defaults(adapters: AdapterSettings): RequestDefaults {
+    return { ...FAMILY_DEFAULTS[this.#family], ...this.model.defaults, ...adapters };
+  }
+
+  /** How many a request uses; of a request that is not checked yet. */
+  #adaptersOf(request: EditRequest | GenerateRequest): number {
+    const { adapters = [], merge } = this.options;
+    const own = request?.adapters ?? adapters;
+    return (merge ? adapters.length : 0) + (Array.isArray(own) ? own.length : 0);
   }
 
   /** Undefined when no adapter was ever used. */

@@ -23,7 +23,7 @@ import {
   type Tune,
 } from './options.ts';
 import type { ModelPlan, SettingPlan } from './plan.ts';
-import type { AdapterOptions, ImageSize } from './types.ts';
+import type { AdapterOptions, ImageSize, RequestOptions } from './types.ts';
 
 /** Options of `Kontext.load`; defaults are in `LOAD_OPTIONS`. */
 export interface LoadOptions {
@@ -97,6 +97,7 @@ export interface PlanOptions
     | 'quantization'
     | 'memory'
     | 'device'
+    | 'host'
     | 'programs'
     | 'adapters'
     | 'merge'
@@ -113,6 +114,14 @@ export interface PlanOptions
   steps?: number;
   /** T5 tokens. */
   maxSequenceLength?: number;
+  /** As of the request, with an empty negative prompt. */
+  nagScale?: number;
+  /** As of the request. */
+  nagSigmaEnd?: number;
+  /** As of the request; of kind `region` alone, since what the others spare shows when they run. */
+  cache?: RequestOptions['cache'];
+  /** With a region cache: the share of the picture that may change, above 0 and at most 1, with what the cache's `margin` adds. */
+  maskShare?: number;
 }
 
 /** What a model will need, and with a budget the choice that fits it best. */
@@ -144,6 +153,7 @@ export const PLAN_KEYS = namesOf<PlanOptions>({
   quantization: true,
   memory: true,
   device: true,
+  host: true,
   programs: true,
   adapters: true,
   merge: true,
@@ -155,6 +165,10 @@ export const PLAN_KEYS = namesOf<PlanOptions>({
   references: true,
   steps: true,
   maxSequenceLength: true,
+  nagScale: true,
+  nagSigmaEnd: true,
+  cache: true,
+  maskShare: true,
 });
 export const DEVICE_KEYS = namesOf<OpenDeviceOptions>({
   adapter: true,

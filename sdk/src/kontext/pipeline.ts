@@ -19,6 +19,7 @@ import {
 } from './denoiser.ts';
 import { seesContext } from './family.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
+import { loopPrograms } from './loop-programs.ts';
 import type { Parts, ShapeRequest, Work } from './parts.ts';
 import type { CheckedRequest } from './request.ts';
 import { allFinite, checkDecoded, checkDenoised } from './stages/finite.ts';
@@ -251,6 +252,8 @@ async function planWork(
 ): Promise<void> {
   const steps = stepsOf(job);
   const prompts = request.negativePrompt === undefined ? 1 : 2;
+  // A bundle that lacks one refuses here, before any work.
+  for (const shape of await loopPrograms(job, parts.specs.transformer)) await parts.program(shape);
   const plan = async (shape: ShapeRequest, runs: number) => {
     if (runs === 0) return;
     const found = await parts.program(shape).catch((error: unknown) => {

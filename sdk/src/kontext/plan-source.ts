@@ -20,13 +20,16 @@ export async function planFor(source: ModelSource, options: PlanOptions = {}): P
   const { provider, trusted } = openPrograms(options.programs);
   const adapter = await findAdapter(deviceOptions(options.device, trusted));
   const model = await openModel(
-    await resolveSource(source, { ...hub, signal, access, onProgress: onDownload }),
+    await resolveSource(source, { ...hub, signal, access, onProgress: onDownload, headersOnly: true }),
     signal,
   );
   let shelf: AdapterShelf | undefined;
   try {
     checkPacked(model, options);
-    const request = plannedRequest(model, options);
+    const plain = plannedRequest(model, options);
+    const { nagScale, nagSigmaEnd, cache, maskShare } = options;
+    const edited = [nagScale, nagSigmaEnd, cache, maskShare].some((value) => value !== undefined);
+    const request = edited ? await (await import('./plan-editing.ts')).withEditing(model, plain, options) : plain;
     const { planModel } = await import('./plan.ts');
     if (options.adapters?.length) shelf = await openShelf(model, options);
     const adapters = await shelf?.planned(signal);

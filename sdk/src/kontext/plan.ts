@@ -27,6 +27,18 @@ export interface PlannedRequest {
   steps: number;
   /** T5 tokens. */
   maxSequenceLength: number;
+  /** With a `nagScale`: in how many steps attention is guided. */
+  guided?: number;
+  /** With a cache of kind `region`. */
+  region?: PlannedRegion;
+}
+
+/** What of the picture a region cache evaluates. */
+export interface PlannedRegion {
+  /** Of the region; all of the picture's where it is the whole. */
+  tokens: number;
+  /** Steps in which the region alone is evaluated. */
+  steps: number;
 }
 
 /** One choice of memory and quantisation. */
@@ -117,22 +129,26 @@ interface SettingContext {
 
 async function planSetting(
   { model, specs, target, device, adapters, programOf }: SettingContext,
-  { size, references, steps, maxSequenceLength }: PlannedRequest,
+  request: PlannedRequest,
   memory: MemoryMode,
 ): Promise<Omit<SettingPlan, keyof Setting>> {
+  const { size, references, steps, maxSequenceLength, guided, region } = request;
+  const prompts = guided === undefined ? 1 : 2;
   const ledger = new MemoryLedger();
   const resident = memory === 'resident';
   const stages = {} as Record<Stage, number>;
   let flops = 0;
   let readBytes = 0;
-  const bind = (program: Program, runs = 1, shared: readonly string[] = []) => {
+  /** @param again the same weights are bound for another program already */
+  const bind = (program: Program, runs = 1, shared: readonly string[] = [], again = false) => {
     const component = program.component as keyof typeof PART_OF;
     const part = PART_OF[component];
     const streamed = isStreamed(component, memory);
     const ready = part !== 'preview' && model.parts[part].stored !== undefined;
     ledger.bind(program, part, { streamed, shared, ready, changed: adapters?.changed(part) !== undefined });
     flops += runs * programFlops(program);
-    readBytes += (streamed ? runs : Number(runs > 0)) * program.weights.reduce((sum, { bytes }) => sum + bytes, 0);
+    readBytes +=
+      (streamed ? runs : Number(runs > 0 && !again)) * program.weights.reduce((sum, { bytes }) => sum + bytes, 0);
   };
   const outputs = (program: Program) => program.ports.filter(({ direction }) => direction === 'out');
   const read = (program: Program) => ledger.touch(Math.max(0, ...outputs(program).map(({ bytes }) => bytes)));
@@ -167,7 +183,7 @@ async function planSetting(
     { component: 't5', tokens: maxSequenceLength },
   ] as const) {
     const program = await programOf(shape);
-    bind(program);
+    bind(program, prompts);
     read(program);
   }
   if (!resident) {
@@ -178,27 +194,41 @@ async function planSetting(
 
   const rows = rowsAtOnce(steps, specs.transformer, target.limits);
   const modulation = await programOf({ component: 'modulation', steps: rows });
-  ledger.add(4 * rows * modulationWidth(specs.transformer));
-  bind(modulation);
-  ledger.add(maxSequenceLength * specs.t5.width * 4);
+  const rowBytes = 4 * rows * modulationWidth(specs.transformer);
+  const textBytes = maxSequenceLength * specs.t5.width * 4;
+  ledger.add(rowBytes);
+  bind(modulation, prompts);
+  ledger.add(textBytes + (prompts - 1) * (rowBytes + textBytes));
   ledger.unbind('modulation');
   stages.modulation = ledger.takePeak();
 
   const image = patches(size);
   const tokens = tokenCount(size);
   const grids = references.map(patches);
-  const denoise = await programOf({ component: 'denoise', textTokens: maxSequenceLength, image, references: grids });
-  bind(denoise, steps);
-  bind(await programOf({ component: 'euler', tokens, channels: TOKEN_CHANNELS }), steps, ['latents', 'velocity']);
+  const seen = { textTokens: maxSequenceLength, references: grids };
+  const denoise = await programOf({ component: 'denoise', image, ...seen });
+  if (guided === undefined) bind(denoise, steps - (region?.steps ?? 0));
+  else {
+    bind(await programOf({ component: 'denoise-nag', image, ...seen }), guided);
+    // The plain one works on the guided one's buffers.
+    const ports = denoise.ports.map(({ name }) => name);
+    if (guided < steps) bind(denoise, steps - guided, ports, true);
+  }
+  const some = region && region.tokens < tokens ? { height: 1, width: region.tokens } : undefined;
+  if (some) bind(await programOf({ component: 'denoise-region', image: some, ...seen }), region!.steps, [], true);
+  const shape = { tokens, channels: TOKEN_CHANNELS };
+  bind(await programOf({ component: 'euler', ...shape }), steps, ['latents', 'velocity']);
+  if (region) bind(await programOf({ component: 'keep-known', ...shape }), steps, ['latents']);
   ledger.touch(tokens * TOKEN_CHANNELS * 4);
   if (rows < steps) {
     // Rows that did not fit are made while the loop runs.
-    const later = Math.ceil(steps / rows) - 1;
+    const later = prompts * (Math.ceil(steps / rows) - 1);
     bind(modulation, isStreamed('modulation', memory) ? later : 0);
     if (resident) flops += later * programFlops(modulation);
     ledger.unbind('modulation');
   }
-  ledger.unbind('euler');
+  for (const component of ['euler', 'keep-known', 'denoise-region', 'denoise-nag']) ledger.unbind(component);
+  if (guided !== undefined) ledger.unbind('denoise');
   stages.denoise = ledger.takePeak();
 
   await autoencoder('vae-decode', size);

@@ -149,7 +149,7 @@ export function checkRequest(request: EditRequest | GenerateRequest, model: Requ
     sigmas: request.sigmas && [...request.sigmas],
     clipPrompt: checkText('clipPrompt', request.clipPrompt),
     guided: checkInterval(request),
-    cache: checkCache(request),
+    cache: checkCache(request, model),
     variants: { count: numeric('variants', request.variants), steps: 0, choose: request.choose },
     expand: edit ? checkExpand(request) : undefined,
     context: checkContext(edit ? request : {}),
@@ -254,6 +254,10 @@ function checkVariants(request: EditRequest | GenerateRequest, checked: CheckedR
     }
     return steps;
   }
+  if (checked.latents !== undefined)
+    throw invalid('latents are one start, variants start from several seeds. Leave out latents, or variants.', {
+      option: 'latents',
+    });
   if (checked.images !== 1)
     throw invalid('variants take the place of images: choose may let several go on. Leave out images.');
   if (choose !== undefined && typeof choose !== 'function') throw invalid('choose must be a function of previews.');

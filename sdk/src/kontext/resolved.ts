@@ -22,7 +22,7 @@ export function resolvedOptions(
     conditioning: request.conditioning,
     precision,
     references: sizes.references,
-    ...samplingOf(request),
+    ...samplingOf(request, adapters.length > 0),
     ...(adapters.length > 0 && { adapters: [...adapters] }),
     ...(request.strength < 1 && { strength: request.strength }),
     ...(request.mask && box && { mask: { mode: request.mask.mode, box } }),
@@ -37,8 +37,12 @@ function guidanceOf({ cfgZero, nag }: CheckedRequest): Partial<ResolvedOptions> 
   };
 }
 
-/** What differs from how the model is published; with it all, the same picture can be made again. */
-function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
+/**
+ * What differs from how the model is published; with it all, the same picture can be made again.
+ *
+ * @param adapted adapters may want another sampler or schedule than the model: what was used is then told in any case
+ */
+function samplingOf(request: CheckedRequest, adapted: boolean): Partial<ResolvedOptions> {
   const { sampler, eta, schedule, sigmas, referencePositions, stitch, references } = request;
   return {
     ...(request.clipPrompt !== undefined && { clipPrompt: request.clipPrompt }),
@@ -46,9 +50,9 @@ function samplingOf(request: CheckedRequest): Partial<ResolvedOptions> {
     ...(request.expand && { expand: request.expand }),
     ...((request.guided[0] > 0 || request.guided[1] < 1) && { cfgInterval: [...request.guided] as [number, number] }),
     ...(!request.context && { context: false }),
-    ...(sampler !== 'euler' && { sampler }),
+    ...((adapted || sampler !== 'euler') && { sampler }),
     ...(sampler === 'euler_ancestral' && { eta }),
-    ...(schedule !== 'model' && { schedule }),
+    ...((adapted ? !sigmas : schedule !== 'model') && { schedule }),
     ...(sigmas && { sigmas: [...sigmas] }),
     ...(references.length > 1 && referencePositions !== 'offset' && { referencePositions }),
     ...(references.length > 1 &&

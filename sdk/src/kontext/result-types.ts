@@ -98,11 +98,11 @@ export interface ResolvedOptions extends ImageSize {
   cache?: CacheOptions;
   /** As given; absent without. */
   expand?: Required<Sides>;
-  /** As used; absent when `euler`. */
+  /** As used; absent when `euler` and without adapters, which may want another. */
   sampler?: SamplerName;
   /** As used; absent but for ancestral samplers. */
   eta?: number;
-  /** As used; absent when `model` or with own sigmas. */
+  /** As used; absent when `model` and without adapters, and with own sigmas. */
   schedule?: ScheduleName;
   /** As given; absent without own ones. */
   sigmas?: number[];

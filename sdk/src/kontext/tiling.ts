@@ -85,6 +85,7 @@ export async function decodeTiled(
   const bytes = await joinTiles(parts, { size, tiling, scale: 1, channels: 3, output: 'image' }, work, {
     bind: (tile) => parts.bind({ component: 'vae-decode', ...tile, output: 'tensor' }, work),
     result: 'tensor',
+    network: 'the autoencoder’s decoder',
     write: (executable, x, y) => {
       const rowValues = (x.size / PATCH_PIXELS) * TOKEN_CHANNELS;
       const piece = new Float32Array((y.size / PATCH_PIXELS) * rowValues);
@@ -110,6 +111,7 @@ export async function encodeTiled(
   const bytes = await joinTiles(parts, { size, tiling, scale: 8, channels, output: 'packed' }, work, {
     bind: (tile) => parts.bind({ component: 'vae-encode', ...tile, packed: false }, work),
     result: 'latents',
+    network: 'the autoencoder’s encoder',
     write: (executable, x, y) => {
       const piece = new Uint8ClampedArray(x.size * y.size * 4);
       for (let row = 0; row < y.size; row++) {
@@ -119,9 +121,7 @@ export async function encodeTiled(
       executable.write('pixels', piece);
     },
   });
-  const latents = new Float32Array(bytes.buffer, 0, tokenCount(size) * TOKEN_CHANNELS);
-  await checkFinite(latents, 'the autoencoder’s encoder, in tiles', async () => undefined);
-  return latents;
+  return new Float32Array(bytes.buffer, 0, tokenCount(size) * TOKEN_CHANNELS);
 }
 
 /** Programs of every tiling that {@link wholeOrTiled} may try. */
@@ -158,10 +158,17 @@ interface TileProgram {
   bind: (tile: ImageSize) => Promise<Executable>;
   /** Output port with a tile's values. */
   result: string;
+  /** As errors name it. */
+  network: string;
   write: (executable: Executable, x: TileSpan, y: TileSpan) => void;
 }
 
-/** Runs the program on every tile, adds the results up on the GPU, divides by the weights. @returns the output's bytes */
+/**
+ * Runs the program on every tile, adds the results up on the GPU, divides by the weights.
+ *
+ * @returns the output's bytes
+ * @throws KontextError `weights-invalid` naming the layer in which a tile's numbers stop being finite
+ */
 async function joinTiles(parts: Parts, join: Join, work: Work, program: TileProgram): Promise<Uint8Array<ArrayBuffer>> {
   const { size, tiling, scale, channels, output } = join;
   const [rows, columns] = [tileSpans(size.height, tiling), tileSpans(size.width, tiling)];
@@ -177,6 +184,12 @@ async function joinTiles(parts: Parts, join: Join, work: Work, program: TileProg
     for (const x of columns) {
       program.write(executable, x, y);
       await parts.run(executable, work);
+      // Each by itself: the norms of one tile spread what is not finite over that tile, and the picture of the others hides it.
+      const where = `${program.network}, in the tile at ${x.start}, ${y.start}`;
+      await checkFinite(await executable.read(program.result), where, () => {
+        program.write(executable, x, y);
+        return executable.firstUnsound({ signal: work.signal });
+      });
       const place = [y.start, x.start, y.fadeBefore, x.fadeBefore, y.fadeAfter, x.fadeAfter].map((v) => v / scale);
       blend.write('position', Float32Array.of(...place, 0, 0));
       await parts.run(blend, work, first ? { before: (encoder) => encoder.clearBuffer(blend.port('sum')) } : {});

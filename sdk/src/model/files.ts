@@ -7,7 +7,7 @@ import { abortable } from '../../../runtime/src/net/wait.ts';
 import { type ByteSource, blobBytes, fileBytes, memoryBytes } from '../../../runtime/src/weights/bytes.ts';
 import { guardSource } from '../../../runtime/src/weights/guard.ts';
 import { isMissing, type UrlBytesOptions, urlBytes } from '../../../runtime/src/weights/url.ts';
-import { type Links, pathBelow } from './folder-paths.ts';
+import { type Links, namesBelow, pathBelow } from './folder-paths.ts';
 import { addressBelow } from './place-names.ts';
 
 /** A place where a model's files are. Implement it to load from anywhere else. */
@@ -24,6 +24,13 @@ export interface ModelFiles {
   open(name: string, signal?: AbortSignal, links?: 'inside' | 'follow'): Promise<ByteSource | undefined>;
   /** Names in the folder, or in one inside it, where the place can tell. */
   list?(folder?: string): Promise<string[]>;
+}
+
+/** A file that knows its place: the other files of its folder open by their names, as for a path. */
+export interface PlacedFile extends ByteSource {
+  beside(name: string, links?: Links): Promise<ByteSource | undefined>;
+  /** Whether the place knows its names, so that a question for what is not there reaches no server. */
+  readonly listed: boolean;
 }
 
 /** One file: a path (Node, Deno), a URL, a Blob, or bytes. */
@@ -63,7 +70,7 @@ export function folderFiles(folder: string): ModelFiles {
     },
     async list(inside = '') {
       const { readdir } = await import('node:fs/promises');
-      return readdir(inside === '' ? folder : `${folder}/${inside}`);
+      return inside === '' ? readdir(folder) : namesBelow(`${folder}/${inside}`);
     },
   };
 }

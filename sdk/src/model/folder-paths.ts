@@ -25,13 +25,15 @@ export async function pathBelow(folder: string, name: string, links: Links = 'in
   if (typeof name !== 'string' || !name.split('/').every(isSegment))
     throw outside(folder, name, 'is not the name of a file below');
   const path = `${folder}/${name}`;
-  const real = await realpath(path).catch((cause: unknown) => {
+  // A disk that fails is not a file that is missing: without its scheduler or tokenizer a model makes other pictures.
+  const absent = (cause: unknown): undefined => {
+    if (ABSENT.includes((cause as { code?: string } | undefined)?.code ?? '')) return undefined;
     const refused = refusedPermission(cause);
-    if (refused)
-      throw new KontextError('weights-invalid', `Cannot open ${path}. ${refused}`, { file: path }, { cause });
-    return undefined;
-  });
-  if (real === undefined || !(await stat(real).catch(() => undefined))?.isFile()) return undefined;
+    const problem = refused ? `Cannot open ${path}. ${refused}` : `Cannot open ${path}: ${(cause as Error).message}.`;
+    throw new KontextError('weights-invalid', problem, { file: path }, { cause });
+  };
+  const real = await realpath(path).catch(absent);
+  if (real === undefined || !(await stat(real).catch(absent))?.isFile()) return undefined;
   if (links === 'follow') return path;
   const within = (base: string) => {
     const way = relative(base, real);
@@ -42,6 +44,21 @@ export async function pathBelow(folder: string, name: string, links: Links = 'in
   if (within(root) || (cache !== undefined && within(cache))) return path;
   throw outside(folder, name, 'is a link that leaves');
 }
+
+/** Names in a folder; none where there is no such folder. @throws KontextError `weights-invalid` with `details.unreadable` when it cannot be read */
+export async function namesBelow(folder: string): Promise<string[]> {
+  const { readdir } = await import('node:fs/promises');
+  try {
+    return await readdir(folder);
+  } catch (cause) {
+    if (ABSENT.includes((cause as { code?: string }).code ?? '')) return [];
+    const problem = `Cannot read ${folder}: ${(cause as Error).message}.`;
+    throw new KontextError('weights-invalid', problem, { folder, unreadable: true }, { cause });
+  }
+}
+
+/** What the system says of names that lead to nothing. */
+const ABSENT = ['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'ELOOP'];
 
 /** A name as a directory may have it: `#` and `%` are people's, too. */
 const isListedSegment = (segment: string): boolean =>

@@ -4,7 +4,16 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import { tinyDecoderNaming } from '../../../runtime/src/weights/naming/index.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import { checkDefaults, scheduleOf } from './configs.ts';
-import { type FileInput, folderFiles, localPath, type ModelFiles, openFile, readJson, urlFiles } from './files.ts';
+import {
+  type FileInput,
+  folderFiles,
+  localPath,
+  type ModelFiles,
+  openFile,
+  type PlacedFile,
+  readJson,
+  urlFiles,
+} from './files.ts';
 import type { BflFiles, Model, ModelPart, PartName } from './open.ts';
 import { findParts } from './search.ts';
 import { tokenizersIn, tokenizersOf } from './tokenizers-in.ts';
@@ -113,13 +122,14 @@ async function withConfigs(
   };
 }
 
-/** The config in a local file's folder, when it is that network's: file by file out of diffusers' folders. */
+/** The config in a file's folder, on disk or on the hub, when it is that network's: file by file out of diffusers' folders. */
 async function configBeside(
   input: FileInput | undefined,
   part: PartName,
   signal: AbortSignal | undefined,
 ): Promise<Record<string, unknown> | undefined> {
-  if ((typeof input !== 'string' && !(input instanceof URL)) || localPath(input) === undefined) return undefined;
+  const isPath = (typeof input === 'string' || input instanceof URL) && localPath(input) !== undefined;
+  if (input === undefined || !(isPath || (isPlaced(input) && input.listed))) return undefined;
   const bytes = await siblingOf(input)!('config.json', 'follow');
   if (!bytes) return undefined;
   const config = await readJson(bytes, 'weights-invalid', signal);
@@ -135,6 +145,7 @@ const CONFIG_OF: Record<PartName, RegExp> = {
 
 /** Other files of the folder that a file is in, on disk or on a server. */
 function siblingOf(input: FileInput): Sibling | undefined {
+  if (isPlaced(input)) return (name, links) => input.beside(name, links);
   if (typeof input !== 'string' && !(input instanceof URL)) return undefined;
   const path = localPath(input);
   // Blobs and data have addresses, and no folder.
@@ -142,6 +153,9 @@ function siblingOf(input: FileInput): Sibling | undefined {
   const files = path === undefined ? urlFiles(new URL('.', input)) : folderFiles(/^(.*)[\\/]/.exec(path)?.[1] ?? '.');
   return (name, links) => files.open(name, undefined, links);
 }
+
+const isPlaced = (input: FileInput): input is PlacedFile =>
+  typeof input === 'object' && input !== null && typeof (input as Partial<PlacedFile>).beside === 'function';
 
 const FOLDERS: Record<PartName, string> = {
   clip: 'text_encoder',

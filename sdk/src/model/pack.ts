@@ -15,6 +15,7 @@ import { buildClipTable, buildT5Table } from '../host/tables.ts';
 import { EMBEDDING_NAMES } from '../kontext/parts.ts';
 import { justInTime, type ModelSpecs } from '../kontext/programs.ts';
 import { lockFolder } from './lock-folder.ts';
+import { newFolder } from './new-folder.ts';
 import type { Model, PartName } from './open.ts';
 import { type PackRules, packFormats } from './pack-formats.ts';
 import { PACKED_FILE, PART_NAMES, type PackedManifest, type Shard } from './packed.ts';
@@ -51,23 +52,15 @@ export async function packModel(
   folder: string,
   options: PackOptions = {},
 ): Promise<PackReport> {
-  const { mkdir, readdir, rm } = await import('node:fs/promises');
   const formats = packFormats(options.quantization ?? 'q4');
-  try {
-    await mkdir(folder, { recursive: true });
-    if ((await readdir(folder)).some((name) => !name.startsWith('.'))) {
-      throw new KontextError('invalid-request', `${folder} is not empty. Pack into a new folder.`, { folder });
-    }
-  } catch (cause) {
+  const place = await newFolder(folder).catch((cause: unknown) => {
     throw unwritable(folder, cause);
-  }
+  });
   try {
     return await packInto(model, gpu, folder, formats, options);
   } catch (cause) {
     // Half a model is none: the folder is as it was.
-    for (const name of await readdir(folder).catch(() => [])) {
-      if (!name.startsWith('.')) await rm(`${folder}/${name}`, { force: true }).catch(() => {});
-    }
+    await place.restore();
     throw unwritable(folder, cause);
   }
 }

@@ -4,7 +4,7 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import type { WeightFormat } from '../../../runtime/src/program/types.ts';
 import type { ByteSource } from '../../../runtime/src/weights/byte-source.ts';
 import { openPackedWeights, type PackedTensor } from '../../../runtime/src/weights/files/packed.ts';
-import { checkDefaults } from './configs.ts';
+import { checkDefaults, checkSchedule } from './configs.ts';
 import { type ModelFiles, readJson } from './files.ts';
 import type { Model, ModelPart, PartName } from './open.ts';
 import { addressBelow } from './place-names.ts';
@@ -51,7 +51,8 @@ export async function openPacked(files: ModelFiles, bytes: ByteSource, signal?: 
     const parts = {} as Record<PartName, ModelPart>;
     for (const part of PART_NAMES) {
       const { config, shards, tensors } = manifest.parts?.[part] ?? {};
-      if (!Array.isArray(shards) || typeof tensors !== 'object') throw refuse(`it has no ${part}`);
+      if (!Array.isArray(shards) || !isObject(tensors)) throw refuse(`it has no ${part}`);
+      if (config !== undefined && !isObject(config)) throw refuse(`the config of ${part} is none`);
       const stream = await joinShards(files, shards, `${files.label} ${part}`, signal);
       opened.push(stream);
       parts[part] = {
@@ -74,7 +75,7 @@ export async function openPacked(files: ModelFiles, bytes: ByteSource, signal?: 
       parts,
       clipTokenizer: await table(manifest.tokenizers?.clip),
       t5Tokenizer: await table(manifest.tokenizers?.t5),
-      schedule: checkSchedule(manifest.schedule, refuse),
+      schedule: checkSchedule(manifest.schedule, bytes.name),
       defaults: checkDefaults({ ...manifest.defaults }, bytes.name),
       close,
     };
@@ -100,12 +101,13 @@ async function joinShards(
 ): Promise<ByteSource> {
   const starts: number[] = [];
   let size = 0;
-  for (const { file, bytes } of shards) {
+  for (const shard of shards) {
+    const { file, bytes } = (shard ?? {}) as Partial<Shard>;
     plainName(file);
-    if (!Number.isSafeInteger(bytes) || bytes <= 0)
+    if (!Number.isSafeInteger(bytes) || bytes! <= 0)
       throw new KontextError('weights-invalid', `${label}: ${file} has no size.`);
     starts.push(size);
-    size += bytes;
+    size += bytes!;
   }
   const opened = new Map<number, Promise<ByteSource>>();
   const shardAt = (index: number) => {
@@ -147,20 +149,10 @@ async function joinShards(
   };
 }
 
+const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value);
+
 function plainName(name: unknown): string {
   if (typeof name !== 'string') throw new KontextError('weights-invalid', `${PACKED_FILE} names no file.`);
   addressBelow(new URL('file:///model/'), name);
   return name;
-}
-
-function checkSchedule(schedule: Model['schedule'], refuse: (problem: string) => KontextError): Model['schedule'] {
-  const { shift, ...numbers } = schedule ?? {};
-  const isStatic = typeof shift === 'object' && Object.values(shift ?? {}).every(Number.isFinite);
-  if (shift !== 'dynamic' && shift !== 'none' && !isStatic) throw refuse('its schedule has no shift');
-  for (const [name, value] of Object.entries(numbers)) {
-    if (!['baseShift', 'maxShift', 'baseSeqLen', 'maxSeqLen'].includes(name) || !Number.isFinite(value)) {
-      throw refuse(`its schedule cannot have ${JSON.stringify(name)}`);
-    }
-  }
-  return schedule;
 }

@@ -22,8 +22,15 @@ export function addressBelow(base: URL, name: string): URL {
   return url;
 }
 
-/** Whether a part between slashes is a plain name: not empty, no dots alone, nothing that an address or a drive gives a meaning. */
+/**
+ * Whether a part between slashes is a plain name: not empty, no dots alone, nothing that an address or a drive gives a meaning. Windows
+ * drops dots and spaces at the end, so that `.. ` climbs there, and has devices for files of some names.
+ */
 export function isPlainSegment(segment: string): boolean {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  return segment !== '' && !/^\.+$/.test(segment) && !/[\\?#%:\u0000-\u001f\u007f]/.test(segment);
+  return segment !== '' && !/[. ]$/.test(segment) && !FORBIDDEN.test(segment) && !DEVICE.test(segment);
 }
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+const FORBIDDEN = /[\\?#%:\u0000-\u001f\u007f]/;
+/** With or without an extension. */
+const DEVICE = /^(?:con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³]|conin\$|conout\$) *(?:\.|$)/i;

@@ -55,6 +55,8 @@ export async function weightNames(
   if (!files.list) return usualNames(files, parts, signal);
   const list = async (folder: string): Promise<string[]> => {
     const names = await files.list!(folder).catch((cause: unknown) => {
+      // Half a listing could hide the file that is meant.
+      if (cause instanceof KontextError && cause.details.unreadable) throw cause;
       if (folder !== '') return [];
       const problem = `There is no model at ${files.label}: ${(cause as Error).message}.`;
       throw new KontextError('weights-invalid', problem, { folder: files.label }, { cause });

@@ -13,9 +13,12 @@ export function lackingHint(request: object): string {
     case 'taylor-update':
     case 'taylor-predict':
       return compile(' --cache taylor');
-    case 'denoise-nag':
     case 'denoise-region':
-      return 'Bundles hold none: leave `programs` out, or do without nagScale and cache kind "region".';
+      return compile(' --cache region');
+    case 'denoise-nag':
+      return compile(' --nag');
+    case 'cfg-zero':
+      return compile(' --cfg-zero');
     case 'denoise-tell':
     case 'denoise-given':
       return 'Bundles hold none: leave `programs` out, or take cache kind "taylor" with lite: true.';

@@ -1,6 +1,6 @@
 // Checks the structure of a bundle's manifest: right hashes say who wrote it last, not that it is sound.
 // Everything that later code indexes, loops over or puts into a path is what it must be, or the bundle is refused here.
-import type { BundleManifest } from '../../../kernels-codegen/src/bundle/types.ts';
+import type { BundleManifest, BundleShape } from '../../../kernels-codegen/src/bundle/types.ts';
 import {
   fail,
   integer,
@@ -14,25 +14,31 @@ import {
 import { WEIGHT_FORMATS } from '../../../runtime/src/program/formats.ts';
 import { checkSpecBounds } from '../model/spec-bounds.ts';
 
-const COMPONENTS = [
-  'clip',
-  't5',
-  'modulation',
-  'denoise',
-  'denoise-first',
-  'denoise-rest',
-  'denoise-skip',
-  'taylor-update',
-  'taylor-predict',
-  'euler',
-  'sampler',
-  'cfg',
-  'keep-known',
-  'vae-encode',
-  'vae-decode',
-  'tile-blend',
-  'tile-finish',
-];
+/** By the type, so that a component that is new to the compiler is not forgotten here. */
+const COMPONENTS = Object.keys({
+  clip: true,
+  t5: true,
+  modulation: true,
+  denoise: true,
+  'denoise-first': true,
+  'denoise-rest': true,
+  'denoise-skip': true,
+  'denoise-tell': true,
+  'denoise-given': true,
+  'denoise-nag': true,
+  'denoise-region': true,
+  'taylor-update': true,
+  'taylor-predict': true,
+  euler: true,
+  sampler: true,
+  cfg: true,
+  'cfg-zero': true,
+  'keep-known': true,
+  'vae-encode': true,
+  'vae-decode': true,
+  'tile-blend': true,
+  'tile-finish': true,
+} satisfies Record<BundleShape['component'], true>);
 const PARTS = ['clip', 't5', 'transformer', 'vae'];
 const TIERS = ['f32', 'f16', 'subgroups', 'subgroup-matrix'];
 const QUANTIZATIONS = ['none', 'f16', 'q8', 'q4'];

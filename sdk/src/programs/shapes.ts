@@ -4,11 +4,12 @@ import type { BundleShape, BundleSpecs } from '../../../kernels-codegen/src/bund
 import { RANK_UNIT } from '../../../runtime/src/program/adapter-rooms.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from '../kontext/latents.ts';
 import { PREVIEW_PROGRAM } from '../kontext/preview.ts';
+import { regionSizes } from '../kontext/stages/region-tokens.ts';
 import { tilePrograms } from '../kontext/tiling.ts';
 import type { ImageSize } from '../kontext/types.ts';
 
 /** Kinds of caching whose programs a bundle can hold; `taylor` of the kind that extrapolates the velocity. */
-export const CACHES = ['first-block', 'taylor'] as const;
+export const CACHES = ['first-block', 'taylor', 'region'] as const;
 
 export interface WantedShapes {
   /** Of pictures. */
@@ -20,6 +21,10 @@ export interface WantedShapes {
   /** Ranks of the adapters that a second set of programs has room for. */
   loraRank?: number | undefined;
   caches?: readonly (typeof CACHES)[number][];
+  /** Programs with guided attention, as requests with a `nagScale` need. */
+  nag?: boolean;
+  /** The program that mixes velocities as `cfgZeroStar` asks. */
+  cfgZero?: boolean;
   /** Programs that draw from the autoencoder's posterior, as requests with `context: false` do. */
   imageToImage?: boolean;
   /** Of Fill, Canny and Depth, which take more channels and draw from the posterior too; none for the others. */
@@ -46,9 +51,15 @@ export function shapesFor(wanted: WantedShapes): BundleShape[] {
     const { width, height } = size;
     for (const references of [[], ...(wanted.references ?? [size]).map((reference) => [patches(reference)])]) {
       shapes.push({ component: 'denoise', textTokens, image, references });
-      if (!caches.includes('first-block')) continue;
-      for (const component of ['denoise-first', 'denoise-rest', 'denoise-skip'] as const) {
-        shapes.push({ component, textTokens, image, references });
+      if (caches.includes('first-block')) {
+        for (const component of ['denoise-first', 'denoise-rest', 'denoise-skip'] as const) {
+          shapes.push({ component, textTokens, image, references });
+        }
+      }
+      if (wanted.nag) shapes.push({ component: 'denoise-nag', textTokens, image, references });
+      if (!caches.includes('region')) continue;
+      for (const width of regionSizes(tokens)) {
+        shapes.push({ component: 'denoise-region', textTokens, image: { height: 1, width }, references });
       }
     }
     // What is kept or started from is encoded at the picture's size, whatever the references have.
@@ -58,6 +69,7 @@ export function shapesFor(wanted: WantedShapes): BundleShape[] {
     for (const component of ['euler', 'sampler', 'cfg', 'keep-known'] as const) {
       shapes.push({ component, tokens, channels: TOKEN_CHANNELS });
     }
+    if (wanted.cfgZero) shapes.push({ component: 'cfg-zero', tokens, channels: TOKEN_CHANNELS });
     if (caches.includes('taylor')) {
       for (const component of ['taylor-update', 'taylor-predict'] as const) {
         shapes.push({ component, rows: tokens, cols: TOKEN_CHANNELS });

@@ -32,8 +32,8 @@ export function connect(url: string | URL, options: RemoteOptions = {}): Kontext
   return new RemoteKontext(new URL(url, globalThis.location?.href), options);
 }
 
-/** Engines' options that cannot cross: the server gives pictures, not latents. */
-const LOCAL_ONLY = ['latents', 'output'] as const;
+/** Engines' options that cannot cross: the server gives pictures, not latents, and asks nobody which variant goes on. */
+const LOCAL_ONLY = ['latents', 'output', 'choose', 'control'] as const;
 /** What is not an option of the model but of the call, or has a name of its own in the API. */
 const NOT_FORWARDED = ['prompt', 'image', 'references', 'mask', 'images', 'size', 'preview', 'signal', 'onProgress'];
 const MAX_PARTIAL_IMAGES = 3;
@@ -116,7 +116,7 @@ class RemoteKontext implements KontextEngine {
 
   async #form(request: EditRequest | GenerateRequest): Promise<FormData> {
     for (const name of LOCAL_ONLY) {
-      if (!(name in request)) continue;
+      if ((request as unknown as Record<string, unknown>)[name] === undefined) continue;
       throw new KontextError('invalid-request', `${name} is not possible over HTTP; use an engine in this process.`);
     }
     const form = new FormData();
@@ -196,11 +196,12 @@ function progressOf(event: ReceivedEvent, progress: number): ProgressEvent {
 
 async function resultOf(events: readonly ReceivedEvent[], totalMs: number): Promise<EditResult> {
   const images = await Promise.all(events.map(pictureOf));
-  const { seed, options, truncated, evaluations, timings } = events[0]!.kontext as {
+  const { seed, options, truncated, evaluations, skipped, timings } = events[0]!.kontext as {
     seed: string;
     options: EditResult['options'] & ImageSize;
     truncated: boolean;
     evaluations: number;
+    skipped?: number;
     timings: EditResult['timings'];
   };
   const seeds = events.map((_, i) => {
@@ -216,6 +217,7 @@ async function resultOf(events: readonly ReceivedEvent[], totalMs: number): Prom
     options,
     truncated,
     evaluations,
+    ...(skipped !== undefined && { skipped }),
     timings: { ...timings, totalMs },
     memory: { weightBytes: 0, adapterBytes: 0, activationBytes: 0, peakBytes: 0 },
   };

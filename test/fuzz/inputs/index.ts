@@ -32,6 +32,7 @@ import { affineTwice, sumOfWeights } from '../../support/tiny-program.ts';
 import { mutateBytes, mutateJson, ODD_VALUES, pick, type Random } from '../mutate.ts';
 import { adapterInputs } from './adapters.ts';
 import { ggufInputs } from './gguf.ts';
+import { tableInputs } from './tables.ts';
 
 export interface Fuzzed {
   name: string;
@@ -185,6 +186,7 @@ export async function inputs(): Promise<Fuzzed[]> {
     },
     ...ggufInputs(),
     ...adapterInputs(),
+    ...(await tableInputs()),
   ];
 }
 

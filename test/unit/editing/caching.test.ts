@@ -7,7 +7,15 @@ import { meanIn, momentGroups } from '../../../kernels-codegen/src/models/moment
 import { FLUX1_KONTEXT_DEV } from '../../../kernels-codegen/src/models/specs.ts';
 import { targetByName } from '../../../kernels-codegen/src/targets/profiles.ts';
 import { programFlops } from '../../../sdk/src/kontext/parts.ts';
-import { isWhole, pieces, regionTokens } from '../../../sdk/src/kontext/stages/region.ts';
+import {
+  grown,
+  isWhole,
+  pieces,
+  regionOf,
+  regionSize,
+  regionSizes,
+  regionTokens,
+} from '../../../sdk/src/kontext/stages/region-tokens.ts';
 import { gaussian } from '../../support/views.ts';
 
 it('reads the mean of a whole tensor out of its groups’ moments', () => {
@@ -70,7 +78,36 @@ it('evaluates the whole at first, then every so often', () => {
   expect(whole(2, 3)).toBe('WWW-W-W-W');
 });
 
-it('spares about half of an evaluation where a mask lets a tenth of the picture change', () => {
+it('rounds regions up to eighths of the picture, with the nearest tokens', () => {
+  expect(regionSizes(4096)).toEqual([512, 1024, 1536, 2048, 2560, 3072, 3584]);
+  expect(regionSizes(5)).toEqual([1, 2, 3, 4]);
+  expect(regionSizes(1)).toEqual([]);
+  expect([0, 1, 512, 513, 3584, 3585].map((wanted) => regionSize(4096, wanted))).toEqual([
+    512,
+    512,
+    512,
+    1024,
+    3584,
+    undefined,
+  ]);
+  const grid = { width: 6, height: 4 };
+  expect(grown([9], grid, 1)).toEqual([9]);
+  // First the eight around it, the lower number first; then those around these.
+  expect(grown([9], grid, 6)).toEqual([2, 3, 4, 8, 9, 10]);
+  expect(grown([9], grid, 9)).toEqual([2, 3, 4, 8, 9, 10, 14, 15, 16]);
+  expect(grown([9], grid, 11)).toEqual([1, 2, 3, 4, 5, 8, 9, 10, 14, 15, 16]);
+  expect(grown([0, 23], grid, 5)).toEqual([0, 1, 6, 7, 23]);
+  expect(grown([], grid, 3)).toEqual([0, 1, 2]);
+  const mask = new Float32Array(24 * 64);
+  mask[9 * 64] = 1;
+  const cache = (margin: number) => ({ kind: 'region', interval: 4, start: 2, margin }) as const;
+  const job = { mask, target: { width: 96, height: 64 } };
+  expect(regionOf(cache(0), job)).toEqual(grown([9], grid, 3));
+  expect(regionOf(cache(1), job)).toHaveLength(9);
+  expect(regionOf(cache(6), job)).toBeUndefined();
+});
+
+it('spares about half of an evaluation where a mask lets an eighth of the picture change', () => {
   const grid = { height: 64, width: 64 };
   const target = targetByName('nvidia');
   const flops = (tokens: number): number => {
@@ -79,8 +116,8 @@ it('spares about half of an evaluation where a mask lets a tenth of the picture 
     return programFlops(compile({ component: 'denoise-region', ...shape }));
   };
   const whole = flops(4096);
-  const shares = [0.1, 0.25, 0.5].map((share) => [share, flops(Math.round(4096 * share)) / whole] as const);
-  for (const [share, work] of shares)
-    console.log(`${100 * share} % of the tokens: ${(100 * work).toFixed(0)} % of the work`);
+  const shares = [1, 2, 4].map((eighths) => [eighths, flops(512 * eighths) / whole] as const);
+  for (const [eighths, work] of shares)
+    console.log(`${eighths}/8 of the tokens: ${(100 * work).toFixed(0)} % of the work`);
   expect(shares[0]![1]).toBeLessThan(0.52);
 });

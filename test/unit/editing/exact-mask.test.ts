@@ -171,6 +171,12 @@ it('refuses what would do nothing or cannot be meant', async () => {
     await expect(scene(black, mode)).rejects.toThrow(/mask is empty/);
     await expect(scene(mask(32, 16), mode)).rejects.toThrow(/32×16, the picture 32×32/);
   }
+  // With a larger canvas too, whose mask is made anew.
+  const small = mask(32, 16);
+  const wide = checkRequest({ image: input, mask: small, expand: { left: 16 }, prompt: 'x' });
+  await expect(sceneOf(host, { ...wide, pictures: [input], maskPicture: small }, sizes)).rejects.toThrow(
+    /32×16, the picture 32×32/,
+  );
   const wrong: [object, RegExp][] = [
     [{ strength: 0 }, /strength is 0/],
     [{ strength: 1.5 }, /strength is 1.5/],

@@ -105,6 +105,11 @@ it('refuses combinations that cannot be meant, and says what to do', () => {
     [{ nagScale: 5, negativePrompt: '', cache: { kind: 'taylor' } }, /do not go together/],
     [{ cache: { kind: 'region' } }, /needs a mask or expand/],
     [{ cache: { kind: 'region', margin: -1 }, mask: image }, /margin as one of at least 0/],
+    [{ cache: { kind: 'taylor' }, sampler: 'heun' }, /evaluates twice a step. Choose another/],
+    [{ variants: 2, latents: new Float32Array(64) }, /Leave out latents, or variants/],
+    [{ strength: 0 }, /no step would run.*such as 0\.6/],
+    [{ mask: null }, /mask is null; give a picture/],
+    [{ maskPaddingCrop: -1, mask: image }, /maskPaddingCrop is -1/],
     [{ clipPrompt: 3 }, /clipPrompt must be a string/],
     [{ context: false }, /would have no influence/],
     [{ context: false, strength: 0.5, references: [image] }, /references are context/],
@@ -134,6 +139,7 @@ it('tells the family from the first layer and the guidance, and what each can be
   expect(() => checkFamily('edit', edit({ control: image }))).toThrow(/takes no control picture/);
   expect(() => checkFamily('fill', generate)).toThrow(/Call edit\(\) with a mask/);
   expect(() => checkFamily('fill', edit({ mask: image }))).not.toThrow();
+  expect(() => checkFamily('fill', edit({ mask: image, cache: { kind: 'region' } }))).toThrow(/Leave out cache/);
   expect(() => checkFamily('control', generate)).toThrow(/Give its edges or depths as control/);
   expect(() => checkFamily('control', edit({ control: image }))).toThrow(/Call generate\(\)/);
   expect(() => checkFamily('control', edit({ control: image, strength: 0.5 }))).not.toThrow();

@@ -32,6 +32,16 @@ describe('names and links', () => {
     'x\0y',
     'x?y',
     '%2e%2e/x',
+    '..%2fsecret',
+    '.. /secret',
+    '. . ./secret.',
+    'x. ',
+    'vae/NUL',
+    'aux.json',
+    'Com1.safetensors',
+    'conout$',
+    'file:secret',
+    'secret:stream',
   ])('refuses the name %j', async (name) => {
     await writeFile(at('secret'), 'root:x');
     await mkdir(at('model'));
@@ -108,8 +118,28 @@ describe('configs', () => {
     ['blocks left out', 'vae', { layers_per_block: 2 }],
     ['a scale of zero', 'vae', { scaling_factor: 0 }],
     ['axes of text', 'transformer', { axes_dims_rope: ['8', 12, 12] }],
+    ['a number beyond all whole ones', 'transformer', { num_layers: 2 ** 53 }],
+    ['minus zero blocks', 'transformer', { num_layers: -0 }],
+    ['a text for a number', 'text_encoder', { num_hidden_layers: 'NaN' }],
+    ['a list for a number', 'text_encoder_2', { d_model: [24] }],
+    ['an epsilon of 1e308', 'text_encoder_2', { layer_norm_epsilon: 1e308 }],
+    ['nothing for a number', 'vae', { latent_channels: null }],
   ])('%s', async (_, part, values) => {
     expect(await change(part, values)).toMatchObject({ name: 'KontextError', code: 'weights-invalid' });
+  });
+
+  it.each([
+    ['beyond what e can be raised to', { use_dynamic_shifting: true, max_shift: 1e308 }],
+    ['of text', { use_dynamic_shifting: true, base_shift: 'NaN' }],
+    ['of no length', { use_dynamic_shifting: true, base_image_seq_len: 0 }],
+    ['whose lengths are one', { use_dynamic_shifting: true, base_image_seq_len: 64, max_image_seq_len: 64 }],
+    ['without a factor', { shift: 0 }],
+    ['with a negative factor', { shift: -3 }],
+    ['with an endless factor', { shift: 1e308 }],
+  ])('a schedule %s', async (_, values) => {
+    await mkdir(at('model/scheduler'), { recursive: true });
+    await writeFile(at('model/scheduler/scheduler_config.json'), JSON.stringify(values));
+    expect(await outcome(openModel(at('model')))).toMatchObject({ name: 'KontextError', code: 'weights-invalid' });
   });
 
   it('that are no JSON are told by place, not by what they say', async () => {

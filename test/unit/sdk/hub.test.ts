@@ -19,9 +19,11 @@ import { openHubFile } from '../../../sdk/src/hub/file.ts';
 import { downloadHub, openHub } from '../../../sdk/src/hub/open.ts';
 import { plainSha256 } from '../../../sdk/src/hub/sha256.ts';
 import type { DownloadProgress } from '../../../sdk/src/hub/transfer.ts';
-import { openModel } from '../../../sdk/src/model/open.ts';
+import { justInTime } from '../../../sdk/src/kontext/programs.ts';
+import { type ModelSource, openModel } from '../../../sdk/src/model/open.ts';
+import { resolveSource } from '../../../sdk/src/model/resolve.ts';
 import { type HubServer, hubServer } from '../../support/hub-server.ts';
-import { tinyBytes } from '../../support/model-files.ts';
+import { gguf, safetensors, split, tiny, tinyBytes } from '../../support/model-files.ts';
 import { writePipelineModel } from '../../support/pipeline-model.ts';
 
 let folder: string;
@@ -231,6 +233,76 @@ describe('a large file', () => {
     expect([part('.part'), part('flux-q4.gguf')]).toEqual([undefined, undefined]);
     hub.fault = () => false;
     expect((await get()).equals(big)).toBe(true);
+  });
+});
+
+describe('files one by one', () => {
+  const parts = {
+    transformer: 'hf:owner/model:gguf/kontext-Q8-00002-of-00003.gguf',
+    vae: 'hf:owner/model:vae/diffusion_pytorch_model.safetensors',
+    clip: 'hf:owner/model:text_encoder/model.safetensors',
+    t5: 'hf:owner/model:text_encoder_2/model.safetensors',
+  };
+  const names = [1, 2, 3].map((i) => `gguf/kontext-Q8-0000${i}-of-00003.gguf`);
+  beforeEach(() => {
+    for (const [i, shard] of split(tiny('transformer'), 3).entries()) {
+      hub.files.set(names[i]!, Buffer.from(gguf(shard, { 'split.no': i, 'split.count': 3 })));
+    }
+  });
+  const open = async (source: ModelSource, load = {}) => {
+    const opened = await openModel(await resolveSource(source, load));
+    try {
+      await justInTime().specs(opened);
+      return { label: opened.label, count: opened.parts.transformer.weights.tensors.size };
+    } finally {
+      await opened.close();
+    }
+  };
+  const there = () => readdirSync(process.env.XDG_CACHE_HOME!, { recursive: true }).map(String);
+
+  it('bring the other parts of a split GGUF, and their networks’ configs', async () => {
+    const { label, count } = await open(parts);
+    expect(count).toBe(tiny('transformer').size);
+    expect(label).toMatch(/kontext-Q8-00002-of-00003\.gguf$/);
+    for (const name of [...names, 'text_encoder/config.json', 'text_encoder_2/config.json']) {
+      expect(there().some((path) => path.endsWith(name))).toBe(true);
+    }
+    expect(there().some((path) => path.endsWith('transformer/diffusion_pytorch_model.safetensors'))).toBe(false);
+    // The command that downloads does the same.
+    const into = join(process.env.XDG_CACHE_HOME!, 'elsewhere');
+    await downloadHub(parts.transformer, {}, into);
+    expect(readdirSync(join(into, 'gguf')).sort()).toEqual(names.map((name) => name.slice(5)));
+  });
+
+  it('say which part is not in the repository', async () => {
+    hub.files.delete(names[2]!);
+    await expect(open(parts)).rejects.toThrow(/part 2 of 3, and kontext-Q8-00003-of-00003\.gguf is not beside it/);
+    expect(there().filter((path) => path.endsWith('.gguf'))).toEqual([]);
+  });
+
+  it('bring the shards that an index names', async () => {
+    const shards = split(tiny('transformer'), 2);
+    const of = (i: number) => `s-0000${i + 1}-of-00002.safetensors`;
+    const weights = shards.flatMap((shard, i) => [...shard.keys()].map((key) => [key, of(i)] as const));
+    const index = 'bfl/s.safetensors.index.json';
+    hub.files.set(index, Buffer.from(JSON.stringify({ weight_map: Object.fromEntries(weights) })));
+    for (const [i, shard] of shards.entries()) hub.files.set(`bfl/${of(i)}`, Buffer.from(safetensors(shard)));
+    expect((await open({ ...parts, transformer: `hf:owner/model:${index}` })).count).toBe(tiny('transformer').size);
+  });
+
+  it('for a plan are read where they are', async () => {
+    for (const source of [parts, 'hf:owner/model']) {
+      hub.log.length = 0;
+      expect((await open(source, { headersOnly: true })).count).toBeGreaterThan(10);
+      expect(there().filter((path) => /\.(safetensors|gguf)$/.test(path))).toEqual([]);
+      expect(hub.log.length).toBeGreaterThan(3);
+    }
+  });
+
+  it('are not asked for where the hub is forbidden', async () => {
+    process.env.HF_HUB_OFFLINE = '1';
+    await expect(open(parts)).rejects.toThrow(/HF_HUB_OFFLINE/);
+    expect(hub.log).toEqual([]);
   });
 });
 

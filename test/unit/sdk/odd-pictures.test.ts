@@ -1,11 +1,13 @@
 // Pictures that need more than sharp: deep ones with profiles, bitmaps, HEIC, damaged JPEGs; and large ones, which must not block.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { deflateSync } from 'node:zlib';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { loadHost } from '../../../sdk/src/host/module.ts';
 import { resize, resizeInTurns } from '../../../sdk/src/host/resize.ts';
 import { conversionToSrgb } from '../../../sdk/src/image/icc.ts';
+import { writePngChunk } from '../../../sdk/src/image/metadata/png-text.ts';
 import { decodeImage } from '../../../sdk/src/image/node.ts';
 import { fromRgb, type PixelImage, toRgb } from '../../../sdk/src/image/pixels.ts';
 import { bitmaps } from '../../support/bitmaps.ts';
@@ -35,6 +37,22 @@ describe('16-bit pictures with a profile', () => {
     expect([image.width, image.height]).toEqual([1, 3]);
     expect([...image.data.subarray(4, 8)]).toEqual([255, 255, 255, 255]);
     expect(Math.abs(image.data[8]! - 127)).toBeLessThan(2);
+  });
+
+  it.each(['opaque', 'own'] as const)('of lookup tables, as LittleCMS does them (%s)', async (depth) => {
+    // The same colours as the file's own profile of curves and a matrix; a linear space lies in two points an axis.
+    const png = readFileSync(fixture('icc-p3-16.png'));
+    const { icc: own } = await sharp(png).metadata();
+    const name = Buffer.from('tables\0\0');
+    const iccp = Buffer.concat([name, deflateSync(withTables(own!))]);
+    const table = writePngChunk(withoutChunk(png, 'iCCP'), 'iCCP', iccp);
+    expect(await sharp(table).metadata()).toMatchObject({ depth: 'ushort', hasProfile: true });
+    const image = await decodeImage(table, 'x', undefined, depth);
+    // LittleCMS resamples tables of linear light coarsely for eight bits: dark colours are a few levels off, as in any 8-bit file.
+    expect(furthest(image, readFileSync(fixture('icc-p3-16.expected.rgb')))).toBeLessThanOrEqual(12);
+    const eight = await sharp(table).keepIccProfile().toColourspace('srgb').png().toBuffer();
+    expect(await sharp(eight).metadata()).toMatchObject({ depth: 'uchar', hasProfile: true });
+    expect(furthest(image, toRgb(await decodeImage(eight)))).toBeLessThanOrEqual(1);
   });
 
   const curves: [string, Uint8Array, (x: number) => number][] = [
@@ -159,6 +177,49 @@ describe('a photo of 12 megapixels', () => {
     });
   });
 });
+
+/** A profile of curves and a matrix as one of lookup tables (lut16Type, ICC.1:2022 10.10). */
+function withTables(own: Uint8Array): Uint8Array {
+  const view = new DataView(own.buffer, own.byteOffset, own.byteLength);
+  const tags = new Map<string, Uint8Array>();
+  for (let i = 0; i < view.getUint32(128); i++) {
+    const [at, start, length] = [0, 4, 8].map((of) => view.getUint32(132 + 12 * i + of)) as [number, number, number];
+    tags.set(String.fromCharCode(...u32(at)), own.subarray(start, start + length));
+  }
+  const column = (name: string) =>
+    [8, 12, 16].map((at) => view.getInt32(tags.get(name)!.byteOffset - own.byteOffset + at) / 65536);
+  const [r, g, b] = ['rXYZ', 'gXYZ', 'bXYZ'].map(column) as [number[], number[], number[]];
+  const gamma = tags.get('rTRC')!;
+  const power = (gamma[12]! * 256 + gamma[13]!) / 256;
+  const u16 = (value: number) => [value >> 8, value & 255];
+  const curve = Array.from({ length: 4096 }, (_, i) => u16(Math.round(65535 * (i / 4095) ** power))).flat();
+  // Blue runs fastest; 1 is 32768.
+  const corners = Array.from({ length: 8 }, (_, i) =>
+    [0, 1, 2].map((c) => (i & 4 ? r[c]! : 0) + (i & 2 ? g[c]! : 0) + (i & 1 ? b[c]! : 0)),
+  );
+  const lut = [
+    ...[3, 3, 2, 0],
+    ...[1, 0, 0, 0, 1, 0, 0, 0, 1].flatMap(fixed),
+    ...u16(4096),
+    ...u16(2),
+    ...[curve, curve, curve].flat(),
+    ...corners.flat().flatMap((value) => u16(Math.max(0, Math.round(value * 32768)))),
+    ...[0, 65535, 0, 65535, 0, 65535].flatMap(u16),
+  ];
+  const kept = ['desc', 'cprt', 'wtpt'].map((name) => [name, tags.get(name)!] as const);
+  const made = profile('RGB ', Object.fromEntries([...kept, ['A2B0', tag('mft2', lut)] as const]));
+  // The header as it was, but for its size and the rendering intent, which is perceptual.
+  made.set(own.subarray(4, 64), 4);
+  made.set(own.subarray(68, 128), 68);
+  made.set(u32(made.length));
+  return made;
+}
+
+function withoutChunk(png: Uint8Array, type: string): Uint8Array {
+  const at = Buffer.from(png).indexOf(type) - 4;
+  const length = new DataView(png.buffer, png.byteOffset).getUint32(at) + 12;
+  return Uint8Array.from([...png.subarray(0, at), ...png.subarray(at + length)]);
+}
 
 /** An ICC profile of nothing but what the conversion looks at. */
 function profile(space: string, tags: Record<string, Uint8Array>): Uint8Array {

@@ -20,6 +20,7 @@ export interface MatrixAttention {
 const PAD = 1;
 /** Of the scores: stores of matrices and reads of vectors meet no bank twice. */
 const SCORE_PAD = 8;
+
 /** A schedule for the matrix variant, or nothing where another variant serves the shape better or more exactly. */
 export function chooseMatrix(spec: AttentionSpec, target: TargetProfile): MatrixAttention | undefined {
   return matrixAttentions(spec, target)[0];

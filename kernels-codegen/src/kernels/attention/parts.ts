@@ -23,15 +23,15 @@ export interface EmittedViews {
   bindings: BindingAccess[];
 }
 
-/**
- * Functions `read_q`, `read_k`, `read_v (row, more, d, head)`: the 16 bytes of `row + more` with number `d` in the head, as they lie in workgroup
- * memory. One load where the view starts on 16 bytes, which a page's bounds checks leave whole; `more` apart, so that addresses differ by constants.
- * Declared by {@link declareViews} with `bytes16`.
- */
+/** Whether a view's rows are 16-byte aligned halves. */
 const isOctets = (m: MatrixView, size: number): boolean =>
   m.type === 'f16' && [m.offset, m.rowStride, size].every((n) => n % 8 === 0);
 
 /**
+ * With `bytes16` also functions `read_q`, `read_k`, `read_v (row, more, d, head)`: the 16 bytes of `row + more` with number `d` in the head, as they
+ * lie in workgroup memory. One load where the view starts on 16 bytes, which a page's bounds checks leave whole; `more` apart, so that addresses
+ * differ by constants.
+ *
  * @param reach vectors of a head and rows that the kernel asks for: a guard is emitted only where that leaves the view
  * @param words read f16 as 32-bit words and unpack them: a CPU's driver gathers 16-bit values one at a time
  */

@@ -25,14 +25,8 @@ export function peftSettings(metadata: Readonly<Record<string, string>>): PeftSe
   };
 }
 
-/** How an adapter wants to be run; requests that say otherwise win. */
-export interface AdapterSettings {
-  steps?: number;
-  guidance?: number;
-}
-
 /**
- * From the header entry `kontext`, JSON as in a model's `kontext.json`.
+ * How an adapter wants to be run: the header entry `kontext`, JSON as in a model's `kontext.json`.
  *
  * @throws KontextError `weights-invalid` when it is no object
  */

@@ -1,7 +1,7 @@
 // Weights as the GPU holds them: matrices in their stored format, whole, so that an upload is a copy and a row slice some copies.
 // The bytes of all tensors follow each other in one stream, which files cut where they please.
 
-import { KontextError } from '../../errors.ts';
+import { KontextError, shown } from '../../errors.ts';
 import { columnsUnit, storedLayout, WEIGHT_FORMATS } from '../../program/formats.ts';
 import type { WeightFormat, WeightRequest } from '../../program/types.ts';
 import type { ByteSource } from '../byte-source.ts';
@@ -120,17 +120,17 @@ function checkTensor(name: string, tensor: PackedTensor, size: number, label: st
   if (!whole(offset) || offset % 4 !== 0) throw refuse('has no valid offset');
   if (stored) {
     const { format, rows, cols, layout } = stored;
-    if (!WEIGHT_FORMATS.includes(format)) throw refuse(`has the unknown format ${JSON.stringify(format)}`);
+    if (!WEIGHT_FORMATS.includes(format)) throw refuse(`has the unknown format ${shown(format)}`);
     if (layout !== 'matrix' && layout !== 'ohwi') throw refuse('has no known layout');
     if (!whole(rows) || !whole(cols) || rows === 0 || cols === 0 || cols % columnsUnit(format) !== 0) {
-      throw refuse(`cannot be ${format} [${rows}, ${cols}]`);
+      throw refuse(`cannot be ${format} [${shown(rows)}, ${shown(cols)}]`);
     }
     const held = elementCount(shape);
     if (layout === 'matrix' ? rows * cols !== held : rows !== shape[0] || rows * cols < held) {
       throw refuse(`of shape [${shape.join(', ')}] cannot be stored as [${rows}, ${cols}]`);
     }
   } else if (typeof dtype !== 'string' || !Object.hasOwn(SOURCE_TYPES, dtype)) {
-    throw refuse(`has the unknown type ${JSON.stringify(dtype)}`);
+    throw refuse(`has the unknown type ${shown(dtype)}`);
   }
   if (offset + packedBytes(tensor) > size) throw refuse(`ends after byte ${size}, where the model ends`);
 }

@@ -18,6 +18,7 @@ import type { ImageSize } from '../../kontext/types.ts';
 import { demoModel } from '../../model/demo.ts';
 import { heldFormats } from '../../model/formats.ts';
 import { openModel, type PartName } from '../../model/open.ts';
+import { resolveSource } from '../../model/resolve.ts';
 import { CACHES, controlChannelsOf, shapesFor } from '../../programs/shapes.ts';
 import { signBundle } from '../../programs/signature.ts';
 import { bundleFolder } from '../../programs/sources.ts';
@@ -51,6 +52,8 @@ export const compile = defineCommand({
       help: 'also programs with room for adapters whose ranks add up to R (rounded up to a multiple of 8)',
     },
     cache: { value: 'KIND[,KIND]', help: `also programs for requests with a cache, of ${CACHES.join(', ')}` },
+    nag: { help: 'also programs for requests with a nagScale' },
+    'cfg-zero': { help: 'also the program for requests with cfgZeroStar' },
     'image-to-image': { help: 'also programs for requests with context: false, which draw from the autoencoder' },
     wgsl: { help: 'the kernels as files too, for reading' },
     sign: {
@@ -104,6 +107,8 @@ export const compile = defineCommand({
         if (known) return known;
         throw usage(`--cache is "${name}"; it must be of ${CACHES.join(', ')}.`);
       }),
+      nag: values.nag === true,
+      cfgZero: values['cfg-zero'] === true,
       imageToImage: values['image-to-image'] === true,
       controlChannels: controlChannelsOf(specs),
       loraRank: values['lora-rank'] === undefined ? undefined : whole(values['lora-rank'], 'lora-rank'),
@@ -159,7 +164,8 @@ async function specsOf(
     const { FLUX1_KONTEXT_DEV: specs } = await import('../../../../kernels-codegen/src/models/specs.ts');
     return { specs, defaults: {}, label: 'FLUX.1 Kontext [dev]' };
   }
-  const opened = await openModel(model === 'demo' ? demoModel() : model);
+  const place = model === 'demo' ? demoModel() : await resolveSource(model, { headersOnly: true });
+  const opened = await openModel(place);
   try {
     // The folder's name, not its path: the same bundle comes out wherever the model lies.
     const label = model.replace(/[\\/]+$/, '').replace(/^.*[\\/]/, '');

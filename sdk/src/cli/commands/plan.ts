@@ -1,9 +1,17 @@
 // `kontext plan`: what a model will need on this machine, without loading it.
-import { LOAD_OPTIONS, type MemoryBudget, type Precision, type Quantization } from '../../kontext/options.ts';
+import {
+  LOAD_OPTIONS,
+  type MemoryBudget,
+  type Precision,
+  type Quantization,
+  REQUEST_OPTIONS,
+} from '../../kontext/options.ts';
+import type { RegionCache } from '../../kontext/types.ts';
 import { demoModel } from '../../model/demo.ts';
 import { Kontext } from '../../node.ts';
 import { defineCommand, usage } from '../grammar.ts';
 import { LORA_FLAGS, loraOptions } from '../lora-flag.ts';
+import { cacheFrom, numberFrom } from '../request-flags.ts';
 
 export const plan = defineCommand({
   summary:
@@ -18,6 +26,10 @@ export const plan = defineCommand({
       help: 'size of each reference (default: one as large as the picture); none for text to image',
     },
     steps: { value: 'N', help: 'denoising steps' },
+    'nag-scale': { value: 'X', help: 'plan for guided attention (NAG), which needs more of both; above 1' },
+    'nag-sigma-end': { value: 'X', help: REQUEST_OPTIONS.nagSigmaEnd.help },
+    cache: { value: 'region[:N]', help: 'plan for a region cache with a mask; needs --mask-share' },
+    'mask-share': { value: 'X', help: 'share of the picture that may change, above 0 and at most 1' },
     memory: { value: 'AMOUNT', help: 'GPU memory there is, like 8GB: marks the choice that fits it best' },
     quantization: { value: LOAD_OPTIONS.quantization.choices.join('|'), help: 'plan for this one only' },
     precision: { value: LOAD_OPTIONS.precision.choices.join('|'), help: LOAD_OPTIONS.precision.help },
@@ -35,6 +47,12 @@ export const plan = defineCommand({
       ...(values.size !== undefined && { size: sizeFrom(values.size) }),
       ...(references && { references }),
       ...(values.steps !== undefined && { steps: Number(values.steps) }),
+      ...(values['nag-scale'] !== undefined && { nagScale: numberFrom('nag-scale', values['nag-scale']) }),
+      ...(values['nag-sigma-end'] !== undefined && {
+        nagSigmaEnd: numberFrom('nag-sigma-end', values['nag-sigma-end']),
+      }),
+      ...(values.cache !== undefined && { cache: cacheFrom('cache', values.cache) as unknown as RegionCache }),
+      ...(values['mask-share'] !== undefined && { maskShare: numberFrom('mask-share', values['mask-share']) }),
       ...(values.memory !== undefined && { memory: values.memory as MemoryBudget }),
       ...(values.quantization !== undefined && { quantization: values.quantization as Quantization }),
       ...(values.precision !== undefined && { precision: values.precision as Precision }),
@@ -45,8 +63,16 @@ export const plan = defineCommand({
     const { request, download, choices, chosen } = planned;
     const all = Object.values(download).reduce((a, b) => a + b, 0);
     const { width, height } = request.size;
+    const { guided, region } = request;
+    const editing = [
+      ...(guided === undefined ? [] : [`guided attention in ${guided} of the steps`]),
+      ...(region ? [`${region.tokens} of the tokens alone in ${region.steps} of the steps`] : []),
+    ];
     console.log(
-      `${width}×${height}, ${request.references.length} reference(s), ${request.steps} steps, ${request.maxSequenceLength} text tokens`,
+      [
+        `${width}×${height}, ${request.references.length} reference(s), ${request.steps} steps, ${request.maxSequenceLength} text tokens`,
+        ...editing,
+      ].join(', '),
     );
     const parts = Object.entries(download).map(([part, bytes]) => `${part} ${amount(bytes)}`);
     console.log(`Download ${amount(all)}: ${parts.join(', ')}\n`);

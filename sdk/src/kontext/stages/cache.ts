@@ -60,11 +60,18 @@ async function firstBlockVelocity(
       saved: await parts.allocate('what the other blocks add', rest.port('saved').size, COPIED),
       /** Mean magnitude of the residual; absent before the first whole evaluation. */
       size: undefined as number | undefined,
+      /** Whether the last evaluation was not whole. */
+      reused: false,
     })),
   );
   const mean = async (port: 'change' | 'size') => meanIn(await first.read(port), hidden);
   const copy = (from: GPUBuffer, to: GPUBuffer) => (encoder: GPUCommandEncoder) =>
     encoder.copyBufferToBuffer(from, 0, to, 0, to.size);
+  const whole = (to: string, from: GPUBuffer) => ({ from, fromOffset: 0, to, toOffset: 0, bytes: from.size });
+  const copiesOf = (branch: 0 | 1, at: number) => [
+    ...branchCopies(branches[branch]!, at),
+    whole('previous', memories[branch]!.residual),
+  ];
   let skipped = 0;
   return {
     latents: first.port('latents'),
@@ -74,17 +81,11 @@ async function firstBlockVelocity(
     read: (port) => (port === 'latents' ? first : rest).read(port),
     async run(branch, at, after) {
       const memory = memories[branch]!;
-      let ms = await parts.run(first, work, {
-        copies: [
-          ...branchCopies(branches[branch]!, at),
-          { from: memory.residual, fromOffset: 0, to: 'previous', toOffset: 0, bytes: memory.residual.size },
-        ],
-      });
-      const reuse = memory.size !== undefined && (await mean('change')) / memory.size <= threshold;
-      if (reuse) {
+      let ms = await parts.run(first, work, { copies: copiesOf(branch, at) });
+      memory.reused = memory.size !== undefined && (await mean('change')) / memory.size <= threshold;
+      if (memory.reused) {
         skipped++;
-        const saved = { from: memory.saved, fromOffset: 0, to: 'saved', toOffset: 0, bytes: memory.saved.size };
-        return ms + (await parts.run(skip, work, { copies: [saved], ...(after && { after }) }));
+        return ms + (await parts.run(skip, work, { copies: [whole('saved', memory.saved)], ...(after && { after }) }));
       }
       memory.size = await mean('size');
       ms += await parts.run(rest, work, {
@@ -98,12 +99,14 @@ async function firstBlockVelocity(
     },
     async locate(branch, at) {
       const { signal } = work;
-      const inFirst = await first.firstUnsound({ copies: branchCopies(branches[branch]!, at), signal });
-      return inFirst ?? rest.firstUnsound({ signal });
+      const { reused, saved } = memories[branch]!;
+      const inFirst = await first.firstUnsound({ copies: copiesOf(branch, at), signal });
+      if (inFirst) return inFirst;
+      return reused ? skip.firstUnsound({ copies: [whole('saved', saved)], signal }) : rest.firstUnsound({ signal });
     },
     reset() {
       skipped = 0;
-      for (const memory of memories) memory.size = undefined;
+      for (const memory of memories) Object.assign(memory, { size: undefined, reused: false });
     },
     get skipped() {
       return skipped;

@@ -4,18 +4,20 @@ import { KontextError } from '../../../../runtime/src/errors.ts';
 import type { PixelImage } from '../../image/pixels.ts';
 import { MAX_INPUT_SIDE } from '../options.ts';
 import type { Sides } from '../types.ts';
+import { checkMaskSize } from './mask.ts';
 
 /**
  * @param picture with its alpha and 16 bits, which are kept
  * @param mask of the picture's size; what it allows to change may change too
  * @returns the canvas, and a mask of its size that is white on the new parts
- * @throws KontextError `invalid-request` when the canvas would be too large
+ * @throws KontextError `invalid-request` for a mask of another size, and when the canvas would be too large
  */
 export function expanded(
   picture: PixelImage,
   mask: PixelImage | undefined,
   sides: Required<Sides>,
 ): { canvas: PixelImage; mask: PixelImage } {
+  if (mask) checkMaskSize(mask, picture);
   const width = sides.left + picture.width + sides.right;
   const height = sides.top + picture.height + sides.bottom;
   if (Math.max(width, height) > MAX_INPUT_SIDE) {

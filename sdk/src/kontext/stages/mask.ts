@@ -22,19 +22,23 @@ export const MASK_THRESHOLD = 128;
  * @throws KontextError `invalid-request` when it is not of the picture's size, or has nothing white
  */
 export function openMask(mask: PixelImage, picture: ImageSize): GreyImage {
-  if (mask.width !== picture.width || mask.height !== picture.height) {
-    throw new KontextError(
-      'invalid-request',
-      `The mask is ${mask.width}×${mask.height}, the picture ${picture.width}×${picture.height}. Give a mask of the picture's size.`,
-      { mask: [mask.width, mask.height], picture: [picture.width, picture.height] },
-    );
-  }
+  checkMaskSize(mask, picture);
   const grey = { width: mask.width, height: mask.height, data: new Uint8Array(mask.width * mask.height) };
   const { data } = mask;
   for (let i = 0, at = 0; i < grey.data.length; i++, at += 4) {
     grey.data[i] = (19595 * data[at]! + 38470 * data[at + 1]! + 7471 * data[at + 2]! + 0x8000) >> 16;
   }
   return grey;
+}
+
+/** @throws KontextError `invalid-request` when a mask is not of the picture's size */
+export function checkMaskSize(mask: ImageSize, picture: ImageSize): void {
+  if (mask.width === picture.width && mask.height === picture.height) return;
+  throw new KontextError(
+    'invalid-request',
+    `The mask is ${mask.width}×${mask.height}, the picture ${picture.width}×${picture.height}. Give a mask of the picture's size.`,
+    { mask: [mask.width, mask.height], picture: [picture.width, picture.height] },
+  );
 }
 
 /** The smallest box around everything above `level`. @throws KontextError `invalid-request` when there is nothing */

@@ -4,7 +4,7 @@ import { KontextError } from '../../../../runtime/src/errors.ts';
 import { patches, TOKEN_CHANNELS } from '../latents.ts';
 import type { Parts, ShapeRequest, Work } from '../parts.ts';
 import { ropeTable } from '../rope.ts';
-import type { ImageSize, RegionCache } from '../types.ts';
+import type { RegionCache } from '../types.ts';
 import {
   type Branch,
   branchCopies,
@@ -14,49 +14,14 @@ import {
   wholeVelocity,
   writeContext,
 } from '../velocity.ts';
+import { isWhole, pieces, regionOf } from './region-tokens.ts';
 
 /** Bytes of a token's latents. */
 const TOKEN_BYTES = TOKEN_CHANNELS * 4;
 
-/**
- * Tokens of which the mask lets anything change, and those within `margin` tokens of one.
- *
- * @param mask packed `[tokens, 64]`, 0 where nothing may change
- * @param grid in tokens
- * @returns their numbers, rising
- */
-export function regionTokens(mask: Float32Array, { width, height }: ImageSize, margin: number): number[] {
-  const free = (x: number, y: number): boolean => {
-    const at = (y * width + x) * TOKEN_CHANNELS;
-    return mask.subarray(at, at + TOKEN_CHANNELS).some((value) => value > 0);
-  };
-  const wanted = new Uint8Array(width * height);
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      if (!free(x, y)) continue;
-      const [left, right] = [Math.max(0, x - margin), Math.min(width, x + margin + 1)];
-      for (let row = Math.max(0, y - margin); row < Math.min(height, y + margin + 1); row++) {
-        wanted.fill(1, row * width + left, row * width + right);
-      }
-    }
-  }
-  return [...wanted.keys()].filter((token) => wanted[token] === 1);
-}
-
-/** Tokens that follow each other: where they begin in the picture, where in the region, and how many. */
-export function pieces(tokens: readonly number[]): { from: number; to: number; count: number }[] {
-  const found: { from: number; to: number; count: number }[] = [];
-  for (const [to, from] of tokens.entries()) {
-    const last = found.at(-1);
-    if (last && last.from + last.count === from) last.count++;
-    else found.push({ from, to, count: 1 });
-  }
-  return found;
-}
-
-/** Whether an evaluation is of the whole picture: those before `start`, then every `interval`-th. */
-export const isWhole = ({ start, interval }: Required<RegionCache>, k: number): boolean =>
-  k < start || (k - start + 1) % interval === 0;
+/** The program for a region of so many tokens. */
+export const regionShape = (job: Omit<VelocityJob, 'places'>, tokens: number) =>
+  ({ ...denoiseShape('denoise-region', job), image: { height: 1, width: tokens } }) as ShapeRequest;
 
 /**
  * The region sees itself, the text and all references; what else the target has, it sees in evaluations of the whole only. With a mask
@@ -81,12 +46,11 @@ export async function regionVelocity(
     );
   }
   const whole = await wholeVelocity(parts, job, context, branches, work);
-  const grid = patches(job.target);
-  const tokens = regionTokens(job.mask, grid, cache.margin);
-  if (tokens.length === grid.width * grid.height) return whole;
+  const tokens = regionOf(cache, { mask: job.mask, target: job.target });
+  if (!tokens) return whole;
 
-  const shape = { ...denoiseShape('denoise-region', job), image: { height: 1, width: tokens.length } };
-  const region = await parts.bind(shape as ShapeRequest, work);
+  const grid = patches(job.target);
+  const region = await parts.bind(regionShape(job, tokens.length), work);
   const { axes, theta } = parts.specs.transformer;
   const text = job.maxSequenceLength;
   const rope = ropeTable(axes, theta, text, grid, job.places);

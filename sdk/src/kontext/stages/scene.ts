@@ -79,7 +79,12 @@ async function separateScene(
   const [cut, ofBox] = [cutOut(pictures[0]!, box), cutOut(grey, box)];
   await pause();
   const references = pictures.slice(1);
-  const sizes = { target, references: [target, ...chooseSizes(request, references, defaults).references] };
+  const others = chooseSizes(
+    { autoResize: request.autoResize, size: target, maxArea: undefined },
+    references,
+    defaults,
+  );
+  const sizes = { target, references: [target, ...others.references] };
   const base = { picture: cut, size: target };
   return {
     sizes,

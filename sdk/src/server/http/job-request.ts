@@ -51,7 +51,10 @@ export function jobFrom(
   const request: JobSpec['request'] = {
     ...options,
     prompt: body.prompt,
-    steps: (options.steps as number | undefined) ?? stepsOf(body, model),
+    // Own sigmas bring their number of steps along.
+    ...(!(options.steps === undefined && options.sigmas) && {
+      steps: (options.steps as number | undefined) ?? stepsOf(body, model),
+    }),
     ...(body.n !== undefined && { images: body.n }),
     ...(body.size !== undefined && body.size !== 'auto' && { size: parseSize(body.size) }),
   };

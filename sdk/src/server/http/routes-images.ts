@@ -128,8 +128,15 @@ async function stored({ store }: ServerContext, { key }: JobImage): Promise<Uint
 }
 
 /** Beyond OpenAI's fields: what it takes to make the same picture again. */
-export function details({ seed, options, truncated, evaluations, timings }: JobResult): Record<string, unknown> {
-  return { seed, options, truncated, evaluations, timings };
+export function details({
+  seed,
+  options,
+  truncated,
+  evaluations,
+  skipped,
+  timings,
+}: JobResult): Record<string, unknown> {
+  return { seed, options, truncated, evaluations, ...(skipped !== undefined && { skipped }), timings };
 }
 
 /** OpenAI's names for token counts. */

@@ -84,6 +84,7 @@ async function attemptJob(
     truncated: result.truncated,
     usage: usageOf(result),
     evaluations: result.evaluations,
+    ...(result.skipped !== undefined && { skipped: result.skipped }),
     timings: result.timings,
   };
 }

@@ -92,6 +92,8 @@ export interface JobResult {
   usage: TokenUsage;
   /** Evaluations of the transformer. */
   evaluations: number;
+  /** How many of them reused an earlier one; absent without `cache`. */
+  skipped?: number;
   /** Milliseconds of each stage. */
   timings: Timings;
 }
