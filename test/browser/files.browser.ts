@@ -5,14 +5,7 @@ import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type * as Sdk from '../../sdk/src/browser.ts';
-import {
-  distanceOf,
-  FIELD_BOUND,
-  FIELD_EDIT,
-  TINY_LAYOUTS,
-  type TinyLayout,
-  worstOf,
-} from '../support/tiny-layouts.ts';
+import { FIELD_BOUND, FIELD_EDIT, TINY_LAYOUTS, type TinyLayout, worstOf } from '../support/tiny-layouts.ts';
 import { launch, openPage } from './support/chromium.ts';
 import { serve, type TestServer } from './support/server.ts';
 
