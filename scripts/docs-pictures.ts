@@ -3,7 +3,7 @@
 
 import { mkdir } from 'node:fs/promises';
 import sharp from 'sharp';
-import { decodeImage, demoModel, type EditRequest, Kontext, type PixelImage } from '../sdk/src/node.ts';
+import { decodeImage, demoAdapter, demoModel, type EditRequest, Kontext, type PixelImage } from '../sdk/src/node.ts';
 
 /** Demo pictures are 64 pixels wide; shown larger, without smoothing. */
 const SCALE = 2;
@@ -14,7 +14,7 @@ const folder = 'docs/pictures';
 const input = (name: string): Promise<PixelImage> => decodeImage(`${inputs}/${name}.png`, 'image');
 type Edit = (image: PixelImage, prompt: string, more?: Partial<EditRequest>) => Promise<PixelImage>;
 
-/** Rows of each picture; those of the guide are one row, and what stands in it is said beside it there. */
+/** Rows of each picture; what stands in those of the guides is said beside them there. */
 const PICTURES: Record<string, (edit: Edit, kontext: Kontext) => Promise<PixelImage[][]>> = {
   async edits(edit) {
     const rows: [file: string, prompts: string[]][] = [
@@ -110,6 +110,21 @@ const PICTURES: Record<string, (edit: Edit, kontext: Kontext) => Promise<PixelIm
       row.push(await edit(cat, 'change the cat to a rabbit', { steps: 28, ...cache }));
     }
     return [row];
+  },
+
+  async 'guide-adapters'(edit) {
+    const source = demoAdapter();
+    const rows: PixelImage[][] = [];
+    for (const [file, prompt] of [
+      ['apple-on-red', 'make the background blue'],
+      ['apple-on-red', 'turn the apple into a panda'],
+      ['cat-on-green', 'replace the cat with a tiger'],
+    ] as const) {
+      const row = [await input(file)];
+      for (const scale of [0, 0.5, 1]) row.push(await edit(row[0]!, prompt, { adapters: [{ source, scale }] }));
+      rows.push(row);
+    }
+    return rows;
   },
 };
 

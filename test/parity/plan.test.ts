@@ -9,100 +9,41 @@ import { pipelineFile, pipelineModel } from '../support/pipeline-model.ts';
 const size = { width: 96, height: 64 };
 const request = { size, steps: 2, maxSequenceLength: 24 };
 
+/** Beside the layers of transformer and CLIP; in their weights. */
+const ADAPTERS = {
+  none: {},
+  beside: { adapters: [{ source: adapterFile('formats/pipeline_kohya.safetensors') }] },
+  merged: { adapters: [{ source: adapterFile('formats/pipeline_kohya.safetensors') }], merge: true },
+} as const;
+
 describe('the predicted peak is the measured one, within 3 %', () => {
-  const planned = Kontext.plan(pipelineModel(), request);
-  for (const memory of ['resident', 'phased', 'streamed'] as const) {
-    for (const quantization of ['auto', 'q8'] as const) {
-      if (memory === 'resident' && quantization === 'q8') continue;
-      it(`${memory}, ${quantization}`, async () => {
-        const choice = (await planned).choices.find((c) => c.memory === memory && c.quantization === quantization)!;
-        await using kontext = await Kontext.load(pipelineModel(), { memory, quantization });
-        const { memory: use } = await kontext.edit({
-          ...request,
-          image: pipelineFile('input_1.png'),
-          autoResize: false,
-          size,
-          prompt: 'a red fox',
-          seed: 1,
-        });
-        expect(
-          Math.abs(use.peakBytes / choice.gpuPeakBytes - 1),
-          `${use.peakBytes} of ${choice.gpuPeakBytes}`,
-        ).toBeLessThan(0.03);
-      });
-    }
-  }
-});
-
-describe('guided attention and region caches are planned', { timeout: 600_000 }, () => {
-  const steps = 5;
-  const wanted = { ...request, steps };
-  const masked = { ...wanted, cache: { kind: 'region', interval: 3, start: 1 } as const, maskShare: 0.2 };
-  const guided = { ...wanted, nagScale: 5, nagSigmaEnd: 0.7 };
-  /** White at the left, over a sixth of the width: four of 24 tokens with the margin left out. */
-  const mask = {
-    ...size,
-    data: Uint8ClampedArray.from({ length: 4 * size.width * size.height }, (_, i) =>
-      i % 4 === 3 || (i >> 2) % size.width < 16 ? 255 : 0,
-    ),
-  };
-  for (const memory of ['phased', 'streamed'] as const) {
-    it(`${memory}: within 3 % of the measured peak`, async () => {
-      await using kontext = await Kontext.load(pipelineModel(), { memory });
-      const edit = {
-        image: mask,
-        autoResize: false,
-        prompt: 'a red fox',
-        seed: 1,
-      };
-      const cases = [
-        [guided, { ...wanted, nagScale: 5, nagSigmaEnd: 0.7, negativePrompt: 'a cat' }],
-        [masked, { ...wanted, mask, maskMode: 'reference', cache: { ...masked.cache, margin: 0 } }],
-      ] as const;
-      for (const [planned, asked] of cases) {
-        const { choices } = await Kontext.plan(pipelineModel(), { ...planned, memory: '1GB' });
-        const { gpuPeakBytes } = choices.find((c) => c.memory === memory && c.quantization === 'auto')!;
-        const { memory: use } = await kontext.edit({ ...edit, ...asked });
-        expect(Math.abs(use.peakBytes / gpuPeakBytes - 1), `${use.peakBytes} of ${gpuPeakBytes}`).toBeLessThan(0.03);
-      }
+  it.each([
+    ['resident', 'auto', 'none'],
+    ['phased', 'auto', 'none'],
+    ['phased', 'q8', 'none'],
+    ['streamed', 'auto', 'none'],
+    ['streamed', 'q8', 'none'],
+    ['resident', 'auto', 'beside'],
+    ['phased', 'q8', 'beside'],
+    ['streamed', 'auto', 'beside'],
+    ['resident', 'auto', 'merged'],
+    ['phased', 'q8', 'merged'],
+  ] as const)('%s, %s, adapters %s', async (memory, quantization, adapters) => {
+    const { choices } = await Kontext.plan(pipelineModel(), { ...request, ...ADAPTERS[adapters] });
+    const choice = choices.find((c) => c.memory === memory && c.quantization === quantization)!;
+    await using kontext = await Kontext.load(pipelineModel(), { memory, quantization, ...ADAPTERS[adapters] });
+    const { memory: use } = await kontext.edit({
+      ...request,
+      image: pipelineFile('input_1.png'),
+      autoResize: false,
+      size,
+      prompt: 'a red fox',
+      seed: 1,
     });
-  }
-
-  it('with their work: guided steps by the schedule, evaluations of the region by the cache', async () => {
-    const flopsOf = async (options: object) => {
-      const plan = await Kontext.plan(pipelineModel(), options);
-      return { flops: plan.choices[0]!.flops, request: plan.request };
-    };
-    const [plain, some, more, region, all] = [
-      await flopsOf(wanted),
-      await flopsOf({ ...guided, nagSigmaEnd: 1 }),
-      await flopsOf({ ...guided, nagSigmaEnd: 0 }),
-      await flopsOf(masked),
-      await flopsOf({ ...masked, maskShare: 1 }),
-    ];
-    expect([some.request.guided, more.request.guided]).toEqual([1, steps]);
-    expect(some.flops).toBeGreaterThan(plain.flops);
-    // Beside the second text, each guided step costs the same more.
-    const perStep = (more.flops - some.flops) / (steps - 1);
-    expect(perStep).toBeGreaterThan(0);
-    expect(some.flops - plain.flops).toBeGreaterThan(perStep);
-    // W - - W - of 24 tokens, of which a fifth is rounded up to six.
-    expect(region.request.region).toEqual({ tokens: 6, steps: 3 });
-    expect(region.flops).toBeLessThan(plain.flops);
-    expect(all.request.region).toEqual({ tokens: 24, steps: 0 });
-    expect(all.flops).toBeGreaterThanOrEqual(plain.flops);
-  });
-
-  it('and what cannot be, is refused by name', async () => {
-    const refused = (options: object) => expect(Kontext.plan(pipelineModel(), { ...request, ...options })).rejects;
-    await refused({ nagSigmaEnd: 0.5 }).toThrow(/nagSigmaEnd has no effect without a nagScale/);
-    await refused({ nagScale: 0 }).toThrow(/nagScale is 0/);
-    await refused({ maskShare: 0.5 }).toThrow(/maskShare belongs to a cache of kind "region"/);
-    await refused({ cache: { kind: 'region' } }).toThrow(/maskShare is undefined.*such as 0\.1/);
-    await refused({ cache: { kind: 'region' }, maskShare: 2 }).toThrow(/maskShare is 2/);
-    await refused({ cache: { kind: 'taylor' } }).toThrow(/"taylor" cannot be planned/);
-    await refused({ cache: { kind: 'tea' } }).toThrow(/kind "first-block"/);
-    await refused({ nagScale: 5, cache: { kind: 'region' }, maskShare: 0.5 }).toThrow(/do not go together/);
+    expect(
+      Math.abs(use.peakBytes / choice.gpuPeakBytes - 1),
+      `${use.peakBytes} of ${choice.gpuPeakBytes}`,
+    ).toBeLessThan(0.03);
   });
 });
 

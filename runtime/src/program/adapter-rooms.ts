@@ -53,3 +53,7 @@ export function adapterRooms(program: Program): readonly ModuleRoom[] {
     program: program.label,
   });
 }
+
+/** Names of the ports that hold adapters' factors and scales. @throws KontextError as {@link adapterRooms} */
+export const adapterPorts = (program: Program): ReadonlySet<string> =>
+  new Set(adapterRooms(program).flatMap(({ down, up, scale }) => [down, scale, ...up.map(({ port }) => port)]));

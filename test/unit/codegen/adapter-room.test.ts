@@ -58,6 +58,23 @@ describe('room for adapters', () => {
     expect(rooms(named).map(({ module, rank }) => [module, rank])).toEqual([['double_blocks.3.txt_mlp.2', 8]]);
   });
 
+  it.each(['baseline', 'nvidia'])(
+    '%s: where no layer gets any, the program is the plain one, byte for byte',
+    (name) => {
+      const { clip, t5, transformer } = FLUX1_KONTEXT_DEV;
+      const requests: CompileRequest[] = [
+        { component: 'clip', spec: clip, tokens: 77, target: target(name) },
+        { component: 't5', spec: t5, tokens: 512, target: target(name) },
+        { component: 'modulation', spec: transformer, steps: 28, target: target(name) },
+      ];
+      for (const request of requests) {
+        const none = { ...request, room: { 'no such layer': 8 } } as CompileRequest;
+        expect(JSON.stringify(compile(none)), request.component).toBe(JSON.stringify(compile(request)));
+      }
+      expect(JSON.stringify(denoise(name, { 'no such layer': 8 }))).toBe(JSON.stringify(denoise(name)));
+    },
+  );
+
   it('stores factors as the tier stores activations, and names ports that exist', () => {
     for (const [name, type] of [
       ['baseline', 'f32'],

@@ -3,7 +3,7 @@
 
 import { KontextError } from '../../errors.ts';
 import type { Executable } from '../../execute/executable.ts';
-import { adapterRooms, type ModuleRoom } from '../../program/adapter-rooms.ts';
+import { adapterPorts, adapterRooms, type ModuleRoom } from '../../program/adapter-rooms.ts';
 import { type Share, scalesOf, stackedRank, stackFactors } from './stack.ts';
 import type { Adapter, AdapterUpdate } from './types.ts';
 
@@ -24,8 +24,9 @@ export class RoomContents {
 
   /** Of the ports that hold factors and scales. */
   get bytes(): number {
-    const names = new Set(this.rooms.flatMap(({ down, up, scale }) => [down, scale, ...up.map(({ port }) => port)]));
-    return this.executable.program.ports.reduce((sum, { name, bytes }) => sum + (names.has(name) ? bytes : 0), 0);
+    const { program } = this.executable;
+    const names = adapterPorts(program);
+    return program.ports.reduce((sum, { name, bytes }) => sum + (names.has(name) ? bytes : 0), 0);
   }
 
   /**

@@ -15,6 +15,7 @@ import {
   type VelocityJob,
   writeScene,
 } from '../velocity.ts';
+import { sharedPorts } from './shared-ports.ts';
 
 type Make = (
   parts: Parts,
@@ -175,9 +176,9 @@ async function taylorAttention(
   const { hidden, doubleBlocks, singleBlocks } = parts.specs.transformer;
   const tell = await parts.bind(denoiseShape('denoise-tell', job) as ShapeRequest, work);
   writeScene(parts, tell, job, context);
-  const shared = tell.program.ports.flatMap(({ name }) => (name === 'attended' ? [] : [name]));
-  const ports = Object.fromEntries(shared.map((name) => [name, tell.port(name)]));
-  const given = await parts.bind(denoiseShape('denoise-given', job) as ShapeRequest, work, ports);
+  const shape = denoiseShape('denoise-given', job) as ShapeRequest;
+  const { attended: _, ...ports } = sharedPorts(tell, (await parts.program(shape)).program);
+  const given = await parts.bind(shape, work, ports);
   const tokens = job.maxSequenceLength + [job.target, ...job.context].reduce((sum, size) => sum + tokenCount(size), 0);
   const rows = (doubleBlocks + singleBlocks) * tokens;
   const series = await taylorSeries(

@@ -12,6 +12,7 @@ import {
   type VelocityJob,
   writeScene,
 } from '../velocity.ts';
+import { sharedPorts } from './shared-ports.ts';
 
 /**
  * Guided while σ is at least `sigmaEnd`. With true classifier-free guidance as well, the prompt is guided and the negative one plain.
@@ -34,8 +35,7 @@ export async function nagVelocity(
   let plain: Executable | undefined;
   const bindPlain = async () => {
     const shape = denoiseShape('denoise', job) as ShapeRequest;
-    const { program } = await parts.program(shape);
-    return parts.bind(shape, work, Object.fromEntries(program.ports.map(({ name }) => [name, guided.port(name)])));
+    return parts.bind(shape, work, sharedPorts(guided, (await parts.program(shape)).program));
   };
   const evaluation = async (branch: 0 | 1, at: number) => {
     const copies = branchCopies(branches[branch]!, at);
