@@ -153,7 +153,7 @@ describe('browser', () => {
     // This page has no prebuilt programs, so the compiler comes on top of what every page loads.
     const compiler = sizes.get('compiler.js')!;
     // This model is in its published form; one that `kontext pack` wrote is opened without these.
-    const opener = ['open-files.js', 'weights-file.js', 'safetensors.js'].reduce(
+    const opener = ['open-files.js', 'weights-file.js', 'weight-names.js', 'safetensors.js'].reduce(
       (sum, name) => sum + sizes.get(name)!,
       0,
     );

@@ -7,7 +7,7 @@ import { planChunks } from '../../../runtime/src/weights/plan.ts';
 import { describeTensor } from '../../../runtime/src/weights/source.ts';
 import type { ModelSpecs } from '../kontext/programs.ts';
 import type { Model, PartName } from './open.ts';
-import { PARTS } from './weights-file.ts';
+import { PARTS } from './part-words.ts';
 
 /** @throws KontextError `weights-invalid` naming file, part, and the first tensor that is missing or of another kind */
 export function checkParts(model: Model, specs: ModelSpecs): void {

@@ -15,9 +15,10 @@ import {
   urlFiles,
 } from './files.ts';
 import type { BflFiles, Model, ModelPart, PartName } from './open.ts';
+import { PARTS } from './part-words.ts';
 import { findParts } from './search.ts';
 import { tokenizersIn, tokenizersOf } from './tokenizers-in.ts';
-import { openWeightsFile, PARTS, partOfFile, type Sibling, type WeightsFile } from './weights-file.ts';
+import { openWeightsFile, partOfFile, type Sibling, type WeightsFile } from './weights-file.ts';
 
 /** A small decoder's weights. */
 export async function openPreviewDecoder(input: FileInput, signal?: AbortSignal): Promise<WeightSource> {

@@ -4,8 +4,9 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import type { NetworkName as PartName } from '../../../runtime/src/weights/naming/parts.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import type { ModelFiles } from './files.ts';
+import { PARTS } from './part-words.ts';
 import { INDEX, weightNames } from './weight-names.ts';
-import { notThePart, openWeightsFile, PARTS, partOfFile, type WeightsFile } from './weights-file.ts';
+import { notThePart, openWeightsFile, partOfFile, type WeightsFile } from './weights-file.ts';
 
 /** An open file of the folder. */
 interface Candidate {

@@ -9,6 +9,7 @@ import { withScales } from '../../../runtime/src/weights/naming/scaled.ts';
 import type { WeightSource } from '../../../runtime/src/weights/source.ts';
 import { readJson } from './files.ts';
 import { type Identity, identifyModel } from './identify.ts';
+import { PARTS } from './part-words.ts';
 import { INDEX, SHARD } from './weight-names.ts';
 
 /** An open file and what it is. */
@@ -123,18 +124,6 @@ const nameOf = ({ name }: ByteSource): string => /[^\\/]*$/.exec(name.replace(/[
 
 /** More are no network of FLUX's. */
 const MAX_SHARDS = 1000;
-
-/** What each part is called in messages, and a file that is one. */
-export const PARTS: Record<PartName, { role: string; needs: string; example: string }> = {
-  transformer: {
-    role: 'transformer',
-    needs: 'the transformer of FLUX.1 Kontext [dev]',
-    example: 'flux1-kontext-dev.safetensors',
-  },
-  vae: { role: 'autoencoder', needs: 'FLUX.1’s autoencoder', example: 'ae.safetensors' },
-  clip: { role: 'CLIP text encoder', needs: 'the text encoder of CLIP-L', example: 'clip_l.safetensors' },
-  t5: { role: 'T5 text encoder', needs: 'the encoder of T5 XXL v1.1', example: 't5xxl_fp16.safetensors' },
-};
 
 /**
  * The network of a file that is to be `part`, under its original names.
