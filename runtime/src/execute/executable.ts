@@ -15,7 +15,7 @@ import { encodePortData, type ReadResult, type ReadType, readBuffer } from './po
 import { Runner } from './runner.ts';
 import { SlabPool } from './slabs.ts';
 import { type Feed, runStreamed } from './streaming.ts';
-import { Trace } from './trace.ts';
+import type { Trace } from './trace.ts';
 import { DEFAULT_WINDOW_BYTES, planWindows, type WeightWindow } from './windows.ts';
 
 export interface ExecutableOptions {
@@ -281,8 +281,11 @@ export class Executable {
       milliseconds: performance.now() - start,
       encodeMilliseconds: runner.encodeMs,
       slices: runner.slices,
-      ...(timestamps ? { trace: new Trace(program.label, runner.events) } : {}),
     };
+    if (timestamps) {
+      const { Trace } = await import('./trace.ts');
+      report.trace = new Trace(program.label, runner.events);
+    }
     if (counter) {
       const { describeClipped } = await import('./clipped.ts');
       debugPrint(describeClipped(program.label, counter.report));

@@ -19,7 +19,6 @@ import {
 } from './denoiser.ts';
 import { seesContext } from './family.ts';
 import { patches, TOKEN_CHANNELS, tokenCount } from './latents.ts';
-import { loopPrograms } from './loop-programs.ts';
 import type { Parts, ShapeRequest, Work } from './parts.ts';
 import type { CheckedRequest } from './request.ts';
 import { allFinite, checkDecoded, checkDenoised } from './stages/finite.ts';
@@ -253,6 +252,7 @@ async function planWork(
   const steps = stepsOf(job);
   const prompts = request.negativePrompt === undefined ? 1 : 2;
   // A bundle that lacks one refuses here, before any work.
+  const { loopPrograms } = await import('./loop-programs.ts');
   for (const shape of await loopPrograms(job, parts.specs.transformer)) await parts.program(shape);
   const plan = async (shape: ShapeRequest, runs: number) => {
     if (runs === 0) return;
