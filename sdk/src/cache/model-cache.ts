@@ -124,12 +124,13 @@ function cachedSource(url: URL, { version, pieceBytes: step }: Known, place: Cac
   const { size } = version;
   const name = shownUrl(url.href);
   const pieces = new Map<number, Promise<Uint8Array<ArrayBuffer>>>();
+  let open = new AbortController();
   const piece = (index: number) => {
     let loading = pieces.get(index);
     if (!loading) {
       const start = index * step;
       loading = loadPiece(place, version, index, Math.min(step, size - start), (length) => {
-        if (place.download) return place.download.read(start, start + length);
+        if (place.download) return place.download.read(start, start + length, open.signal);
         throw new KontextError(
           'download-failed',
           `${name} cannot be reached, and byte ${start} of it is not cached. Connect and try again.`,
@@ -168,7 +169,12 @@ function cachedSource(url: URL, { version, pieceBytes: step }: Known, place: Cac
       });
       return bytes;
     },
-    close: async () => pieces.clear(),
+    async close() {
+      // Downloads that are on their way, and their attempts to come, end with their reader.
+      open.abort();
+      open = new AbortController();
+      pieces.clear();
+    },
   };
   return source;
 }

@@ -36,7 +36,8 @@ export interface Repository {
   files: Map<string, HubFile>;
   /** URL of a file at the commit. */
   url(name: string): URL;
-  headers: Record<string, string>;
+  /** How its files are asked for: the user's options, and who asks. */
+  request: Omit<NetOptions, 'signal'>;
   /** What a refusal of the hub means and what to do; other errors as they are. */
   explain(error: unknown): unknown;
   /** @throws KontextError `download-failed`, for gated files with the page on which to ask for access */
@@ -59,15 +60,16 @@ export async function openRepository(
   const token = options.token ?? environment('HF_TOKEN');
   const headers: Record<string, string> = token ? { Authorization: `Bearer ${token}` } : {};
   const { repository, revision } = address;
-  const asking = { ...options.request, headers, signal };
+  const request = { ...options.request, headers };
   const page = `${endpoint}/${repository}`;
   const label = `hf:${repository}@${revision}`;
   const explain = (error: unknown) => hubError(error, label, page, token !== undefined);
-  const { commit, files } = await list(`${endpoint}/api/models/${repository}`, revision, label, asking).catch(
-    (error) => {
-      throw explain(error);
-    },
-  );
+  const { commit, files } = await list(`${endpoint}/api/models/${repository}`, revision, label, {
+    ...request,
+    signal,
+  }).catch((error) => {
+    throw explain(error);
+  });
   const url = (name: string) => addressBelow(new URL(`${endpoint}/${repository}/resolve/${commit}/`), name);
   return {
     address,
@@ -75,12 +77,12 @@ export async function openRepository(
     commit,
     files,
     url,
-    headers,
+    request,
     explain,
     async open(name, openSignal) {
       if (!files.has(name)) return undefined;
       try {
-        return await urlBytes(url(name), { ...options.request, headers, signal: openSignal });
+        return await urlBytes(url(name), { ...request, signal: openSignal });
       } catch (error) {
         if (isMissing(error)) return undefined;
         throw explain(error);

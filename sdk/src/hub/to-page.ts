@@ -13,7 +13,8 @@ const VERIFIED = 'hub-verified';
 /** The files of a repository, read through the browser's storage. */
 export async function pageFiles(repository: Repository): Promise<ModelFiles> {
   const base = new URL(repository.url('x').href.replace(/x$/, ''));
-  const cached = cachedFiles(base, { request: { headers: repository.headers } });
+  const { fetch, ...request } = repository.request;
+  const cached = cachedFiles(base, { request, ...(fetch && { fetch }) });
   return {
     label: repository.label,
     async open(name, signal) {
