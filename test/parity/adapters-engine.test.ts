@@ -8,9 +8,9 @@ import { runCommand } from '../../sdk/src/cli/command.ts';
 import { decodeImage } from '../../sdk/src/image/node.ts';
 import type { PixelImage } from '../../sdk/src/image/pixels.ts';
 import type { EditRequest, EditResult } from '../../sdk/src/kontext/types.ts';
-import type { ModelFiles } from '../../sdk/src/model/files.ts';
 import { Kontext } from '../../sdk/src/node.ts';
 import { adapterFile } from '../support/adapters.ts';
+import { countedFiles } from '../support/counted-files.ts';
 import { pipelineFile, pipelineModel, writePipelineModel } from '../support/pipeline-model.ts';
 import { psnr } from '../support/psnr.ts';
 import { readSafetensors } from '../support/safetensors.ts';
@@ -31,23 +31,14 @@ const request = {
 
 /** The model, with what is read of its transformer counted. */
 let bytesRead = 0;
-function counted(): ModelFiles {
-  const files = pipelineModel();
-  return {
-    ...files,
-    async open(name, signal) {
-      const bytes = await files.open(name, signal);
-      if (!bytes || !name.startsWith('transformer/')) return bytes;
-      return {
-        ...bytes,
-        read: (start, end, readSignal) => {
-          bytesRead += end - start;
-          return bytes.read(start, end, readSignal);
-        },
-      };
+const counted = () =>
+  countedFiles(
+    pipelineModel(),
+    (name) => name.startsWith('transformer/'),
+    (bytes) => {
+      bytesRead += bytes;
     },
-  };
-}
+  );
 
 let kontext: Kontext;
 let base: EditResult;

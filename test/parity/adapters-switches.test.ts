@@ -3,10 +3,10 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { AdapterOptions } from '../../sdk/src/kontext/types.ts';
-import type { ModelFiles } from '../../sdk/src/model/files.ts';
 import { Kontext } from '../../sdk/src/node.ts';
 import { adapterFile } from '../support/adapters.ts';
 import { caughtGpu } from '../support/caught-gpu.ts';
+import { countedFiles } from '../support/counted-files.ts';
 import { rawTensors, renamedTensors, safetensors } from '../support/model-files.ts';
 import { pipelineFile, pipelineModel } from '../support/pipeline-model.ts';
 import { type Watched, watchDevice } from '../support/watched-device.ts';
@@ -30,23 +30,14 @@ const request = {
 
 /** Bytes read of the model's files. */
 let read = 0;
-function counted(): ModelFiles {
-  const files = pipelineModel();
-  return {
-    ...files,
-    async open(name, signal) {
-      const bytes = await files.open(name, signal);
-      if (!bytes?.name.endsWith('.safetensors')) return bytes;
-      return {
-        ...bytes,
-        read: (start, end, readSignal) => {
-          read += end - start;
-          return bytes.read(start, end, readSignal);
-        },
-      };
+const counted = () =>
+  countedFiles(
+    pipelineModel(),
+    (name) => name.endsWith('.safetensors'),
+    (bytes) => {
+      read += bytes;
     },
-  };
-}
+  );
 
 let kontext: Kontext;
 let watched: Watched;

@@ -2,11 +2,11 @@
 // The same change as factors beside the layers and as differences in the weights: two ways that share neither programs nor weights.
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { PixelImage } from '../../sdk/src/image/pixels.ts';
 import type { EditRequest } from '../../sdk/src/kontext/types.ts';
 import { Kontext } from '../../sdk/src/node.ts';
 import { seededRandom } from '../quality/scenes.ts';
 import { adapterFile } from '../support/adapters.ts';
+import { drawnPicture } from '../support/drawn-picture.ts';
 import { type RawTensors, rawTensors, renamedTensors, safetensors } from '../support/model-files.ts';
 import { worstDifference } from '../support/pipeline-context.ts';
 import { pipelineFile, pipelineModel } from '../support/pipeline-model.ts';
@@ -15,13 +15,7 @@ import { floatTensor, readSafetensors } from '../support/safetensors.ts';
 const TIMEOUT = 600_000;
 const file = adapterFile('formats/pipeline_kohya.safetensors');
 const [WIDTH, HEIGHT] = [64, 48];
-const picture = (at: (x: number, y: number) => number): PixelImage => ({
-  width: WIDTH,
-  height: HEIGHT,
-  data: Uint8ClampedArray.from({ length: 4 * WIDTH * HEIGHT }, (_, i) =>
-    i % 4 === 3 ? 255 : at((i >> 2) % WIDTH, Math.floor((i >> 2) / WIDTH)),
-  ),
-});
+const picture = (at: (x: number, y: number) => number) => drawnPicture(WIDTH, HEIGHT, at);
 const random = seededRandom(4);
 const image = picture(() => random() * 256);
 const mask = picture((x) => (x >= 32 ? 255 : 0));

@@ -2,26 +2,20 @@
 import { describe, expect, it } from 'vitest';
 import { BufferUsage } from '../../runtime/src/gpu/flags.ts';
 import { modulationWidth } from '../../runtime/src/program/modulation-rows.ts';
-import type { PixelImage } from '../../sdk/src/image/pixels.ts';
 import { ProgressTracker } from '../../sdk/src/kontext/progress.ts';
 import { ropeTable } from '../../sdk/src/kontext/rope.ts';
 import { regionVelocity } from '../../sdk/src/kontext/stages/region.ts';
 import type { EditRequest } from '../../sdk/src/kontext/types.ts';
 import type { Branch } from '../../sdk/src/kontext/velocity.ts';
 import { seededRandom } from '../quality/scenes.ts';
+import { drawnPicture } from '../support/drawn-picture.ts';
 import { runRequest, worstDifference } from '../support/pipeline-context.ts';
 import { tinyPipeline } from '../support/tiny-pipeline.ts';
 
 const { context } = await tinyPipeline();
 
 const [WIDTH, HEIGHT, STEPS] = [96, 64, 6];
-const picture = (at: (x: number, y: number) => number): PixelImage => ({
-  width: WIDTH,
-  height: HEIGHT,
-  data: Uint8ClampedArray.from({ length: 4 * WIDTH * HEIGHT }, (_, i) =>
-    i % 4 === 3 ? 255 : at((i >> 2) % WIDTH, Math.floor((i >> 2) / WIDTH)),
-  ),
-});
+const picture = (at: (x: number, y: number) => number) => drawnPicture(WIDTH, HEIGHT, at);
 const random = seededRandom(4);
 const image = picture(() => random() * 256);
 /** White where x is at least `from`. */

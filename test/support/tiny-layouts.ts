@@ -81,6 +81,19 @@ const of = (field: string, rest: Pick<TinyLayout, 'name' | 'write' | 'source'>):
   configs: pipelineConfigs,
 });
 
+/** The four parts as files of their own; those of transformer and T5 by name and what lies there. */
+const oneByOne = (
+  field: string,
+  name: string,
+  [transformer, transformerFile]: readonly [string, string],
+  [t5Name, t5File]: readonly [string, string],
+): TinyLayout => {
+  const [vae, clip, t5] = ['ae.safetensors', 'text_encoder/clip_l.safetensors', `text_encoder_2/${t5Name}`] as const;
+  const write = (folder: string) =>
+    copy(folder, { ...ENCODERS, [transformer]: transformerFile, [vae]: VAE, [clip]: CLIP, [t5]: t5File });
+  return of(field, { name, source: { transformer, vae, clip, t5 }, write });
+};
+
 const run = pipelineRuns().find(({ name }) => name === 'edit')!;
 const allInOne = fixtureMeta('all-in-one');
 const ALL_IN_ONE = fixture('all-in-one/edit.safetensors');
@@ -106,74 +119,30 @@ export const TINY_LAYOUTS: readonly TinyLayout[] = [
     picture: (size) => opaque(readSafetensors(pipelineFile('edit.safetensors')).get('out.image_uint8')!.data, size),
     configs: pipelineConfigs,
   },
-  of('base', {
-    name: 'BFL’s file and parts one by one',
-    source: {
-      transformer: 'flux1-kontext-dev.safetensors',
-      vae: 'ae.safetensors',
-      clip: 'text_encoder/clip_l.safetensors',
-      t5: 'text_encoder_2/t5xxl_fp16.safetensors',
-    },
-    write: (folder) =>
-      copy(folder, {
-        ...ENCODERS,
-        'flux1-kontext-dev.safetensors': BFL,
-        'ae.safetensors': VAE,
-        'text_encoder/clip_l.safetensors': CLIP,
-        'text_encoder_2/t5xxl_fp16.safetensors': T5,
-      }),
-  }),
-  of('t5-gguf', {
-    name: 'T5 as GGUF',
-    source: {
-      transformer: 'flux1-kontext-dev.safetensors',
-      vae: 'ae.safetensors',
-      clip: 'text_encoder/clip_l.safetensors',
-      t5: 'text_encoder_2/t5-v1_1-xxl-encoder-F16.gguf',
-    },
-    write: (folder) =>
-      copy(folder, {
-        ...ENCODERS,
-        'flux1-kontext-dev.safetensors': BFL,
-        'ae.safetensors': VAE,
-        'text_encoder/clip_l.safetensors': CLIP,
-        'text_encoder_2/t5-v1_1-xxl-encoder-F16.gguf': fixture('field/t5-gguf/t5-v1_1-xxl-encoder-F16.gguf'),
-      }),
-  }),
-  of('weights-gguf-q4_k', {
-    name: 'the transformer as GGUF',
-    source: {
-      transformer: 'flux1-kontext-dev-Q4_K.gguf',
-      vae: 'ae.safetensors',
-      clip: 'text_encoder/clip_l.safetensors',
-      t5: 'text_encoder_2/t5xxl_fp16.safetensors',
-    },
-    write: (folder) =>
-      copy(folder, {
-        ...ENCODERS,
-        'flux1-kontext-dev-Q4_K.gguf': fixture('field/weights-gguf-q4_k/flux1-kontext-dev-Q4_K.gguf'),
-        'ae.safetensors': VAE,
-        'text_encoder/clip_l.safetensors': CLIP,
-        'text_encoder_2/t5xxl_fp16.safetensors': T5,
-      }),
-  }),
-  of('t5-fp8-e4m3fn', {
-    name: 'T5 in fp8',
-    source: {
-      transformer: 'flux1-kontext-dev.safetensors',
-      vae: 'ae.safetensors',
-      clip: 'text_encoder/clip_l.safetensors',
-      t5: 'text_encoder_2/t5xxl_fp8_e4m3fn.safetensors',
-    },
-    write: (folder) =>
-      copy(folder, {
-        ...ENCODERS,
-        'flux1-kontext-dev.safetensors': BFL,
-        'ae.safetensors': VAE,
-        'text_encoder/clip_l.safetensors': CLIP,
-        'text_encoder_2/t5xxl_fp8_e4m3fn.safetensors': fixture('field/t5-fp8-e4m3fn/t5xxl_fp8_e4m3fn.safetensors'),
-      }),
-  }),
+  oneByOne(
+    'base',
+    'BFL’s file and parts one by one',
+    ['flux1-kontext-dev.safetensors', BFL],
+    ['t5xxl_fp16.safetensors', T5],
+  ),
+  oneByOne(
+    't5-gguf',
+    'T5 as GGUF',
+    ['flux1-kontext-dev.safetensors', BFL],
+    ['t5-v1_1-xxl-encoder-F16.gguf', fixture('field/t5-gguf/t5-v1_1-xxl-encoder-F16.gguf')],
+  ),
+  oneByOne(
+    'weights-gguf-q4_k',
+    'the transformer as GGUF',
+    ['flux1-kontext-dev-Q4_K.gguf', fixture('field/weights-gguf-q4_k/flux1-kontext-dev-Q4_K.gguf')],
+    ['t5xxl_fp16.safetensors', T5],
+  ),
+  oneByOne(
+    't5-fp8-e4m3fn',
+    'T5 in fp8',
+    ['flux1-kontext-dev.safetensors', BFL],
+    ['t5xxl_fp8_e4m3fn.safetensors', fixture('field/t5-fp8-e4m3fn/t5xxl_fp8_e4m3fn.safetensors')],
+  ),
   of('weights-fp8-scaled', {
     name: 'ComfyUI’s models folder, in scaled fp8',
     source: 'models/diffusion_models/flux1-dev-kontext_fp8_scaled.safetensors',

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import type { LoadOptions } from '../kontext/kontext.ts';
 import { demoModel } from '../model/demo.ts';
 import type { ModelSource } from '../model/open.ts';
+import { resolveSource } from '../model/resolve.ts';
 import { type Flags, type FlagValues, usage } from './grammar.ts';
 import { LORA_FLAGS, loraOptions } from './lora-flag.ts';
 import { loadFlags, loadOptions } from './request-flags.ts';
@@ -28,6 +29,10 @@ export const MODEL_FLAGS: Flags = {
   },
   adapter: { value: 'NAME', help: 'part of the GPU’s name, as doctor shows it' },
 };
+
+/** A model's place of which only headers will be read: nothing of a hub's is downloaded. */
+export const headersOf = async (place: string, signal?: AbortSignal): Promise<ModelSource> =>
+  place === 'demo' ? demoModel() : resolveSource(place, { ...(signal && { signal }), headersOnly: true });
 
 /** The model that the flags name. @throws KontextError `invalid-request` for files without a transformer, or beside a folder */
 export function modelFrom(values: FlagValues<Flags>): ModelSource {

@@ -15,15 +15,14 @@ import { PREFERRED_KONTEXT_SIZES } from '../../host/sizes.ts';
 import { type ModelDefaults, REQUEST_OPTIONS } from '../../kontext/options.ts';
 import { justInTime } from '../../kontext/programs.ts';
 import type { ImageSize } from '../../kontext/types.ts';
-import { demoModel } from '../../model/demo.ts';
 import { heldFormats } from '../../model/formats.ts';
 import { openModel, type PartName } from '../../model/open.ts';
-import { resolveSource } from '../../model/resolve.ts';
 import { CACHES, controlChannelsOf, shapesFor } from '../../programs/shapes.ts';
 import { signBundle } from '../../programs/signature.ts';
 import { bundleFolder } from '../../programs/sources.ts';
 import { diffBundles } from '../diff.ts';
 import { defineCommand, usage } from '../grammar.ts';
+import { headersOf } from '../model-flags.ts';
 import { statusLine } from '../progress-line.ts';
 import { assertReplaceable, saveBundle } from '../save-bundle.ts';
 import { resolveTarget } from './targets.ts';
@@ -164,8 +163,7 @@ async function specsOf(
     const { FLUX1_KONTEXT_DEV: specs } = await import('../../../../kernels-codegen/src/models/specs.ts');
     return { specs, defaults: {}, label: 'FLUX.1 Kontext [dev]' };
   }
-  const place = model === 'demo' ? demoModel() : await resolveSource(model, { headersOnly: true });
-  const opened = await openModel(place);
+  const opened = await openModel(await headersOf(model));
   try {
     // The folder's name, not its path: the same bundle comes out wherever the model lies.
     const label = model.replace(/[\\/]+$/, '').replace(/^.*[\\/]/, '');

@@ -4,11 +4,10 @@ import { runsBeside } from '../../../../runtime/src/weights/adapters/factors.ts'
 import type { Adapter, ModelTensors } from '../../../../runtime/src/weights/adapters/types.ts';
 import { settingsOf } from '../../kontext/adapters/settings.ts';
 import { openAdapterFile } from '../../kontext/adapters/shelf.ts';
-import { demoModel } from '../../model/demo.ts';
 import { openModel } from '../../model/open.ts';
-import { resolveSource } from '../../model/resolve.ts';
 import { defineCommand, usage } from '../grammar.ts';
 import { adapterPlace } from '../lora-flag.ts';
+import { headersOf } from '../model-flags.ts';
 
 /** Listed in full; of more the rest is counted. */
 const SHOWN = 10;
@@ -110,8 +109,7 @@ async function modelOf(
     const { checkpointShapes } = await import('../../../../kernels-codegen/src/models/checkpoint-shapes.ts');
     return { tensors: checkpointShapes(FLUX1_KONTEXT_DEV), label: 'FLUX.1 [dev]', close: async () => {} };
   }
-  const source = place === 'demo' ? demoModel() : await resolveSource(place, { signal, headersOnly: true });
-  const model = await openModel(source, signal);
+  const model = await openModel(await headersOf(place, signal), signal);
   const { transformer, clip, t5 } = model.parts;
   const tensors = { transformer: transformer.weights.tensors, clip: clip.weights.tensors, t5: t5.weights.tensors };
   return { tensors, label: model.label, close: () => model.close() };

@@ -9,12 +9,11 @@ import { LOAD_OPTIONS, type Precision, REQUEST_OPTIONS } from '../../kontext/opt
 import { completeRequest, PART_OF, type ShapeRequest } from '../../kontext/parts.ts';
 import { justInTime } from '../../kontext/programs.ts';
 import type { ImageSize } from '../../kontext/types.ts';
-import { demoModel } from '../../model/demo.ts';
 import { openModel } from '../../model/open.ts';
-import { resolveSource } from '../../model/resolve.ts';
 import type { ShapeResult } from '../../tune/measure.ts';
 import { gainOf, profileOf, tune as tuneShapes } from '../../tune/tune.ts';
 import { defineCommand, usage } from '../grammar.ts';
+import { headersOf } from '../model-flags.ts';
 import { statusLine } from '../progress-line.ts';
 import { numberFrom } from '../request-flags.ts';
 
@@ -119,7 +118,7 @@ async function requestsOf(
       return { ...shape, spec: specs[part], target, quantization: stored } as CompileRequest;
     });
   }
-  const model = await openModel(values.model === 'demo' ? demoModel() : await resolveSource(values.model, {}));
+  const model = await openModel(await headersOf(values.model));
   try {
     const specs = await provider.specs(model);
     const [width, height] = model.defaults.preferredSizes?.[0] ?? [1024, 1024];
