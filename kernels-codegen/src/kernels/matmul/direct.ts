@@ -108,12 +108,18 @@ let rowBase = ${layers > 1 ? `(group.x / ${groupsN}u * ${groupsY}u + group.y)` :
     row: (i: number): string =>
       s.broadcast ? held(`rowBase + ${i * s.threads}u + thread`, s.rows % s.threads !== 0) : held(`rowBase + ${i}u`),
     column: (j: number): string => (idle || (raggedN && j) ? `min(col + ${j}u, ${n - 1}u)` : `col + ${j}u`),
+    /**
+     * One text for all rows, in a loop: an epilogue reads and writes a value at a time for each lane, and sixteen of them took lavapipe 5 s to compile.
+     */
     store(output: MatmulOutput): string {
-      const stores = each(s.rows, (i) => {
-        const row = `{ let row = rowBase + ${i}u;\n${output.store(`c${i}`, { raggedM: false, raggedN })} }`;
-        return raggedM && (i || layers > 1) ? `if (rowBase + ${i}u < ${m}u) ${row}` : row;
-      }).join('\n');
-      return idle ? `if (col < ${n}u) {\n${stores}\n}` : stores;
+      const ends = raggedM ? ` && rowBase + i < ${m}u` : '';
+      const text = `for (var i = 0u; i < ${s.rows}u + group.z${ends}; i++) {
+let row = rowBase + i;
+var sum = c0;
+${each(s.rows - 1, (i) => `sum = select(sum, c${i + 1}, i == ${i + 1}u);`).join('\n')}
+${output.store('sum', { raggedM: false, raggedN })}
+}`;
+      return idle ? `if (col < ${n}u) {\n${text}\n}` : text;
     },
   };
 }
@@ -152,7 +158,7 @@ export function directSchedule(m: number, n: number, k: number, target: TargetPr
   const lanes = lanesOf(target);
   // Of one or two rows there is nothing to hand round.
   if (lanes && m > 2) {
-    const rows = work < 2 ** 26 ? 4 : work < 2 ** 29 ? 8 : 16;
+    const rows = work < 2 ** 27 ? 8 : 16;
     return { variant: 'direct', threads: lanes, rows: Math.min(rows, m), broadcast: true };
   }
   const rows = work < 2 ** 26 ? 2 : work < 2 ** 29 ? 4 : 8;
