@@ -121,20 +121,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(${broadcast ? 'subgrou
 }
 
 /**
- * Eight lanes are a vector of most CPUs; as many queries a thread as memory holds, up to four. On lavapipe, 512 tokens of
- * 2 × 128 in f32: two queries and eight keys handed round run at 11 GFLOP/s a CPU and compile for 0.4 s, four queries at 14
- * and 0.9 s. Without broadcasts four queries and keys run at 5 and compile for 1.3 s, two of each at 3.5 and 0.4 s; eight
- * keys compile for minutes.
+ * Eight lanes are a vector of most CPUs. On lavapipe, 512 tokens of 2 × 128 in f16: two queries and sixteen keys handed
+ * round run at 15 to 17 GFLOP/s a CPU and compile for 0.4 s, eight keys at 11 and 0.3 s, four queries and eight keys at 14
+ * and 0.6 s. Without broadcasts four queries and keys run at 7 and compile for 1.3 s, two of each at 3 and 0.4 s, which is
+ * better for little work; eight keys compile for minutes.
  */
 export function chooseDirect(spec: AttentionSpec, target: TargetProfile): DirectAttention {
   const lanes = lanesOf(target);
   const threads = lanes ?? 8;
-  const much = attentionFlops(spec) >= (lanes ? 2 ** 29 : LITTLE_WORK) ? 4 : 2;
+  const little = attentionFlops(spec) < LITTLE_WORK;
   const bytes = 16 * Math.ceil(spec.size / 4) * threads;
   const room = Math.floor(target.limits.maxComputeWorkgroupStorageSize / bytes);
-  const queries = [much, 2].find((n) => n <= room) ?? 1;
-  if (lanes) return { variant: 'direct', threads, queries, keys: lanes, broadcast: true };
-  return { variant: 'direct', threads, queries, keys: much };
+  const queries = [lanes || little ? 2 : 4, 2].find((n) => n <= room) ?? 1;
+  if (lanes) return { variant: 'direct', threads, queries, keys: little ? lanes : 2 * lanes, broadcast: true };
+  return { variant: 'direct', threads, queries, keys: little ? 2 : 4 };
 }
 
 /** Operations that take a CPU about 20 ms, well below the time that a larger text takes longer to compile. */
