@@ -150,15 +150,15 @@ export const multiplyAdd = (sum: string, x: string, w: readonly string[]): strin
 
 /**
  * The split of a product of `m` × `n` × `k`. Eight lanes are a vector of most CPUs. Rows share the gathers of the right
- * operand, but a text of sixteen takes lavapipe twice as long to compile as one of eight (0.6 s and 0.3 s), so they must
- * have work: in f32, sixteen run at 19 GFLOP/s a CPU, eight at 14; 32 are no faster.
+ * operand, but a text of sixteen takes lavapipe longer to compile than one of eight or four (0.4, 0.25 and 0.15 s), so they
+ * must have work: sixteen run at 19 GFLOP/s a CPU, eight at 14; 32 are no faster.
  */
 export function directSchedule(m: number, n: number, k: number, target: TargetProfile): DirectSchedule {
   const work = 2 * m * n * k;
   const lanes = lanesOf(target);
   // Of one or two rows there is nothing to hand round.
   if (lanes && m > 2) {
-    const rows = work < 2 ** 27 ? 8 : 16;
+    const rows = work < 2 ** 24 ? 4 : work < 2 ** 27 ? 8 : 16;
     return { variant: 'direct', threads: lanes, rows: Math.min(rows, m), broadcast: true };
   }
   const rows = work < 2 ** 26 ? 2 : work < 2 ** 29 ? 4 : 8;
