@@ -59,12 +59,11 @@ describe('matmul', () => {
   // Real tiles take a software adapter seconds to compile: one of each type.
   check('handed round, tier f32', [...FULL, ...FEW_ROWS], lanes('f32'));
   check('handed round, tier subgroups', [...HALF, ...FEW_HALF_ROWS], lanes('subgroups'));
-  check('handed round, sixteen rows', [FULL[1]!, FULL[2]!], lanes('f32'), {
-    variant: 'direct',
-    threads: 8,
-    rows: 16,
-    broadcast: true,
-  });
+  // Small products take their columns one after another; large ones at once, of eight rows or sixteen.
+  for (const rows of [8, 16]) {
+    const schedule: MatmulSchedule = { variant: 'direct', threads: 8, rows, broadcast: true };
+    check(`handed round, ${rows} rows`, [FULL[1]!, FULL[2]!, FULL[4]!], lanes('f32'), schedule);
+  }
   check('chosen tiles, tier f32', [{ m: 70, n: 132, k: 40 }], targetOf('f32'));
   check(
     'chosen tiles, tier f16',

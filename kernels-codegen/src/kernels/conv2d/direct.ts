@@ -4,7 +4,7 @@
 import type { TargetProfile } from '../../targets/types.ts';
 import { emitWeightLoader } from '../../wgsl/weights.ts';
 import type { KernelSource } from '../kernel.ts';
-import { DIRECT_COLUMNS, type DirectSchedule, directNeeds, shareRows, splitDirect } from '../matmul/direct.ts';
+import { DIRECT_COLUMNS, type DirectSchedule, directNeeds, splitDirect, sumRows } from '../matmul/direct.ts';
 import { emitOutput } from '../matmul/output.ts';
 import { subgroupEnables } from '../subgroups.ts';
 import { emitConv2dInput } from './input.ts';
@@ -30,15 +30,20 @@ ${output.declarations}
 
 ${split.head}
 ${each(split.loads, (i) => `let r${i} = ${split.row(i)};\n${input.window(String(i), `r${i}`)}`).join('\n')}
-${each(s.rows, (i) => `var c${i} = vec4<f32>();`).join('\n')}
-for (var tap = 0u; tap < ${kernel * kernel}u + group.z; tap++) {
+${sumRows(
+  s,
+  split,
+  (step) => `for (var tap = 0u; tap < ${kernel * kernel}u + group.z; tap++) {
 let ky = i32(tap / ${kernel}u);
 let kx = i32(tap % ${kernel}u);
 for (var c = 0u; c < ${cin}u + group.z; c += 4u) {
-${each(DIRECT_COLUMNS, (j) => `let w${j} = ${weight.load(split.column(j), `tap * ${cin}u + c`)};`).join('\n')}
-${shareRows(s, (i) => input.load(`y${i} + ky`, `x${i} + kx`, 'c'))}
+${step(
+  (column) => weight.load(column, `tap * ${cin}u + c`),
+  (i) => input.load(`y${i} + ky`, `x${i} + kx`, 'c'),
+)}
 }
-}
+}`,
+)}
 ${split.store(output)}
 }
 `;

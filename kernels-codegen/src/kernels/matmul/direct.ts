@@ -10,13 +10,15 @@ import { describeMatmul, type MatmulSpec, matmulBytes, matmulFlops, usesF16 } fr
 
 /**
  * A thread computes four neighbouring columns of `rows` rows; neighbouring threads, the next columns of the same rows.
- * With `broadcast` the workgroup is a subgroup whose threads load one row each and hand it round.
+ * With `broadcast` the workgroup is a subgroup whose threads load one row each and hand it round. With `columnwise` it takes its columns one
+ * after another: half the text to compile, and every row is loaded four times.
  */
 export interface DirectSchedule {
   variant: 'direct';
   threads: number;
   rows: number;
   broadcast?: true;
+  columnwise?: true;
 }
 
 /** Columns a thread: one vector of the output. */
@@ -25,7 +27,7 @@ export const DIRECT_COLUMNS = 4;
 /**
  * y[m, n] = epilogue(Σₖ a[m, k] · b[n, k])
  *
- * A CPU's driver loads every value lane by lane with a test of its own, also what all lanes share; see {@link shareRows}.
+ * A CPU's driver loads every value lane by lane with a test of its own, also what all lanes share; see {@link sumRows}.
  * f16 is read as 32-bit words, because a driver gathers 16-bit values one at a time.
  * The loop over k ends at a bound the driver cannot know, by adding `group.z`, always 0: loops of few turns, unrolled
  * throughout, took lavapipe up to 13 s to compile.
@@ -41,15 +43,18 @@ ${output.declarations}
 
 ${split.head}
 ${each(split.loads, (i) => `let r${i} = ${split.row(i)};`).join('\n')}
-${each(s.rows, (i) => `var c${i} = vec4<f32>();`).join('\n')}
-${inputs.segments
-  .map(
-    (segment) => `for (var k = 0u; k < ${segment.cols}u + group.z; k += 4u) {
-${each(DIRECT_COLUMNS, (j) => `let w${j} = ${segment.loadB(split.column(j), 'k')};`).join('\n')}
-${shareRows(s, (i) => segment.loadA(`r${i}`, 'k'))}
+${sumRows(s, split, (step) =>
+  inputs.segments
+    .map(
+      (segment) => `for (var k = 0u; k < ${segment.cols}u + group.z; k += 4u) {
+${step(
+  (column) => segment.loadB(column, 'k'),
+  (i) => segment.loadA(`r${i}`, 'k'),
+)}
 }`,
-  )
-  .join('\n')}
+    )
+    .join('\n'),
+)}
 ${split.store(output)}
 }
 `;
@@ -107,7 +112,10 @@ ${raggedGroups && !s.broadcast ? `if (col >= ${n}u) { return; }` : ''}
 let rowBase = ${layers > 1 ? `(group.x / ${groupsN}u * ${groupsY}u + group.y)` : 'group.y'} * ${s.rows}u;`,
     row: (i: number): string =>
       s.broadcast ? held(`rowBase + ${i * s.threads}u + thread`, s.rows % s.threads !== 0) : held(`rowBase + ${i}u`),
-    column: (j: number): string => (idle || (raggedN && j) ? `min(col + ${j}u, ${n - 1}u)` : `col + ${j}u`),
+    column: (j: number | string): string => {
+      const number = typeof j === 'number' ? `${j}u` : j;
+      return idle || (raggedN && j) ? `min(col + ${number}, ${n - 1}u)` : `col + ${number}`;
+    },
     /**
      * One text for all rows, in a loop: an epilogue reads and writes a value at a time for each lane, and sixteen of them took lavapipe 5 s to compile.
      */
@@ -125,23 +133,51 @@ ${output.store('sum', { raggedM: false, raggedN })}
 }
 
 /**
- * Statements that multiply a vector of every row, which `load(i)` gives of `r<i>`, with `w0` to `w3` into the sums `c0` and on.
+ * Statements that sum the products of every row with the four columns in `c0` and on.
  *
  * lavapipe loads by a loop over the lanes, with tests of mask and bounds for each (it sees that lanes agree only where an
  * address is made of constants), SwiftShader likewise: about 300 instructions a vector of four, ten times its products.
  * So with `broadcast` a thread loads one row of as many as there are lanes, and takes the others' from their registers, an
  * instruction each: 13 GFLOP/s a CPU instead of 4, with eight rows of f32.
+ *
+ * @param loops the loops over k, around a step of four: `step(loadB, loadA)`, where `loadB` gives a vector of a column, `loadA` of `r<i>`
  */
-export function shareRows(s: DirectSchedule, load: (i: number) => string): string {
-  const columns = each(DIRECT_COLUMNS, (j) => `w${j}`);
-  if (!s.broadcast)
-    return each(s.rows, (i) => `{ let x = ${load(i)};\n${multiplyAdd(`c${i}`, 'x', columns)} }`).join('\n');
+export function sumRows(
+  s: DirectSchedule,
+  split: { column(j: number | string): string },
+  loops: (step: (loadB: (column: string) => string, loadA: (i: number) => string) => string) => string,
+): string {
+  const sums = each(s.rows, (i) => `var c${i} = vec4<f32>();`);
+  if (!s.columnwise) {
+    const columns = each(DIRECT_COLUMNS, (j) => `w${j}`);
+    const text = loops((loadB, loadA) => {
+      const loads = columns.map((w, j) => `let ${w} = ${loadB(split.column(j))};`);
+      return [...loads, shareRows(s, loadA, (i) => multiplyAdd(`c${i}`, 'x', columns))].join('\n');
+    });
+    return [...sums, text].join('\n');
+  }
+  const text = loops(
+    (loadB, loadA) => `let w = ${loadB('column')};\n${shareRows(s, loadA, (i) => `d${i} += dot(x, w);`)}`,
+  );
+  return `${sums.join('\n')}
+for (var j = 0u; j < ${DIRECT_COLUMNS}u + group.z; j++) {
+let column = ${split.column('j')};
+${each(s.rows, (i) => `var d${i} = 0.0;`).join('\n')}
+${text}
+let place = vec4<u32>(j) == vec4<u32>(0u, 1u, 2u, 3u);
+${each(s.rows, (i) => `c${i} = select(c${i}, vec4<f32>(d${i}), place);`).join('\n')}
+}`;
+}
+
+/** Statements that run `use(i)`, where `x` is a vector of row `i`, for each row. */
+function shareRows(s: DirectSchedule, load: (i: number) => string, use: (i: number) => string): string {
+  if (!s.broadcast) return each(s.rows, (i) => `{ let x = ${load(i)};\n${use(i)} }`).join('\n');
   const loads = each(Math.ceil(s.rows / s.threads), (i) => `let x${i} = ${load(i)};`);
-  const sums = each(s.rows, (i) => {
+  const uses = each(s.rows, (i) => {
     const [load, lane] = [Math.floor(i / s.threads), i % s.threads];
-    return `{ let x = subgroupBroadcast(x${load}, ${lane}u);\n${multiplyAdd(`c${i}`, 'x', columns)} }`;
+    return `{ let x = subgroupBroadcast(x${load}, ${lane}u);\n${use(i)} }`;
   });
-  return [...loads, ...sums].join('\n');
+  return [...loads, ...uses].join('\n');
 }
 
 /** Statement that adds to each component of `sum` the dot product of `x` with one of the four vectors `w`. */
@@ -150,16 +186,17 @@ export const multiplyAdd = (sum: string, x: string, w: readonly string[]): strin
 
 /**
  * The split of a product of `m` × `n` × `k`. Eight lanes are a vector of most CPUs. Rows share the gathers of the right
- * operand, but a text of sixteen takes lavapipe longer to compile than one of eight or four (0.4, 0.25 and 0.15 s), so they
- * must have work: sixteen run at 19 GFLOP/s a CPU, eight at 14; 32 are no faster.
+ * operand, but a text of sixteen takes lavapipe longer to compile than one of eight (0.4 and 0.2 s; columnwise 0.1 s), so
+ * they must have work: sixteen run at 19 GFLOP/s a CPU, eight at 14, columnwise at 9; 32 are no faster.
  */
 export function directSchedule(m: number, n: number, k: number, target: TargetProfile): DirectSchedule {
   const work = 2 * m * n * k;
   const lanes = lanesOf(target);
   // Of one or two rows there is nothing to hand round.
   if (lanes && m > 2) {
-    const rows = work < 2 ** 24 ? 4 : work < 2 ** 27 ? 8 : 16;
-    return { variant: 'direct', threads: lanes, rows: Math.min(rows, m), broadcast: true };
+    const rows = Math.min(work < 2 ** 27 ? 8 : 16, m);
+    const columnwise = work < 2 ** 24 ? ({ columnwise: true } as const) : {};
+    return { variant: 'direct', threads: lanes, rows, broadcast: true, ...columnwise };
   }
   const rows = work < 2 ** 26 ? 2 : work < 2 ** 29 ? 4 : 8;
   return { variant: 'direct', threads: 8, rows: Math.min(rows, m) };
@@ -170,7 +207,10 @@ export function directCandidates(m: number, target: TargetProfile): DirectSchedu
   const lanes = lanesOf(target);
   const rows = (most: number[]): number[] => most.filter((count) => count <= m);
   const shared = lanes
-    ? rows([8, 16, 4, 32]).map((r): DirectSchedule => ({ variant: 'direct', threads: lanes, rows: r, broadcast: true }))
+    ? rows([8, 16, 4, 32]).flatMap((r): DirectSchedule[] => {
+        const whole = { variant: 'direct', threads: lanes, rows: r, broadcast: true } as const;
+        return [whole, { ...whole, columnwise: true }];
+      })
     : [];
   const alone = [8, 4, 16, 32].flatMap((threads) =>
     rows([1, 2, 4, 8, 16]).map((r): DirectSchedule => ({ variant: 'direct', threads, rows: r })),
