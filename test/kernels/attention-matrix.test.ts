@@ -50,10 +50,10 @@ describe('attention on subgroup matrices', { timeout: 300_000 }, () => {
   });
 
   // Every product of a tile is spelled out in the text, and a CPU driver takes tens of seconds for the tiles of a GPU.
-  const small = (blocks: number): AttentionSchedule => {
+  const small = (blocks: number, subgroups = 2): AttentionSchedule => {
     const config = target.subgroupMatrix?.find((x) => x.componentType === 'f16' && x.resultType === 'f32');
     if (!config) throw new Error('the adapter has no f16 matrices with f32 results');
-    return { variant: 'matrix', config, subgroups: 2, blocks, tileK: 16 };
+    return { variant: 'matrix', config, subgroups, blocks, tileK: 16 };
   };
   for (const [name, shape] of Object.entries(shapes)) {
     it(name, (test) => {
@@ -61,6 +61,11 @@ describe('attention on subgroup matrices', { timeout: 300_000 }, () => {
       return checkAttention(gpu, { ...target, software: true }, { ...shape, type: 'f16', schedule: small(1) });
     });
   }
+  it('eight subgroups, whose threads take two keys of V each', (test) => {
+    if (why) return test.skip(why);
+    const c: AttentionCase = { ...shapes['ragged, head 48']!, type: 'f16', schedule: small(1, 8) };
+    return checkAttention(gpu, { ...target, software: true }, c);
+  });
   it('the chosen schedule', (test) => {
     if (why) return test.skip(why);
     const c: AttentionCase = { heads: 1, size: 16, queries: 70, keys: 100, type: 'f16' };

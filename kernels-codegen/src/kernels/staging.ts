@@ -128,6 +128,26 @@ export function prefetch(copy: Copy, threads: number, name: string, type: string
   return { declare: all('declare'), load: all('load'), store: all('store') };
 }
 
+/**
+ * Statements that do one of several copies to the same place, by the step `t` of a loop over k. Only the loads stand in branches, and in each of
+ * them `k` counts from where its copy began.
+ * @param o type of the values; the step after each copy's last; the first copy's first; columns of a step
+ */
+export function stageOneOf(
+  copies: readonly Copy[],
+  threads: number,
+  o: { type: string; ends: readonly number[]; start: number; step: number },
+): string {
+  const either = copies.map((copy) => prefetch(copy, threads, 'v', o.type));
+  const loads = either.map(({ load }, i) => {
+    const first = i ? o.ends[i - 1]! : o.start;
+    const own = `{\nlet k = ${first ? `(t - ${first}u) * ${o.step}u` : `t * ${o.step}u`};\n${load}\n}`;
+    return i < either.length - 1 ? `if (t < ${o.ends[i]}u) ${own}` : own;
+  });
+  const { declare, store } = either[0]!;
+  return `{\n${declare}\n${loads.join(' else ')}\n${store}\n}\n`;
+}
+
 /** Statements that write four vectors along k of neighbouring columns as four vectors along the columns, `stride` apart. */
 export const storeTransposed = (
   array: string,

@@ -40,8 +40,11 @@ export function matrixAttentions(spec: AttentionSpec, target: TargetProfile): Ma
   for (const config of usable.sort((a, b) => rank(b) - rank(a))) {
     if (spec.q.rows < config.m) continue;
     const { max } = target.subgroupSize;
+    // Twice the queries share what staging costs. AMD's units hold as many waves either way; where memory decides how many
+    // workgroups are resident (NVIDIA), two of four subgroups hide more than one of eight.
+    const many = target.fixedSubgroupSize && spec.q.rows >= 1024;
     const blocks = Math.max(1, Math.min(Math.floor(16 / config.m), Math.floor(max / config.m)));
-    for (const subgroups of [4, 2, 1]) {
+    for (const subgroups of many ? [8, 4, 2, 1] : [4, 2, 1]) {
       // Keys by 32: their memory lets another workgroup in, which is worth more than fewer steps.
       for (const tileK of [32, 64, 16]) {
         const schedule: MatrixAttention = { variant: 'matrix', config, subgroups, blocks, tileK };

@@ -61,27 +61,32 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
       store: ([v]) => `key_tile[${indexOf(at, keyStride)}] = ${v};`,
     }),
   };
-  // Four keys of `unit` columns each. Neighbouring threads take the same columns of neighbouring keys: their stores meet no bank twice.
+  // Four keys of `unit` columns each, or two where that gives every thread some. Neighbouring threads take the same columns of
+  // neighbouring keys: their stores meet no bank twice.
+  const group = half && (tileK / 4) * rowVectors < threads ? 2 : 4;
   const valueBlocks: Copy = {
-    count: (tileK / 4) * rowVectors,
-    width: tileK / 4,
+    count: (tileK / group) * rowVectors,
+    width: tileK / group,
     item: ({ row, more, col }) => {
       const d = more ? `${row} + ${more}u` : row;
       // Of eight columns the first four lie in the tile's left half, the others beside them.
       const at = (i: number): string =>
-        `${row} * ${4 * valueStride}u + ${col} + ${(more * 4 + (i & 3)) * valueStride + (i >> 2) * (tileK / 4)}u`;
+        `${row} * ${4 * valueStride}u + ${(more * 4 + (i & 3)) * valueStride + (i >> 2) * (tileK / 4)}u + ${group === 4 ? col : `${col} / 2u`}`;
+      const pair = (i: number, a: string, b: string): string =>
+        `${i % 2 ? 'high' : 'low'}(${a}.${'xyzw'[i >> 1]}, ${b}.${'xyzw'[i >> 1]})`;
       return {
-        values: each(4, (j) => `read_v(${col} * 4u, value_base + ${j}u, ${d}, head)`),
+        values: each(group, (j) => `read_v(${col} * ${group}u, value_base + ${j}u, ${d}, head)`),
         store: ([a, b, c, e]) =>
-          half
-            ? each(8, (i) => {
-                const [f, word] = [i % 2 ? 'high' : 'low', 'xyzw'[i >> 1]];
-                return `value_tile[${at(i)}] = vec2<u32>(${f}(${a}.${word}, ${b}.${word}), ${f}(${c}.${word}, ${e}.${word}));`;
-              }).join('\n')
-            : each(4, (i) => {
+          !half
+            ? each(4, (i) => {
                 const word = 'xyzw'[i];
                 return `value_tile[${at(i)}] = vec4<f32>(${a}.${word}, ${b}.${word}, ${c}.${word}, ${e}.${word});`;
-              }).join('\n'),
+              }).join('\n')
+            : each(8, (i) =>
+                group === 4
+                  ? `value_tile[${at(i)}] = vec2<u32>(${pair(i, a!, b!)}, ${pair(i, c!, e!)});`
+                  : `value_tile[${at(i)}][${col} % 2u] = ${pair(i, a!, b!)};`,
+              ).join('\n'),
       };
     },
   };
@@ -204,16 +209,16 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
     let p${i} = exp2(s${i} - m);`;
   };
   const weigh = (i: number): string =>
-    `weights[weight_at + ${i * share}u] = ${half ? `bitcast<vec2<u32>>(vec4<f16>(p${i}))` : `p${i}`};`;
+    `weights[weight_at + ${i * share}u] = ${half ? `vec2<u32>(pack2x16float(p${i}.xy), pack2x16float(p${i}.zw))` : `p${i}`};`;
 
   const wgsl = `${element === 'f16' ? 'enable f16;\n' : types.enable}${subgroupEnables(target)}enable chromium_experimental_subgroup_matrix;
 // Conditions around matrix operations depend on subgroup_id or on values equal in all lanes, which the analysis cannot see.
 diagnostic(off, chromium.subgroup_matrix_uniformity);
 diagnostic(off, subgroup_uniformity);
 ${views.declarations}
+var<workgroup> scores: array<vec4<u32>, ${l.scoreRows * scoreStride}>;
 var<workgroup> key_tile: array<${vector}, ${tileK * keyStride}>;
 var<workgroup> value_tile: array<${half ? 'vec2<u32>' : vector}, ${l.valueRows * valueStride}>;
-var<workgroup> scores: array<vec4<u32>, ${l.scoreRows * scoreStride}>;
 var<workgroup> weights: array<${half ? 'vec2<u32>' : 'vec4<f32>'}, ${tileQ * weightStride}>;
 var<workgroup> again: u32;
 ${half ? HALVES : ''}

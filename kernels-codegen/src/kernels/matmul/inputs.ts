@@ -10,6 +10,8 @@ import { type MatmulSpec, type StoredMatrix, segmentsOf } from './spec.ts';
 export interface MatmulInputs {
   declarations: string;
   segments: SegmentInput[];
+  /** The same, those together whose columns of one weight are a whole: the first's `loadB` reads those of all. */
+  parts: SegmentInput[][];
   /** Bindings used, all `read`: the segments, the weight, then the path beside it. */
   count: number;
 }
@@ -38,16 +40,28 @@ export function emitInputs(
   const count = spec.segments.length;
   const main = weightLoader(spec.weight, count, 'b', target, element, words);
   const beside = spec.beside && weightLoader(spec.beside.weight, count + 2, 'c', target, element, words);
-  const segments = segmentsOf(spec).map(({ a, first }, s): SegmentInput => {
+  const numbered = segmentsOf(spec).map((segment, s) => ({ ...segment, s }));
+  const parts = joinSegments(numbered, step).map((group): SegmentInput[] => {
+    const { s: number, first: from } = group[0]!;
     // The path beside comes after the main weight, with one of its own.
-    const [binding, weight] = s < count ? [s, main] : [count + 1, beside!];
-    const left = emitLeft(a, `a${s}`, binding, element, step, words);
-    const right = emitRight(weight, `b${s}`, first, a.cols, element, step);
-    text.push(left.declarations, right.declarations);
-    return { cols: a.cols, loadA: left.load, loadB: right.load };
+    const weight = number < count ? main : beside!;
+    const cols = group.reduce((sum, { a }) => sum + a.cols, 0);
+    const right = emitRight(weight, `b${number}`, from, cols, element, step);
+    text.push(right.declarations);
+    return group.map(({ a, first, s }) => {
+      const left = emitLeft(a, `a${s}`, s < count ? s : count + 1, element, step, words);
+      text.push(left.declarations);
+      const loadB: SegmentInput['loadB'] = (row, k) => right.load(row, first > from ? `${first - from}u + ${k}` : k);
+      return { cols: a.cols, loadA: left.load, loadB };
+    });
   });
   const declarations = [main.declarations, ...(beside ? [beside.declarations] : []), ...text];
-  return { declarations: declarations.join('\n'), segments, count: count + (beside ? 3 : 1) };
+  return {
+    declarations: declarations.join('\n'),
+    parts,
+    segments: parts.flat(),
+    count: count + (beside ? 3 : 1),
+  };
 }
 
 /** Text at module scope, and `vec4<element>` at a row and a multiple of four columns. */
