@@ -77,7 +77,7 @@ export function emitMatrixProduct(
   const store = `for (var turn = 0u; turn < ${passes.length}u${open}; turn++) {
 ${passes.join(' else ')}
 workgroupBarrier();
-for (var i = thread; i < ${subgroups * region}u; i += ${threads}u) {
+for (var i = thread; i < ${subgroups * region}u${open}; i += ${threads}u) {
 let owner = i / ${region}u;
 let row = rowBase + owner / ${s.subgroupsN}u * ${s.tilesM * config.m}u + turn / ${parts}u * ${config.m}u + i % ${region}u / ${rowOf}u;
 let col = colBase + owner % ${s.subgroupsN}u * ${s.tilesN * config.n}u + turn % ${parts}u * ${width}u + i % ${rowOf}u * 4u;
