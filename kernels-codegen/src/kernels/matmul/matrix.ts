@@ -49,15 +49,16 @@ export function matrixMatmul(
   const unit = unitOf(element);
   const width = s.tileK / unit;
   const half = element === 'f16' || usesF16(spec, target);
-  const inputs = emitRows(spec, target, element, s.tileK);
-  const output = emitOutput(spec, inputs.count);
-
   const groupsN = Math.ceil(n / tileN);
   const groupsM = Math.ceil(m / tileM);
   const layers = Math.ceil(groupsM / target.limits.maxComputeWorkgroupsPerDimension);
   const groupsY = Math.ceil(groupsM / layers);
   const raggedM = layers * groupsY * tileM !== m;
   const raggedN = n % tileN !== 0;
+  // Whole tiles in one layer: nothing in the text depends on the number of rows, and FLUX's streams share their kernels.
+  const anyRows = !raggedM && layers === 1;
+  const inputs = emitRows(spec, target, element, s.tileK, anyRows);
+  const output = emitOutput(spec, inputs.count, anyRows);
   const product = emitMatrixProduct(s, config, threads, output, { raggedM, raggedN }, layers === 1 ? ' + group.z' : '');
   /** Rows of a tile, 16 bytes at a time; a row beyond the edge is the last one again. */
   const rows = (tile: 'a' | 'b', read: Part['left'][0]['read']): Copy => {

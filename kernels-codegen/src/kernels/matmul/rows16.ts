@@ -28,8 +28,15 @@ export interface MatmulRows {
 /**
  * @param element type of the values
  * @param step columns of a step of the loop over k
+ * @param anyRows left operands are declared without a length, so that one text serves any number of rows
  */
-export function emitRows(spec: MatmulSpec, target: TargetProfile, element: 'f32' | 'f16', step: number): MatmulRows {
+export function emitRows(
+  spec: MatmulSpec,
+  target: TargetProfile,
+  element: 'f32' | 'f16',
+  step: number,
+  anyRows: boolean,
+): MatmulRows {
   const half = element === 'f16';
   const count = spec.segments.length;
   const segments = segmentsOf(spec).map((segment, s) => ({ ...segment, s }));
@@ -78,7 +85,7 @@ export function emitRows(spec: MatmulSpec, target: TargetProfile, element: 'f32'
 
   const parts = groups.map((group): Part => {
     const left = group.map(({ a, s }) => {
-      const operand = leftOf(a, `a${s}`, s < count ? s : count + 1, element, step);
+      const operand = leftOf(a, `a${s}`, s < count ? s : count + 1, element, step, anyRows);
       text.push(operand.declarations);
       return { cols: a.cols, read: operand.read };
     });
@@ -98,6 +105,7 @@ function leftOf(
   binding: number,
   element: 'f32' | 'f16',
   step: number,
+  anyRows: boolean,
 ): { declarations: string; read: Read } {
   const half = element === 'f16';
   if (!half || [a.cols, a.rowStride, a.offset].some((x) => x % 8 !== 0)) {
@@ -107,7 +115,7 @@ function leftOf(
   const [stride, first] = [a.rowStride / 8, a.offset / 8];
   const outside = a.cols % step ? `if (k >= ${a.cols}u) { return vec4<u32>(); }\n  ` : '';
   return {
-    declarations: `@group(0) @binding(${binding}) var<storage, read> ${name}: array<vec4<u32>, ${Math.ceil(viewLength(a) / 8)}>;
+    declarations: `@group(0) @binding(${binding}) var<storage, read> ${name}: array<vec4<u32>${anyRows ? '' : `, ${Math.ceil(viewLength(a) / 8)}`}>;
 fn ${name}_read(row: u32, more: u32, k: u32) -> vec4<u32> {
   ${outside}return ${name}[row * ${stride}u + k / 8u + (${first}u + more * ${stride}u)];
 }`,
