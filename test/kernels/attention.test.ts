@@ -44,6 +44,18 @@ describe('attention', { timeout: 300_000 }, () => {
   for (const [name, shape] of Object.entries(shapes)) {
     it(`direct f32: ${name}`, () => checkAttention(gpu, { ...baseline, software: true }, { ...shape, type: 'f32' }));
   }
+  // One subgroup a workgroup, of the size that lavapipe has: keys and values are handed round.
+  const lanes: TargetProfile = { ...baseline, software: true, subgroupSize: { min: 8, max: 8 } };
+  for (const [name, shape] of Object.entries(shapes)) {
+    it(`direct f32, handed round: ${name}`, () => checkAttention(gpu, lanes, { ...shape, type: 'f32' }));
+  }
+  it.each([
+    [4, 8],
+    [2, 16],
+  ])('direct f32, handed round: %i queries a thread, %i keys', (queries, keys) => {
+    const schedule = { variant: 'direct', threads: 8, queries, keys, broadcast: true } as const;
+    return checkAttention(gpu, lanes, { ...shapes.causal!, type: 'f32', schedule });
+  });
   // Little work gets two queries and keys a thread, as above; more of it four.
   it('direct f32: four queries a thread', () => {
     const schedule = { variant: 'direct', threads: 8, queries: 4, keys: 4 } as const;
@@ -57,6 +69,11 @@ describe('attention', { timeout: 300_000 }, () => {
   it('direct f16: one fused buffer', (test) => {
     if (!gpu.adapter.features.has('shader-f16')) return test.skip('the adapter has no shader-f16');
     return checkAttention(gpu, { ...half, software: true }, { ...shapes['one fused buffer']!, type: 'f16' });
+  });
+  it('direct f16, handed round: one fused buffer', (test) => {
+    if (!gpu.adapter.features.has('shader-f16')) return test.skip('the adapter has no shader-f16');
+    const target: TargetProfile = { ...lanes, tier: 'subgroups' };
+    return checkAttention(gpu, target, { ...shapes['one fused buffer']!, type: 'f16' });
   });
   // Masks and ragged rows are the same text as in f32; loads, staging and stores of each alignment are not.
   for (const name of [

@@ -18,6 +18,8 @@ import { runSupported } from '../support/run-supported.ts';
 import { decode, encode, roundTo } from '../support/views.ts';
 
 const profile = (tier: Tier): TargetProfile => ({ name: 'test', tier, limits: BASELINE_LIMITS });
+// One subgroup a workgroup, of the size that lavapipe has: pixels are handed round.
+const lanes: TargetProfile = { ...profile('f32'), software: true, subgroupSize: { min: 8, max: 8 } };
 // Small tiles keep the software driver's compiler quick and put every shape over several workgroups and ragged edges.
 const small: Conv2dSchedule = { variant: 'tiled', threadsM: 8, threadsN: 2, rows: 2, cols: 4, tileK: 8 };
 
@@ -29,6 +31,7 @@ describe('conv2d', () => {
 
   for (const [name, shape] of Object.entries(CONV2D_SHAPES)) {
     it(`direct: ${name}`, () => checkConv2d(gpu, { ...shape, weight: 'f16' }, { ...profile('f32'), software: true }));
+    it(`direct, handed round: ${name}`, () => checkConv2d(gpu, { ...shape, weight: 'f16' }, lanes));
   }
 
   // Geometry is shared with the direct variant; here what tiles make of it: steps that straddle taps, ragged blocks.
@@ -85,9 +88,10 @@ describe('conv2d', () => {
     { variant: 'tiled', threadsM: 4, threadsN: 4, rows: 1, cols: 8, tileK: 20 },
     { variant: 'tiled', threadsM: 32, threadsN: 1, rows: 1, cols: 4, tileK: 4 },
     { variant: 'direct', threads: 8, rows: 5 },
+    { variant: 'direct', threads: 8, rows: 11, broadcast: true },
   ];
   it.each(schedules)('schedule %o', (schedule) =>
-    checkConv2d(gpu, { height: 9, width: 15, cin: 16, cout: 36, weight: 'f32' }, profile('f32'), schedule),
+    checkConv2d(gpu, { height: 9, width: 15, cin: 16, cout: 36, weight: 'f32' }, lanes, schedule),
   );
 
   it('the schedule it chooses for a large layer', () => {
@@ -96,11 +100,14 @@ describe('conv2d', () => {
     return checkConv2d(gpu, shape, profile('f16'), chooseConv2dSchedule(large, profile('f16')));
   });
 
-  it.each([small, schedules[3]!])('folds a grid with more pixel blocks than one dimension holds: %o', (schedule) => {
-    const limits = { ...BASELINE_LIMITS, maxComputeWorkgroupsPerDimension: 3 };
-    const shape: Conv2dShape = { height: 10, width: 16, cin: 4, cout: 4, weight: 'f32' };
-    return checkConv2d(gpu, shape, { ...profile('f32'), limits }, schedule);
-  });
+  it.each([small, schedules[3]!, schedules[4]!])(
+    'folds a grid with more pixel blocks than one dimension holds: %o',
+    (schedule) => {
+      const limits = { ...BASELINE_LIMITS, maxComputeWorkgroupsPerDimension: 3 };
+      const shape: Conv2dShape = { height: 10, width: 16, cin: 4, cout: 4, weight: 'f32' };
+      return checkConv2d(gpu, shape, { ...lanes, limits }, schedule);
+    },
+  );
 
   it('keeps f16 sums from overflowing', async () => {
     // 9 · 128 products of 100 · 10 sum to 1 152 000, far above f16; scaled back by the epilogue.

@@ -25,6 +25,9 @@ const targetOf = (tier: Tier, software = false): TargetProfile => ({
   ...(software ? { software: true } : {}),
 });
 
+// One subgroup a workgroup, of the size that lavapipe has: rows are handed round.
+const lanes = (tier: Tier): TargetProfile => ({ ...targetOf(tier, true), subgroupSize: { min: 8, max: 8 } });
+
 // Small, so that small shapes span several tiles: it differs from the real ones in numbers only.
 const SMALL: MatmulSchedule = { variant: 'tiled', threadsM: 4, threadsN: 4, rows: 2, cols: 4, tileK: 8 };
 
@@ -54,6 +57,14 @@ describe('matmul', () => {
   check('software adapter, eight rows', [FULL[1]!], targetOf('f32', true), { variant: 'direct', threads: 8, rows: 8 });
   check('software adapter, tier f16', [...HALF, ...FEW_HALF_ROWS], targetOf('f16', true));
   // Real tiles take a software adapter seconds to compile: one of each type.
+  check('handed round, tier f32', [...FULL, ...FEW_ROWS], lanes('f32'));
+  check('handed round, tier subgroups', [...HALF, ...FEW_HALF_ROWS], lanes('subgroups'));
+  check('handed round, sixteen rows', [FULL[1]!, FULL[2]!], lanes('f32'), {
+    variant: 'direct',
+    threads: 8,
+    rows: 16,
+    broadcast: true,
+  });
   check('chosen tiles, tier f32', [{ m: 70, n: 132, k: 40 }], targetOf('f32'));
   check(
     'chosen tiles, tier f16',

@@ -1,6 +1,6 @@
 // Every component on the GPU against the reference implementation, in every tier the adapter offers.
 // Intermediates are compared in order, so the first failing label names the first wrong layer.
-// Adapters that run on the CPU get kernels of their own, alike in every tier above f16; a sample runs the kernels that GPUs
+// Adapters that run on the CPU get kernels of their own, alike in tiers subgroups and subgroup-matrix, in f16 as in f32; a sample runs the kernels that GPUs
 // get, all of them with KONTEXT_GPU_KERNELS=1 (`npm run test:gpu-kernels`, and `npm run test:matrix` on matrix instructions).
 import { afterAll, describe, expect, it } from 'vitest';
 import { type CompileRequest, compile } from '../../kernels-codegen/src/compile.ts';
@@ -29,7 +29,8 @@ interface Variant {
 }
 const { software } = targetFor(gpu.report);
 const all = process.env.KONTEXT_GPU_KERNELS === '1' || process.env.KONTEXT_REQUIRE_MATRIX === '1';
-const own = offered.filter((tier) => !software || tier === 'f32' || tier === 'f16');
+const best = offered.includes('subgroups') ? 'subgroups' : 'f16';
+const own = offered.filter((tier) => !software || tier === 'f32' || tier === best);
 const variants: Variant[] = [
   ...(software && all ? [] : own.map((tier) => ({ tier, asGpu: false }))),
   ...(software && all ? offered.map((tier) => ({ tier, asGpu: true })) : []),

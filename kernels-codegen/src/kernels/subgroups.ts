@@ -13,3 +13,11 @@ export const subgroupSizeAttribute = (target: TargetProfile): string =>
 
 export const subgroupFeatures = (target: TargetProfile): string[] =>
   target.fixedSubgroupSize ? ['subgroup-size-control', 'subgroups'] : ['subgroups'];
+
+/**
+ * Threads of a workgroup that is one whole subgroup of a CPU's driver, where its size is known: what they read one each, a broadcast gives to all.
+ * Undefined for GPUs, and where the device has no subgroups.
+ */
+export function lanesOf({ software, subgroupSize }: TargetProfile): number | undefined {
+  return software && subgroupSize && subgroupSize.min === subgroupSize.max ? subgroupSize.max : undefined;
+}

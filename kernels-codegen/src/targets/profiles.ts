@@ -3,7 +3,7 @@
 
 import { KontextError } from '../../../runtime/src/errors.ts';
 import type { SubgroupMatrixConfig } from '../../../runtime/src/program/types.ts';
-import { BASELINE_LIMITS, type TargetLimits, type TargetProfile, type Tier } from './types.ts';
+import { BASELINE_LIMITS, hasTier, type TargetLimits, type TargetProfile, type Tier } from './types.ts';
 
 const MiB = 2 ** 20;
 
@@ -188,8 +188,12 @@ export function targetFor(
       { feature: 'shader-f16' },
     );
   }
-  if (precision === 'f32' || highest === 'f32' || !has('shader-f16')) return { ...profile, tier: 'f32' };
   const { subgroupSize } = device;
+  if (precision === 'f32' || highest === 'f32' || !has('shader-f16')) {
+    const lanes =
+      profile.software && hasTier({ tier: highest }, 'subgroups') && has('subgroups') ? subgroupSize : undefined;
+    return { ...profile, tier: 'f32', ...(lanes ? { subgroupSize: lanes } : {}) };
+  }
   if (highest === 'f16' || !has('subgroups') || !subgroupSize) return { ...profile, tier: 'f16' };
   const usable = device.subgroupMatrixConfigs.filter((c) => c.componentType === 'f16' && c.resultType === 'f32');
   const matrices = highest === 'subgroup-matrix' && has('chromium-experimental-subgroup-matrix') && usable.length > 0;

@@ -35,7 +35,7 @@ export interface TargetProfile {
   wideTiles?: true;
   /** Multiprocessors or compute units: fewer than two workgroups for each leave some idle. WebGPU does not tell; 32 where nobody has said. */
   units?: number;
-  /** Range of `subgroup_size`; present when the tier uses subgroups. */
+  /** Range of `subgroup_size`; present when the tier uses subgroups, and on software adapters that have them, whatever the precision. */
   subgroupSize?: { min: number; max: number };
   /** The device has a range of sizes: kernels ask for `subgroupSize.max` with `@subgroup_size`, and min is the same. */
   fixedSubgroupSize?: true;
@@ -46,7 +46,7 @@ export interface TargetProfile {
 }
 
 /** True when `target` may use what `tier` adds. */
-export function hasTier(target: TargetProfile, tier: Tier): boolean {
+export function hasTier(target: Pick<TargetProfile, 'tier'>, tier: Tier): boolean {
   const order: Tier[] = ['f32', 'f16', 'subgroups', 'subgroup-matrix'];
   return order.indexOf(target.tier) >= order.indexOf(tier);
 }

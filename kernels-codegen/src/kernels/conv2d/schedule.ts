@@ -4,7 +4,7 @@
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
 import { sameSchedule, tunedSchedule } from '../../tune/tuned.ts';
-import { type DirectSchedule, directCandidates, directSchedule } from '../matmul/direct.ts';
+import { type DirectSchedule, directCandidates, directMisfit, directSchedule } from '../matmul/direct.ts';
 import { checkMatmulSchedule, chooseMatmulSchedule, matmulCandidates } from '../matmul/schedule.ts';
 import type { MatrixSchedule } from '../matrix/schedule.ts';
 import { equivalentMatmul } from './matrix.ts';
@@ -21,7 +21,7 @@ export const conv2dShapeKey = (spec: Conv2dSpec, target: TargetProfile): string 
 export function chooseConv2dSchedule(spec: Conv2dSpec, target: TargetProfile): Conv2dSchedule {
   const tuned = tunedSchedule(target, 'conv2d', conv2dShapeKey(spec, target), () => conv2dCandidates(spec, target));
   if (tuned) return tuned;
-  if (target.software) return directSchedule(spec.out.rows, spec.cout, spec.weight.cols);
+  if (target.software) return directSchedule(spec.out.rows, spec.cout, spec.weight.cols, target);
   if (hasTier(target, 'subgroup-matrix')) {
     const same = chooseMatmulSchedule(equivalentMatmul(spec, target), target);
     if (same.variant === 'matrix') return same;
@@ -35,7 +35,7 @@ export function chooseConv2dSchedule(spec: Conv2dSpec, target: TargetProfile): C
 export function conv2dCandidates(spec: Conv2dSpec, target: TargetProfile): Conv2dSchedule[] {
   if (target.software) {
     const m = spec.out.rows;
-    const all = [directSchedule(m, spec.cout, spec.weight.cols), ...directCandidates(m)];
+    const all = [directSchedule(m, spec.cout, spec.weight.cols, target), ...directCandidates(m, target)];
     return all.filter((s, i) => !misfit(spec, target, s) && all.findIndex((other) => sameSchedule(s, other)) === i);
   }
   const matrices = hasTier(target, 'subgroup-matrix')
@@ -101,7 +101,10 @@ function misfit(
   const threads = s.variant === 'tiled' ? s.threadsM * s.threadsN : s.threads;
   const allowed = Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
   if (threads > allowed) return { code: 'limit-too-small', message: `${threads} invocations, the limit is ${allowed}` };
-  if (s.variant === 'direct') return undefined;
+  if (s.variant === 'direct') {
+    const message = directMisfit(target, s);
+    return message ? { code: 'program-invalid', message } : undefined;
+  }
   if (s.cols % 4 || s.tileK % 4) return { code: 'program-invalid', message: 'cols and tileK must be multiples of 4' };
   const bytes = tiledConv2dWorkgroupBytes(s, conv2dElement(spec, target));
   const memory = limits.maxComputeWorkgroupStorageSize;

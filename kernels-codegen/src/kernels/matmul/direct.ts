@@ -3,15 +3,20 @@
 
 import type { TargetProfile } from '../../targets/types.ts';
 import type { KernelSource } from '../kernel.ts';
+import { lanesOf, subgroupEnables, subgroupFeatures } from '../subgroups.ts';
 import { emitInputs } from './inputs.ts';
-import { emitOutput } from './output.ts';
+import { emitOutput, type MatmulOutput } from './output.ts';
 import { describeMatmul, type MatmulSpec, matmulBytes, matmulFlops, usesF16 } from './spec.ts';
 
-/** A thread computes four neighbouring columns of `rows` rows; neighbouring threads, the next columns of the same rows. */
+/**
+ * A thread computes four neighbouring columns of `rows` rows; neighbouring threads, the next columns of the same rows.
+ * With `broadcast` the workgroup is a subgroup whose threads load one row each and hand it round.
+ */
 export interface DirectSchedule {
   variant: 'direct';
   threads: number;
   rows: number;
+  broadcast?: true;
 }
 
 /** Columns a thread: one vector of the output. */
@@ -20,9 +25,8 @@ export const DIRECT_COLUMNS = 4;
 /**
  * y[m, n] = epilogue(Σₖ a[m, k] · b[n, k])
  *
- * The rows follow from the workgroup alone, so a CPU's driver loads `a` once for all lanes and broadcasts it: what costs is
- * that broadcast, shared by a thread's columns, and the gather of `b`, shared by its rows. f16 is read as 32-bit words,
- * because a driver gathers 16-bit values one at a time.
+ * A CPU's driver loads every value lane by lane with a test of its own, also what all lanes share; see {@link shareRows}.
+ * f16 is read as 32-bit words, because a driver gathers 16-bit values one at a time.
  * The loop over k ends at a bound the driver cannot know, by adding `group.z`, always 0: loops of few turns, unrolled
  * throughout, took lavapipe up to 13 s to compile.
  * Products and sums are f32.
@@ -31,6 +35,55 @@ export function directMatmul(spec: MatmulSpec, target: TargetProfile, s: DirectS
   const { m, n } = spec;
   const inputs = emitInputs(spec, target, 'f32', 4, true);
   const output = emitOutput(spec, inputs.count);
+  const split = splitDirect(m, n, target, s);
+  const wgsl = `${usesF16(spec, target) ? 'enable f16;\n' : ''}${s.broadcast ? subgroupEnables(target) : ''}${inputs.declarations}
+${output.declarations}
+
+${split.head}
+${each(split.loads, (i) => `let r${i} = ${split.row(i)};`).join('\n')}
+${each(s.rows, (i) => `var c${i} = vec4<f32>();`).join('\n')}
+${inputs.segments
+  .map(
+    (segment) => `for (var k = 0u; k < ${segment.cols}u + group.z; k += 4u) {
+${each(DIRECT_COLUMNS, (j) => `let w${j} = ${segment.loadB(split.column(j), 'k')};`).join('\n')}
+${shareRows(s, (i) => segment.loadA(`r${i}`, 'k'))}
+}`,
+  )
+  .join('\n')}
+${split.store(output)}
+}
+`;
+  return {
+    label: `matmul direct ${s.rows}×${s.threads * DIRECT_COLUMNS} (${describeMatmul(spec)})`,
+    wgsl,
+    bindings: [...each(inputs.count, () => 'read' as const), ...output.bindings],
+    workgroups: split.workgroups,
+    flops: matmulFlops(spec),
+    bytes: matmulBytes(spec),
+    needs: directNeeds(target, s, usesF16(spec, target)),
+  };
+}
+
+const each = <T>(count: number, f: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => f(i));
+
+/** Why the target cannot run such a schedule; undefined when it can. */
+export function directMisfit(target: TargetProfile, s: DirectSchedule): string | undefined {
+  if (s.rows < 1) return 'needs at least one row';
+  return s.broadcast && s.threads !== lanesOf(target) ? 'broadcasts need a workgroup of one subgroup' : undefined;
+}
+
+export function directNeeds(target: TargetProfile, s: DirectSchedule, usesF16: boolean): KernelSource['needs'] {
+  const features = [...(usesF16 ? ['shader-f16'] : []), ...(s.broadcast ? subgroupFeatures(target) : [])];
+  return {
+    ...(features.length ? { features } : {}),
+    invocations: s.threads,
+    workgroupBytes: 0,
+    ...(s.broadcast ? { subgroupSize: { min: s.threads, max: s.threads } } : {}),
+  };
+}
+
+/** What the matmul and the convolution do alike: who computes what of an output of `m` × `n`, and its stores. */
+export function splitDirect(m: number, n: number, target: TargetProfile, s: DirectSchedule) {
   const columns = s.threads * DIRECT_COLUMNS;
   const groupsN = Math.ceil(n / columns);
   const groupsM = Math.ceil(m / s.rows);
@@ -38,53 +91,57 @@ export function directMatmul(spec: MatmulSpec, target: TargetProfile, s: DirectS
   const groupsY = Math.ceil(groupsM / layers);
   const raggedM = layers * groupsY * s.rows !== m;
   const raggedN = n % DIRECT_COLUMNS !== 0;
-  const each = <T>(count: number, f: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => f(i));
-  const column = (j: number): string => (raggedN && j ? `min(col + ${j}u, ${n - 1}u)` : `col + ${j}u`);
-
-  const wgsl = `${usesF16(spec, target) ? 'enable f16;\n' : ''}${inputs.declarations}
-${output.declarations}
-
-@compute @workgroup_size(${s.threads})
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-let col = (${layers > 1 ? `(group.x % ${groupsN}u)` : 'group.x'} * ${s.threads}u + thread) * ${DIRECT_COLUMNS}u;
-${n % columns ? `if (col >= ${n}u) { return; }` : ''}
-let rowBase = ${layers > 1 ? `(group.x / ${groupsN}u * ${groupsY}u + group.y)` : 'group.y'} * ${s.rows}u;
-${each(s.rows, (i) => `let r${i} = ${raggedM ? `min(rowBase + ${i}u, ${m - 1}u)` : `rowBase + ${i}u`};\nvar c${i} = vec4<f32>();`).join('\n')}
-${inputs.segments
-  .map(
-    (segment) => `for (var k = 0u; k < ${segment.cols}u + group.z; k += 4u) {
-${each(DIRECT_COLUMNS, (j) => `let w${j} = ${segment.loadB(column(j), 'k')};`).join('\n')}
-${each(
-  s.rows,
-  (i) => `{ let x = ${segment.loadA(`r${i}`, 'k')};
-${multiplyAdd(
-  `c${i}`,
-  'x',
-  each(DIRECT_COLUMNS, (j) => `w${j}`),
-)} }`,
-).join('\n')}
-}`,
-  )
-  .join('\n')}
-${each(s.rows, (i) => {
-  const store = `{ let row = r${i};\n${output.store(`c${i}`, { raggedM: false, raggedN })} }`;
-  return raggedM && i ? `if (rowBase + ${i}u < ${m}u) ${store}` : store;
-}).join('\n')}
-}
-`;
+  const raggedGroups = n % columns !== 0;
+  // A thread that leaves early cannot load its row for the others, so it computes columns that it does not store.
+  const idle = raggedGroups && s.broadcast;
+  const id = s.broadcast ? '@builtin(subgroup_invocation_id)' : '@builtin(local_invocation_index)';
+  const held = (row: string, always = false): string => (raggedM || always ? `min(${row}, ${m - 1}u)` : row);
   return {
-    label: `matmul direct ${s.rows}×${columns} (${describeMatmul(spec)})`,
-    wgsl,
-    bindings: [...each(inputs.count, () => 'read' as const), ...output.bindings],
-    workgroups: [groupsN * layers, groupsY, 1],
-    flops: matmulFlops(spec),
-    bytes: matmulBytes(spec),
-    needs: {
-      ...(usesF16(spec, target) ? { features: ['shader-f16'] } : {}),
-      invocations: s.threads,
-      workgroupBytes: 0,
+    workgroups: [groupsN * layers, groupsY, 1] as [number, number, number],
+    /** Rows that a thread loads: `r0` and on, each {@link row}. */
+    loads: s.broadcast ? Math.ceil(s.rows / s.threads) : s.rows,
+    head: `@compute @workgroup_size(${s.threads})
+fn main(@builtin(workgroup_id) group: vec3<u32>, ${id} thread: u32) {
+let col = (${layers > 1 ? `(group.x % ${groupsN}u)` : 'group.x'} * ${s.threads}u + thread) * ${DIRECT_COLUMNS}u;
+${raggedGroups && !s.broadcast ? `if (col >= ${n}u) { return; }` : ''}
+let rowBase = ${layers > 1 ? `(group.x / ${groupsN}u * ${groupsY}u + group.y)` : 'group.y'} * ${s.rows}u;`,
+    row: (i: number): string =>
+      s.broadcast ? held(`rowBase + ${i * s.threads}u + thread`, s.rows % s.threads !== 0) : held(`rowBase + ${i}u`),
+    column: (j: number): string => (idle || (raggedN && j) ? `min(col + ${j}u, ${n - 1}u)` : `col + ${j}u`),
+    /**
+     * One text for all rows, in a loop: an epilogue reads and writes a value at a time for each lane, and sixteen of them took lavapipe 5 s to compile.
+     */
+    store(output: MatmulOutput): string {
+      const ends = raggedM ? ` && rowBase + i < ${m}u` : '';
+      const text = `for (var i = 0u; i < ${s.rows}u + group.z${ends}; i++) {
+let row = rowBase + i;
+var sum = c0;
+${each(s.rows - 1, (i) => `sum = select(sum, c${i + 1}, i == ${i + 1}u);`).join('\n')}
+${output.store('sum', { raggedM: false, raggedN })}
+}`;
+      return idle ? `if (col < ${n}u) {\n${text}\n}` : text;
     },
   };
+}
+
+/**
+ * Statements that multiply a vector of every row, which `load(i)` gives of `r<i>`, with `w0` to `w3` into the sums `c0` and on.
+ *
+ * lavapipe loads by a loop over the lanes, with tests of mask and bounds for each (it sees that lanes agree only where an
+ * address is made of constants), SwiftShader likewise: about 300 instructions a vector of four, ten times its products.
+ * So with `broadcast` a thread loads one row of as many as there are lanes, and takes the others' from their registers, an
+ * instruction each: 13 GFLOP/s a CPU instead of 4, with eight rows of f32.
+ */
+export function shareRows(s: DirectSchedule, load: (i: number) => string): string {
+  const columns = each(DIRECT_COLUMNS, (j) => `w${j}`);
+  if (!s.broadcast)
+    return each(s.rows, (i) => `{ let x = ${load(i)};\n${multiplyAdd(`c${i}`, 'x', columns)} }`).join('\n');
+  const loads = each(Math.ceil(s.rows / s.threads), (i) => `let x${i} = ${load(i)};`);
+  const sums = each(s.rows, (i) => {
+    const [load, lane] = [Math.floor(i / s.threads), i % s.threads];
+    return `{ let x = subgroupBroadcast(x${load}, ${lane}u);\n${multiplyAdd(`c${i}`, 'x', columns)} }`;
+  });
+  return [...loads, ...sums].join('\n');
 }
 
 /** Statement that adds to each component of `sum` the dot product of `x` with one of the four vectors `w`. */
@@ -93,19 +150,30 @@ export const multiplyAdd = (sum: string, x: string, w: readonly string[]): strin
 
 /**
  * The split of a product of `m` × `n` × `k`. Eight lanes are a vector of most CPUs. Rows share the gathers of the right
- * operand, but a text of eight takes lavapipe four times as long to compile as one of two (0.8 s and 0.2 s), so they must
- * have work: 256×1024×384 in f16 runs at 12 GFLOP/s a CPU with eight, 10 with four, 6 with two. Sixteen spill.
+ * operand, but a text of sixteen takes lavapipe longer to compile than one of eight or four (0.4, 0.25 and 0.15 s), so they
+ * must have work: sixteen run at 19 GFLOP/s a CPU, eight at 14; 32 are no faster.
  */
-export function directSchedule(m: number, n: number, k: number): DirectSchedule {
-  const threads = 8;
+export function directSchedule(m: number, n: number, k: number, target: TargetProfile): DirectSchedule {
   const work = 2 * m * n * k;
+  const lanes = lanesOf(target);
+  // Of one or two rows there is nothing to hand round.
+  if (lanes && m > 2) {
+    const rows = work < 2 ** 24 ? 4 : work < 2 ** 27 ? 8 : 16;
+    return { variant: 'direct', threads: lanes, rows: Math.min(rows, m), broadcast: true };
+  }
   const rows = work < 2 ** 26 ? 2 : work < 2 ** 29 ? 4 : 8;
-  return { variant: 'direct', threads, rows: Math.min(rows, m) };
+  return { variant: 'direct', threads: 8, rows: Math.min(rows, m) };
 }
 
-/** What measuring may choose from: more lanes, and texts of one row to sixteen. */
-export function directCandidates(m: number): DirectSchedule[] {
-  return [8, 4, 16, 32].flatMap((threads) =>
-    [1, 2, 4, 8, 16].filter((rows) => rows <= m).map((rows) => ({ variant: 'direct' as const, threads, rows })),
+/** What measuring may choose from: more lanes, texts of one row to sixteen, and those whose rows are handed round. */
+export function directCandidates(m: number, target: TargetProfile): DirectSchedule[] {
+  const lanes = lanesOf(target);
+  const rows = (most: number[]): number[] => most.filter((count) => count <= m);
+  const shared = lanes
+    ? rows([8, 16, 4, 32]).map((r): DirectSchedule => ({ variant: 'direct', threads: lanes, rows: r, broadcast: true }))
+    : [];
+  const alone = [8, 4, 16, 32].flatMap((threads) =>
+    rows([1, 2, 4, 8, 16]).map((r): DirectSchedule => ({ variant: 'direct', threads, rows: r })),
   );
+  return [...shared, ...alone];
 }

@@ -6,7 +6,7 @@ import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types
 import { hasTier, type TargetProfile, unitsOf } from '../../targets/types.ts';
 import { sameSchedule, tunedSchedule } from '../../tune/tuned.ts';
 import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes } from '../matrix/schedule.ts';
-import { type DirectSchedule, directCandidates, directSchedule } from './direct.ts';
+import { type DirectSchedule, directCandidates, directMisfit, directSchedule } from './direct.ts';
 import { matrixConfig } from './matrix.ts';
 import { SKINNY_ROWS, type SkinnySchedule, skinnyWorkgroupBytes } from './skinny.ts';
 import { describeMatmul, type MatmulSpec, tileElement } from './spec.ts';
@@ -65,7 +65,7 @@ function skinny(spec: MatmulSpec, target: TargetProfile): SkinnySchedule {
 
 function candidatesFor(spec: MatmulSpec, target: TargetProfile): readonly MatmulSchedule[] {
   // Also where a CPU's driver has matrix instructions: they take it half a minute to compile and run no faster.
-  if (target.software) return [directSchedule(spec.m, spec.n, spec.weight.cols)];
+  if (target.software) return [directSchedule(spec.m, spec.n, spec.weight.cols, target)];
   if (spec.m <= SKINNY_ROWS) return [skinny(spec, target)];
   const config = matrixConfig(spec, target);
   return config ? [...matrices(config, target.subgroupSize!.max), ...MATMUL_TILES] : MATMUL_TILES;
@@ -85,7 +85,7 @@ export function matmulCandidates(spec: MatmulSpec, target: TargetProfile): Matmu
   const wider = estimated.flatMap((s) =>
     s.variant === 'skinny' ? [32, 64, 128, 256].map((threads) => ({ ...s, threads })) : [],
   );
-  const direct = target.software ? directCandidates(spec.m) : [];
+  const direct = target.software ? directCandidates(spec.m, target) : [];
   const all = [...estimated, ...deeper, ...wider, ...direct].filter((s) => !misfit(spec, target, s));
   return all.filter((s, i) => all.findIndex((other) => sameSchedule(s, other)) === i);
 }
@@ -177,8 +177,10 @@ function misfit(
         };
       }
       return undefined;
-    case 'direct':
-      return s.rows > 0 ? undefined : { code: 'program-invalid', message: 'needs at least one row' };
+    case 'direct': {
+      const message = directMisfit(target, s);
+      return message ? { code: 'program-invalid', message } : undefined;
+    }
     default:
       throw s satisfies never;
   }
