@@ -62,7 +62,7 @@ export function matrixAttentions(spec: AttentionSpec, target: TargetProfile): Ma
 
 export interface Layout {
   tileQ: number;
-  /** Head size, filled with zeros to whole matrices. */
+  /** Head size, filled with zeros to whole matrices: to an even number of them where V's rows share lines, to as many in each slice. */
   padded: number;
   threads: number;
   slices: number;
