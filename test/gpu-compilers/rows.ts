@@ -44,22 +44,27 @@ export type TargetName = keyof typeof TARGETS;
 /** A trace longer than this is no loop but a whole kernel unrolled. */
 const LONGEST_TURN = 60_000;
 
+/** Kernels with at least this part of their program's operations are hot: only they are simulated, and have a line in the table. */
+export const HOT = 0.01;
+
 /** @param log what kernels.ts and the compiler wrote */
 export function rowsOf(target: TargetName, log: string): Row[] {
   const model = TARGETS[target];
-  const rows = log
+  const parts = log
     .split('@@KERNEL ')
     .slice(1)
-    .map((part): Row => {
-      const mark = JSON.parse(part.slice(0, part.indexOf('\n'))) as Mark;
-      const end = /@@END (\{.*\})/.exec(part)?.[1];
-      const closing: MarkEnd = end ? (JSON.parse(end) as MarkEnd) : { ms: 0, error: 'the process ended' };
-      const row: Row = { ...mark, ...closing, share: 0, busy: {}, mix: {} };
-      return typeof model === 'function' ? { ...row, ...others(model(part)) } : { ...row, ...nvidia(part, model) };
-    });
+    .map((text) => ({ text, mark: JSON.parse(text.slice(0, text.indexOf('\n'))) as Mark }));
   const total = new Map<string, number>();
-  for (const { program, flops } of rows) total.set(program, (total.get(program) ?? 0) + flops);
-  return rows.map((row) => ({ ...row, share: row.flops / (total.get(row.program) || 1) }));
+  for (const { mark } of parts) total.set(mark.program, (total.get(mark.program) ?? 0) + mark.flops);
+  return parts.map(({ text, mark }): Row => {
+    const end = /@@END (\{.*\})/.exec(text)?.[1];
+    const closing: MarkEnd = end ? (JSON.parse(end) as MarkEnd) : { ms: 0, error: 'the process ended' };
+    const share = mark.flops / (total.get(mark.program) || 1);
+    const row: Row = { ...mark, ...closing, share, busy: {}, mix: {} };
+    return typeof model === 'function'
+      ? { ...row, ...others(model(text)) }
+      : { ...row, ...nvidia(text, share < HOT ? [] : model) };
+  });
 }
 
 function nvidia(text: string, models: readonly string[]): Partial<Row> {

@@ -20,8 +20,19 @@ export interface Turn {
 }
 
 /** One turn of the loop, with `blocks` blocks of `warps` warps on the SM. */
-export function simulate(sm: Sm, steps: Step[], blocks: number, warps: number, turns = 6): Turn {
+export function simulate(sm: Sm, steps: Step[], blocks: number, warps: number): Turn {
+  // Kernels of one shape but for their rows have one trace: it is run once.
   const cost = costs(sm, steps);
+  const instrs = steps.map(({ instr: { op, dst, src, guard } }) => [op, dst, src, guard]);
+  const key = JSON.stringify([sm, blocks, warps, cost, instrs]);
+  const turn = done.get(key) ?? run(sm, steps, cost, blocks, warps);
+  done.set(key, turn);
+  return turn;
+}
+
+const done = new Map<string, Turn>();
+
+function run(sm: Sm, steps: Step[], cost: Cost[], blocks: number, warps: number, turns = 6): Turn {
   const index = new Map<string, number>();
   const number = (r: string): number => {
     const known = index.get(r) ?? index.size;

@@ -1,11 +1,12 @@
 // The committed table of the report: written from rows, read back, and compared, so that a lost percent fails.
 
-import type { Row } from './rows.ts';
+import { HOT, type Row } from './rows.ts';
 
-/** Kernels with at least this part of their program's operations are hot: they have a line, and may not become slower. */
-const HOT = 0.01;
-/** A hot kernel may lose this much of its share of peak; the simulation itself is stable to a point or so. */
-const MOST_LOST = 0.03;
+/**
+ * A hot kernel may lose this much of its share of peak: `static` is counted; what is simulated depends on the order in which a compiler
+ * happens to put independent instructions, and moves by some points with a text that asks for the same work.
+ */
+const mostLost = (model: string): number => (model === 'static' ? 0.03 : 0.06);
 const SLOWEST_MS = 10_000;
 
 interface Line {
@@ -57,7 +58,7 @@ export function complaints(target: string, rows: readonly Row[], committed: stri
     const old = before.get(keyOf(r.program, r.label));
     for (const [model, share] of Object.entries(old?.busy ?? {})) {
       const now = r.busy[model] ?? 0;
-      if (now < share - MOST_LOST) {
+      if (now < share - mostLost(model)) {
         found.push(
           `${target}: ${r.program} ${r.label}: ${model} ${percent(now)}, the committed table has ${percent(share)}`,
         );

@@ -50,10 +50,10 @@ describe('attention on subgroup matrices', { timeout: 300_000 }, () => {
   });
 
   // Every product of a tile is spelled out in the text, and a CPU driver takes tens of seconds for the tiles of a GPU.
-  const small = (blocks: number): AttentionSchedule => {
+  const small = (blocks: number, subgroups = 2): AttentionSchedule => {
     const config = target.subgroupMatrix?.find((x) => x.componentType === 'f16' && x.resultType === 'f32');
     if (!config) throw new Error('the adapter has no f16 matrices with f32 results');
-    return { variant: 'matrix', config, subgroups: 2, blocks, tileK: 16 };
+    return { variant: 'matrix', config, subgroups, blocks, tileK: 16 };
   };
   for (const [name, shape] of Object.entries(shapes)) {
     it(name, (test) => {
@@ -61,6 +61,26 @@ describe('attention on subgroup matrices', { timeout: 300_000 }, () => {
       return checkAttention(gpu, { ...target, software: true }, { ...shape, type: 'f16', schedule: small(1) });
     });
   }
+  it('eight subgroups, whose threads take two keys of V each', (test) => {
+    if (why) return test.skip(why);
+    const c: AttentionCase = { ...shapes['ragged, head 48']!, type: 'f16', schedule: small(1, 8) };
+    return checkAttention(gpu, { ...target, software: true }, c);
+  });
+  // As heads beyond 128 are computed, with narrow ones: matrices by the hundred take a CPU's driver minutes.
+  it.each([
+    ['head 48, filled up, in four slices', { size: 48, queries: 27, keys: 43 }, 4, 4, 16],
+    ['two teams of four slices, threads without scores', { size: 32, queries: 40, keys: 40 }, 8, 4, 8],
+    ['two slices, causal, scores to ±200', { size: 32, queries: 40, keys: 40, causal: true, spread: 50 }, 4, 2, 16],
+  ] as const)('%s', (_, shape, subgroups, slices, tileK) => {
+    if (why) return;
+    const schedule = { ...(small(1, subgroups) as MatrixAttention), slices, tileK };
+    return checkAttention(gpu, { ...target, software: true }, { heads: 2, ...shape, type: 'f16', schedule });
+  });
+  it('slices without the loops of a CPU', (test) => {
+    if (why) return test.skip(why);
+    const schedule = { ...(small(1, 4) as MatrixAttention), slices: 4 };
+    return checkAttention(gpu, target, { heads: 2, size: 64, queries: 40, keys: 40, type: 'f16', schedule });
+  });
   it('the chosen schedule', (test) => {
     if (why) return test.skip(why);
     const c: AttentionCase = { heads: 1, size: 16, queries: 70, keys: 100, type: 'f16' };
@@ -97,11 +117,18 @@ describe('attention on subgroup matrices', { timeout: 300_000 }, () => {
       expect(variant(spec, profile(matrix(8, 'f16', 'f16')))).toBe('tiled');
       expect(variant(spec, profile(matrix(8, 'f16', 'f16'), matrix(8, 'f32', 'f32')))).toBe('matrix');
     });
-    it('leaves f32 inputs, wide heads and single rows to the tiled kernel', () => {
+    it('leaves f32 inputs, very wide heads and single rows to the tiled kernel', () => {
       const t = profile(matrix(16, 'f16', 'f32'));
       expect(variant(specOf({ heads: 2, size: 128, queries: 512, keys: 512, type: 'f32' }), t)).toBe('tiled');
-      expect(variant(specOf({ heads: 1, size: 512, queries: 512, keys: 512, type: 'f16' }), t)).toBe('tiled');
+      expect(variant(specOf({ heads: 1, size: 640, queries: 512, keys: 512, type: 'f16' }), t)).toBe('tiled');
       expect(variant(specOf({ heads: 2, size: 128, queries: 1, keys: 512, type: 'f16' }), t)).toBe('tiled');
+    });
+    it('slices heads of 512 where the memory for their tiles is there', () => {
+      const t = profile(matrix(16, 'f16', 'f32'));
+      const wide = specOf({ heads: 1, size: 512, queries: 512, keys: 512, type: 'f16' });
+      expect(variant(wide, t)).toBe('tiled');
+      const roomy = { ...t, limits: { ...t.limits, maxComputeWorkgroupStorageSize: 49152 } };
+      expect(chooseAttentionSchedule(wide, roomy)).toMatchObject({ variant: 'matrix', slices: 4 });
     });
     it('states the matrix and the features it needs', () => {
       const kernel = attention(spec, profile(matrix(16, 'f16', 'f32')));

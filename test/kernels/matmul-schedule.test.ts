@@ -169,7 +169,7 @@ describe('matmul schedules', () => {
 
 /** Bytes of every `var<workgroup>` array in a text. */
 function declaredWorkgroupBytes(wgsl: string): number {
-  const size: Record<string, number> = { f32: 4, 'vec4<f32>': 16, 'vec4<f16>': 8, 'vec2<u32>': 8 };
+  const size: Record<string, number> = { f32: 4, 'vec4<f32>': 16, 'vec4<f16>': 8, 'vec2<u32>': 8, 'vec4<u32>': 16 };
   return [...wgsl.matchAll(/var<workgroup> \w+: array<(f32|vec\d<[fu]\d\d>), (\d+)>/g)].reduce(
     (sum, [, type, count]) => sum + size[type!]! * Number(count),
     0,

@@ -143,7 +143,8 @@ describe('the schedules of the known GPUs', { timeout: 600_000 }, () => {
     const wide = attentions.filter(({ value: { schedule: s } }) => s.exchange === 'subgroup' && s.threadsK > 8);
     expect(new Set(wide.map(({ value }) => value.schedule.threadsK))).toEqual(new Set([16, 32]));
     expect(new Set(wide.flatMap(({ title }) => title.split(':')[0]!.split(', ')))).toEqual(
-      new Set(['apple-m-matrix', 'nvidia', 'nvidia-matrix', 'amd-rdna', 'amd-rdna3', 'amd-rdna4']),
+      // nvidia-matrix has the memory to take heads of 512 on matrices; AMD's profiles, with 32 KiB, have not.
+      new Set(['apple-m-matrix', 'nvidia', 'amd-rdna', 'amd-rdna3', 'amd-rdna4']),
     );
   });
 });

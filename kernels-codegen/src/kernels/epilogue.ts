@@ -30,15 +30,23 @@ export function epilogueWidth(epilogue: Epilogue, out: MatrixView): 1 | 4 {
 /**
  * @param firstBinding binding number of the first operand; the output comes last
  * @param width elements stored at a time; at most {@link epilogueWidth}
+ * @param anyRows arrays that hold a value for each row are declared without a length, so that one text serves any number of rows
  */
-export function emitEpilogue(epilogue: Epilogue, out: MatrixView, firstBinding: number, width: 1 | 4): EmittedEpilogue {
+export function emitEpilogue(
+  epilogue: Epilogue,
+  out: MatrixView,
+  firstBinding: number,
+  width: 1 | 4,
+  anyRows = false,
+): EmittedEpilogue {
   const used = operandsOf(epilogue.expr);
   const declarations: string[] = [];
   const bindings: BindingAccess[] = [];
   const vectorType = (type: string): string => (width === 1 ? type : `vec4<${type}>`);
-  const declare = (name: string, access: 'read' | 'read_write', element: string, length: number): void => {
+  const declare = (name: string, access: 'read' | 'read_write', element: string, length?: number): void => {
     const binding = firstBinding + bindings.length;
-    declarations.push(`@group(0) @binding(${binding}) var<storage, ${access}> ${name}: array<${element}, ${length}>;`);
+    const type = length === undefined ? element : `${element}, ${length}`;
+    declarations.push(`@group(0) @binding(${binding}) var<storage, ${access}> ${name}: array<${type}>;`);
     bindings.push(access);
   };
   epilogue.operands.forEach((o, i) => {
@@ -48,11 +56,11 @@ export function emitEpilogue(epilogue: Epilogue, out: MatrixView, firstBinding: 
       `operand${i}`,
       'read',
       vector ? vectorType(o.type) : o.type,
-      vector && width === 4 ? Math.ceil(o.length / 4) : o.length,
+      anyRows && o.strideRow ? undefined : vector && width === 4 ? Math.ceil(o.length / 4) : o.length,
     );
   });
-  const length = viewLength(out);
-  declare('result', 'read_write', vectorType(out.type), width === 4 ? Math.ceil(length / 4) : length);
+  const length = width === 4 ? Math.ceil(viewLength(out) / 4) : viewLength(out);
+  declare('result', 'read_write', vectorType(out.type), anyRows ? undefined : length);
 
   const index = (offset: number, strideRow: number, strideCol: number, row: string, col: string): string => {
     const step = strideCol === 1 ? width : 1;

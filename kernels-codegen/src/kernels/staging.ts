@@ -17,6 +17,8 @@ export interface Copy {
   count: number;
   /** Items in a row: neighbouring threads take neighbours of a row. */
   width: number;
+  /** Registers of one of an item's values; 2, a vector of four f16, when left out. */
+  words?: number;
   /**
    * @param at WGSL u32 expressions of the item's place
    * @param tag what distinguishes the item's names from those of others in the same scope
@@ -60,8 +62,8 @@ function placeOf({ width }: Copy, threads: number, step: number): Place {
   return { row: `${i} / ${width}u`, more: 0, col: `${i} % ${width}u` };
 }
 
-/** Values a thread holds between loads and stores: 32 vectors of f16 are 64 registers, which no hot kernel exceeds. */
-const MOST_IN_FLIGHT = 32;
+/** Registers of what a thread holds between loads and stores; no hot kernel exceeds it. */
+const MOST_IN_FLIGHT = 64;
 
 /**
  * Statements that do all `copies`; the WGSL name `thread` is in scope.
@@ -88,10 +90,11 @@ export function stage(copies: readonly Copy[], threads: number, open = ''): stri
         tails.push(`if (${i} < ${copy.count}u) {\n${[...read, item.store(names)].join('\n')}\n}`);
         continue;
       }
-      if (held + names.length > MOST_IN_FLIGHT) flush();
+      const words = names.length * (copy.words ?? 2);
+      if (held + words > MOST_IN_FLIGHT) flush();
       loads.push(...read);
       stores.push(item.store(names));
-      held += names.length;
+      held += words;
     }
   }
   flush();
@@ -123,6 +126,26 @@ export function prefetch(copy: Copy, threads: number, name: string, type: string
   });
   const all = (part: 'declare' | 'load' | 'store'): string => steps.map((step) => step[part]).join('\n    ');
   return { declare: all('declare'), load: all('load'), store: all('store') };
+}
+
+/**
+ * Statements that do one of several copies to the same place, by the step `t` of a loop over k. Only the loads stand in branches, and in each of
+ * them `k` counts from where its copy began.
+ * @param o type of the values; the step after each copy's last; the first copy's first; columns of a step
+ */
+export function stageOneOf(
+  copies: readonly Copy[],
+  threads: number,
+  o: { type: string; ends: readonly number[]; start: number; step: number },
+): string {
+  const either = copies.map((copy) => prefetch(copy, threads, 'v', o.type));
+  const loads = either.map(({ load }, i) => {
+    const first = i ? o.ends[i - 1]! : o.start;
+    const own = `{\nlet k = ${first ? `(t - ${first}u) * ${o.step}u` : `t * ${o.step}u`};\n${load}\n}`;
+    return i < either.length - 1 ? `if (t < ${o.ends[i]}u) ${own}` : own;
+  });
+  const { declare, store } = either[0]!;
+  return `{\n${declare}\n${loads.join(' else ')}\n${store}\n}\n`;
 }
 
 /** Statements that write four vectors along k of neighbouring columns as four vectors along the columns, `stride` apart. */

@@ -1,4 +1,4 @@
-// WGSL that makes blocks of 32 codes with an f16 scale out of values: q8 by the largest value, q4 by a search.
+// WGSL that makes blocks of 32 codes with an f16 scale out of values: q8 by the largest value, or on the values' own grid; q4 by a search.
 import { STORED_FORMATS, type WeightFormat } from '../program/formats.ts';
 
 /**
@@ -38,13 +38,39 @@ fn bestScale(peak: f32) -> f32 {
   return scale * peak;
 }`;
 
+/**
+ * Codes from zero to the block's largest value, as ggml's Q8_0 has them, and two widths that whole multiples of a coarser step fit:
+ * 126 and 120 between them are divisible by 1 to 9, the steps from zero of any grid of four bits. Weights that were on one, as
+ * those of a file written from 4-bit codes are, stay there; any other block is Q8_0's, bit for bit.
+ */
+export const Q8_WIDTHS = [127, 126, 120] as const;
+
+/** A width other than Q8_0's must leave this much less squared error: that of values on its grid is rounding, of others a few per cent less at best. */
+const Q8_GAIN = 1000;
+
+const Q8_STEPS = `
+fn stepsOf(peak: f32) -> f32 {
+  if (abs(peak) < ${SMALLEST}) { return ${Q8_WIDTHS[0]}.0; }
+  let widths = vec3<f32>(${Q8_WIDTHS.join(', ')});
+  let unit = 1.0 / peak;
+  var left = vec3<f32>();
+  for (var k = 0u; k < 32u; k++) {
+    let v = x[k] * unit * widths;
+    let off = (v - round(v)) / widths;
+    left += off * off;
+  }
+  let coarser = select(widths.y, widths.z, left.z < left.y);
+  return select(widths.x, coarser, min(left.y, left.z) * ${Q8_GAIN}.0 < left.x);
+}`;
+
 /** The functions that {@link quantiseText} calls. */
-export const quantiseFunctions = (format: WeightFormat): string => (format === 'q4' ? BEST_SCALE : '');
+export const quantiseFunctions = (format: WeightFormat): string =>
+  format === 'q4' ? BEST_SCALE : format === 'q8' ? Q8_STEPS : '';
 
 /**
  * Codes and scale of the block in `x: array<f32, 32>` from element `p.start + at` of the stored matrix on; the f16 of the scale goes
  * to `pair[b]`. The block's peak is its largest value with its sign. Codes are the nearest for the scale: q8's for the one that was
- * computed, as in ggml's Q8_0; q4's for the one that is stored, which leaves less error.
+ * computed, as in ggml's Q8_0 (see {@link Q8_WIDTHS}); q4's for the one that is stored, which leaves less error.
  */
 export function quantiseText(format: 'q8' | 'q4'): string {
   const perWord = format === 'q8' ? 4 : 8;
@@ -55,7 +81,7 @@ export function quantiseText(format: 'q8' | 'q4'): string {
       : `u32(clamp(floor(v + ${zero}.5), 0.0, 15.0))`;
   return `var peak = 0.0;
     for (var k = 0u; k < 32u; k++) { if (abs(x[k]) > abs(peak)) { peak = x[k]; } }
-    ${format === 'q8' ? 'let scale = abs(peak) / 127.0;' : 'let scale = unpack2x16float(pack2x16float(vec2(half(bestScale(peak)), 0.0))).x;'}
+    ${format === 'q8' ? 'let scale = abs(peak) / stepsOf(peak);' : 'let scale = unpack2x16float(pack2x16float(vec2(half(bestScale(peak)), 0.0))).x;'}
     pair[b] = half(scale);
     let inverse = select(0.0, 1.0 / scale, scale != 0.0);
     for (var w = 0u; w < ${32 / perWord}u; w++) {

@@ -31,11 +31,12 @@ it('finds a section and no change where there is none', () => {
 });
 
 it('compares a kernel with the one of another tile', () => {
-  const slower = row({ label: 'matmul f16 64×64×32 (8704×9216×3072 f16)', busy: { sm_89: 0.86, sm_90: 0.45 } });
+  const slower = row({ label: 'matmul f16 64×64×32 (8704×9216×3072 f16)', busy: { sm_89: 0.83, sm_90: 0.45 } });
   expect(complaints('nvidia-ada', [slower], committed)).toEqual([
-    'nvidia-ada: denoise matmul f16 64×64×32 (8704×9216×3072 f16): sm_89 86 %, the committed table has 90 %',
+    'nvidia-ada: denoise matmul f16 64×64×32 (8704×9216×3072 f16): sm_89 83 %, the committed table has 90 %',
   ]);
-  expect(complaints('nvidia-ada', [row({ busy: { sm_89: 0.88, sm_90: 0.45 } })], committed)).toEqual([]);
+  // What is simulated moves with the order of instructions; what is counted does not.
+  expect(complaints('nvidia-ada', [row({ busy: { sm_89: 0.85, sm_90: 0.45 } })], committed)).toEqual([]);
   expect(changes([slower], committed)).toHaveLength(1);
 });
 

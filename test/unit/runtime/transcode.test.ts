@@ -9,7 +9,8 @@ import { floatToHalf, halfToFloat } from '../../../runtime/src/half.ts';
 import { storedLayout } from '../../../runtime/src/program/formats.ts';
 import type { WeightFormat, WeightRequest } from '../../../runtime/src/program/types.ts';
 import { WeightStore } from '../../../runtime/src/weights/store.ts';
-import { absmaxQ4, relativeError, searchedQ4 } from '../../support/quantisers.ts';
+import { absmaxQ4, relativeError, searchedQ4, steppedQ8 } from '../../support/quantisers.ts';
+import { random } from '../../support/random.ts';
 import { floatTensor, readSafetensors } from '../../support/safetensors.ts';
 import { storedValues } from '../../support/stored.ts';
 import { f32Tensor, type MemoryTensor, memorySource } from '../../support/weights.ts';
@@ -63,21 +64,9 @@ const decode = (bytes: Uint8Array, format: WeightFormat, elements: number): numb
 function quantised(values: number[], format: WeightFormat): number[] {
   if (format === 'f32') return values;
   if (format === 'f16') return values.map((v) => halfToFloat(floatToHalf(v)));
-  if (format === 'q4') {
-    const blocks = Array.from({ length: values.length / 32 }, (_, i) => values.slice(32 * i, 32 * i + 32));
-    return blocks.flatMap((block) => [...searchedQ4(Float64Array.from(block))]);
-  }
-  return values.map((value, i) => {
-    const block = values.slice(i - (i % 32), i - (i % 32) + 32);
-    const peak = block.reduce((p, v) => (Math.abs(v) > Math.abs(p) ? v : p), 0);
-    const scale = Math.fround(Math.abs(peak) / 127);
-    const stored = halfToFloat(floatToHalf(scale));
-    if (scale === 0) return 0;
-    const exact = value / scale;
-    const floor = Math.floor(exact);
-    const rounded = exact - floor === 0.5 ? floor + (Math.abs(floor) % 2) : Math.round(exact);
-    return rounded * stored;
-  });
+  const quantise = format === 'q4' ? searchedQ4 : steppedQ8;
+  const blocks = Array.from({ length: values.length / 32 }, (_, i) => values.slice(32 * i, 32 * i + 32));
+  return blocks.flatMap((block) => [...quantise(Float64Array.from(block))]);
 }
 
 /** Equal but for a rare value on the edge between two codes, where the GPU's division may round the other way. */
@@ -175,6 +164,26 @@ describe("ggml's quantiser", () => {
 
   it('q8 stands for the same values as Q8_0', async () => {
     expectEqual(await stored('q8'), [...floatTensor(io, 'gguf.Q8_0.dequantized')], 'q8');
+  });
+
+  it('q8 keeps weights that were written from codes of four bits, whatever their step', async () => {
+    const uniform = random(5);
+    // Every largest code from 1 to 8, negative ones too, and steps that no f16 holds.
+    const values = Array.from({ length: 64 }, (_, block) => {
+      const most = 1 + (block % 8);
+      const step = 0.01 * (1 + uniform());
+      const codes = Array.from({ length: 32 }, (_, k) => (k === 7 ? -most : Math.round((uniform() * 2 - 1) * most)));
+      return codes.map((code) => Math.fround(code * step));
+    }).flat();
+    const bytes = await load(
+      f32Tensor([64, 32], (i) => values[i]!),
+      requestFor('q8', [64, 32]),
+    );
+    const kept = decode(bytes, 'q8', 2048);
+    // What is left is the scale's rounding to f16.
+    const off = values.map((value, i) => Math.abs(kept[i]! - value) - 2 ** -11 * Math.abs(value));
+    expect(Math.max(...off)).toBeLessThanOrEqual(0);
+    expectEqual(kept, quantised(values, 'q8'), 'q8');
   });
 
   it('q4 leaves less error than Q4_0, by block and in all', async () => {

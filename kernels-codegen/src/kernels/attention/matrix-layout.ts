@@ -8,8 +8,10 @@ import type { AttentionSpec } from './spec.ts';
 export interface MatrixAttention {
   variant: 'matrix';
   config: SubgroupMatrixConfig;
-  /** Subgroups in a workgroup, each with its own queries. */
+  /** Subgroups in a workgroup, each with its own queries, or its own columns of them. */
   subgroups: number;
+  /** Subgroups that share queries: each has a part of the head's columns, for heads whose output one cannot hold. 1 when left out. */
+  slices?: number;
   /** Matrices of `config.m` queries a subgroup. */
   blocks: number;
   /** Keys in a tile; a multiple of the config's m, n and k. */
@@ -28,8 +30,9 @@ export function chooseMatrix(spec: AttentionSpec, target: TargetProfile): Matrix
 
 /** Every schedule the target can hold, the likely best first. */
 export function matrixAttentions(spec: AttentionSpec, target: TargetProfile): MatrixAttention[] {
-  // Wider heads need more accumulators than a subgroup has registers: 16 queries × 128 are 64 a lane of 32.
-  if (!hasTier(target, 'subgroup-matrix') || !target.subgroupSize || spec.size > 128) return [];
+  // 16 queries × 128 columns of output are 64 registers a lane of 32, beside as many of queries: wider heads are sliced.
+  const slices = [1, 2, 4].find((count) => spec.size <= 128 * count);
+  if (!hasTier(target, 'subgroup-matrix') || !target.subgroupSize || !slices) return [];
   const inputs = [spec.q, spec.k, spec.v];
   // f16 operands only for f16 inputs, and f32 results always: sums of thousands of values do not survive in f16.
   const usable = (target.subgroupMatrix ?? []).filter(
@@ -40,11 +43,16 @@ export function matrixAttentions(spec: AttentionSpec, target: TargetProfile): Ma
   for (const config of usable.sort((a, b) => rank(b) - rank(a))) {
     if (spec.q.rows < config.m) continue;
     const { max } = target.subgroupSize;
+    // Twice the queries share what staging costs. AMD's units hold as many waves either way; where memory decides how many
+    // workgroups are resident (NVIDIA), two of four subgroups hide more than one of eight.
+    const many = target.fixedSubgroupSize && spec.q.rows >= 1024;
     const blocks = Math.max(1, Math.min(Math.floor(16 / config.m), Math.floor(max / config.m)));
-    for (const subgroups of [4, 2, 1]) {
+    for (const subgroups of many ? [8, 4, 2, 1] : [4, 2, 1]) {
       // Keys by 32: their memory lets another workgroup in, which is worth more than fewer steps.
       for (const tileK of [32, 64, 16]) {
-        const schedule: MatrixAttention = { variant: 'matrix', config, subgroups, blocks, tileK };
+        if (subgroups % slices !== 0) continue;
+        const sliced = slices > 1 ? { slices } : {};
+        const schedule: MatrixAttention = { variant: 'matrix', config, subgroups, ...sliced, blocks, tileK };
         if (!problemOf(layout(spec, target, schedule), schedule, target)) found.push(schedule);
       }
     }
@@ -54,21 +62,25 @@ export function matrixAttentions(spec: AttentionSpec, target: TargetProfile): Ma
 
 export interface Layout {
   tileQ: number;
-  /** Head size, filled with zeros to whole matrices. */
+  /** Head size, filled with zeros to whole matrices: to an even number of them where V's rows share lines, to as many in each slice. */
   padded: number;
   threads: number;
-  /** Threads that share a query in the softmax. */
+  slices: number;
+  /** Threads that share a query in the softmax; with slices, some have no part in it. */
   share: number;
   /** Elements of an operand in 16 bytes. */
   unit: number;
-  /** Rows of scores and of values in workgroup memory; `folded`: the second half of the queries lies beside the first. */
+  /**
+   * Rows of scores and of values in workgroup memory; `folded`: the second half of the queries lies beside the first. With slices,
+   * each slice's part of all scores comes after the one before.
+   */
   folded: boolean;
   scoreRows: number;
   valueRows: number;
   /** 16 bytes between rows: keys [key][d], scores [query][key]. */
   keyStride: number;
   scoreStride: number;
-  /** 16 bytes of each query that are staged at a time, and between their rows. */
+  /** 16 bytes of each query, and slice, that are staged at a time, and between their rows. */
   queryVectors: number;
   queryStride: number;
   /** Vectors of four between rows of values [d][key] and of weights [query][key]. */
@@ -83,30 +95,32 @@ export function layout(spec: AttentionSpec, target: TargetProfile, s: MatrixAtte
   const lanes = target.subgroupSize ?? { min: 0, max: 0 };
   const element = componentType === 'f16' ? 2 : 4;
   const unit = 16 / element;
+  const slices = s.slices ?? 1;
   // Two halves of whole matrices where V's rows share lines: see valueRows.
-  const edge = Math.max(unit === 8 ? 2 * n : n, k);
+  const edge = slices > 1 ? slices * Math.max(n, k) : Math.max(unit === 8 ? 2 * n : n, k);
   const padded = Math.ceil(spec.size / edge) * edge;
-  const tileQ = s.subgroups * s.blocks * m;
+  const tileQ = (s.subgroups / slices) * s.blocks * m;
   const threads = s.subgroups * lanes.max;
   const keyStride = padded / unit + PAD;
   // Two rows share a line where they can: half the padding, 32 KiB in all for the common tile.
   const valueRows = unit === 8 ? padded / 2 : padded;
   const valueStride = ((padded / valueRows) * s.tileK + PAD * unit) / 4;
   const weightStride = ((s.tileK / unit + PAD) * unit) / 4;
-  const folded = s.subgroups % 2 === 0;
-  const scoreRows = folded ? tileQ / 2 : tileQ;
-  const scoreStride = ((tileQ / scoreRows) * s.tileK + SCORE_PAD) / 4;
+  const folded = slices === 1 && s.subgroups % 2 === 0;
+  const scoreRows = folded ? tileQ / 2 : tileQ * slices;
+  const scoreStride = ((folded ? 2 : 1) * s.tileK + SCORE_PAD) / 4;
   // Whole matrices of the queries' columns beside each other, where the scores will lie.
   const columns = k / unit;
   const most = Math.floor((scoreRows * scoreStride) / tileQ) - PAD;
-  const queryVectors = Math.min(padded / unit, Math.floor(most / columns) * columns);
+  const queryVectors = Math.min(padded / unit / slices, Math.floor(most / slices / columns) * columns);
   return {
     tileQ,
     padded,
     queryVectors,
-    queryStride: queryVectors + PAD,
+    queryStride: queryVectors * slices + PAD,
     threads,
-    share: threads / tileQ,
+    slices,
+    share: Math.min(threads / tileQ, slices > 1 ? s.tileK / 4 : threads),
     keyStride,
     valueStride,
     scoreStride,
@@ -131,6 +145,7 @@ function problemOf(l: Layout, s: MatrixAttention, target: TargetProfile): string
   if (l.threads > most) return `${l.threads} threads; the target allows ${most}.`;
   if (l.bytes > room) return `${l.bytes} bytes of workgroup memory; the target has ${room}. Use a smaller tileK.`;
   if (k % l.unit !== 0) return `a matrix ${m}×${n}×${k} has rows that do not start on 16 bytes.`;
+  if (s.subgroups % l.slices !== 0) return `${s.subgroups} subgroups do not split into ${l.slices} slices.`;
   if (l.queryVectors < 1) return `${l.tileQ} queries do not fit where their scores of ${s.tileK} keys lie.`;
   if ([m, n, k].some((d) => s.tileK % d !== 0)) return `tileK ${s.tileK} is no multiple of the matrix ${m}×${n}×${k}.`;
   if (l.share < 1 || l.lanes.min % l.share !== 0 || s.tileK % (4 * l.share) !== 0) {

@@ -21,6 +21,8 @@ const HEADROOM = '15.9';
  * matrices. A step takes one tile of keys, between two barriers: scores to workgroup memory; then each query's threads
  * weigh their share of them (statistics in f32, weights in the component type) while this tile's V and the next one's K
  * go from registers to workgroup memory; then the loads after those are issued, and the weights multiply V.
+ * Heads wider than 128 are sliced: subgroups share queries, each with a part of the columns of both products, and the softmax adds up
+ * their parts of the scores.
  * V is transposed in 4×4 blocks on its way, because AMD's matrices read it along the keys, else 16 bits at a time.
  * Thread numbers count lanes subgroup by subgroup, so that the threads of a query are neighbours in one subgroup.
  */
@@ -30,7 +32,7 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
   const { m, n, k, componentType: element } = config;
   const l = layout(spec, target, schedule);
   checkFits(l, schedule, target);
-  const { tileQ, padded, threads, share, unit, keyStride, valueStride, scoreStride, weightStride } = l;
+  const { slices, tileQ, padded, threads, share, unit, keyStride, valueStride, scoreStride, weightStride } = l;
   const keys = keysOf(spec);
   const types = elementTypes(
     'attention',
@@ -46,8 +48,11 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
   // Sixteen bytes, as operands lie in workgroup memory.
   const vector = half ? 'vec4<u32>' : 'vec4<f32>';
   const rowVectors = padded / unit;
-  const kSteps = padded / k;
-  const outTiles = padded / n;
+  // Of the head, what one subgroup multiplies and accumulates.
+  const own = padded / slices;
+  const kSteps = own / k;
+  const outTiles = own / n;
+  const sliced = slices > 1;
   const scoreTiles = tileK / n;
   const left = `subgroup_matrix_left<${element}, ${k}, ${m}>`;
   const right = `subgroup_matrix_right<${element}, ${n}, ${k}>`;
@@ -61,27 +66,32 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
       store: ([v]) => `key_tile[${indexOf(at, keyStride)}] = ${v};`,
     }),
   };
-  // Four keys of `unit` columns each. Neighbouring threads take the same columns of neighbouring keys: their stores meet no bank twice.
+  // Four keys of `unit` columns each, or two where that gives every thread some. Neighbouring threads take the same columns of
+  // neighbouring keys: their stores meet no bank twice.
+  const group = half && (tileK / 4) * rowVectors < threads ? 2 : 4;
   const valueBlocks: Copy = {
-    count: (tileK / 4) * rowVectors,
-    width: tileK / 4,
+    count: (tileK / group) * rowVectors,
+    width: tileK / group,
     item: ({ row, more, col }) => {
       const d = more ? `${row} + ${more}u` : row;
       // Of eight columns the first four lie in the tile's left half, the others beside them.
       const at = (i: number): string =>
-        `${row} * ${4 * valueStride}u + ${col} + ${(more * 4 + (i & 3)) * valueStride + (i >> 2) * (tileK / 4)}u`;
+        `${row} * ${4 * valueStride}u + ${(more * 4 + (i & 3)) * valueStride + (i >> 2) * (tileK / 4)}u + ${group === 4 ? col : `${col} / 2u`}`;
+      const pair = (i: number, a: string, b: string): string =>
+        `${i % 2 ? 'high' : 'low'}(${a}.${'xyzw'[i >> 1]}, ${b}.${'xyzw'[i >> 1]})`;
       return {
-        values: each(4, (j) => `read_v(${col} * 4u, value_base + ${j}u, ${d}, head)`),
+        values: each(group, (j) => `read_v(${col} * ${group}u, value_base + ${j}u, ${d}, head)`),
         store: ([a, b, c, e]) =>
-          half
-            ? each(8, (i) => {
-                const [f, word] = [i % 2 ? 'high' : 'low', 'xyzw'[i >> 1]];
-                return `value_tile[${at(i)}] = vec2<u32>(${f}(${a}.${word}, ${b}.${word}), ${f}(${c}.${word}, ${e}.${word}));`;
-              }).join('\n')
-            : each(4, (i) => {
+          !half
+            ? each(4, (i) => {
                 const word = 'xyzw'[i];
                 return `value_tile[${at(i)}] = vec4<f32>(${a}.${word}, ${b}.${word}, ${c}.${word}, ${e}.${word});`;
-              }).join('\n'),
+              }).join('\n')
+            : each(8, (i) =>
+                group === 4
+                  ? `value_tile[${at(i)}] = vec2<u32>(${pair(i, a!, b!)}, ${pair(i, c!, e!)});`
+                  : `value_tile[${at(i)}][${col} % 2u] = ${pair(i, a!, b!)};`,
+              ).join('\n'),
       };
     },
   };
@@ -101,20 +111,22 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
 
   // All queries, as many columns at a time as the scores' memory holds: every subgroup takes its matrices at once, without a branch.
   const { queryVectors, queryStride } = l;
-  const loadQueries = each(Math.ceil(rowVectors / queryVectors), (p) => {
+  const loadQueries = each(Math.ceil(rowVectors / slices / queryVectors), (p) => {
     const first = p * queryVectors;
-    const width = Math.min(queryVectors, rowVectors - first);
+    const width = Math.min(queryVectors, rowVectors / slices - first);
+    const vectorAt = (col: string): string =>
+      sliced ? `${col} / ${width}u * ${rowVectors / slices}u + ${col} % ${width}u + ${first}u` : `${col} + ${first}u`;
     const copy: Copy = {
-      count: tileQ * width,
-      width,
+      count: tileQ * slices * width,
+      width: slices * width,
       item: (at) => ({
-        values: [`read_q(${at.row}, first_query + ${at.more}u, ${at.col} + ${first}u, head)`],
+        values: [`read_q(${at.row}, first_query + ${at.more}u, ${vectorAt(at.col)}, head)`],
         store: ([v]) => `scores[${indexOf(at, queryStride)}] = ${half ? v : `bitcast<vec4<u32>>(${v})`};`,
       }),
     };
     const loads = each(blocks, (b) =>
       each((width * unit) / k, (i) => {
-        const at = `subgroup * ${blocks * m * queryStride}u + ${b * m * queryStride + (i * k) / unit}u`;
+        const at = `team * ${blocks * m * queryStride}u + ${sliced ? `slice * ${width}u + ` : ''}${b * m * queryStride + (i * k) / unit}u`;
         return `q${b}_${(first * unit) / k + i} = subgroupMatrixLoad<${left}, row_major>(&scores, ${at}, ${queryStride}u);`;
       }),
     ).flat();
@@ -133,7 +145,7 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
         each(
           kSteps,
           (s) =>
-            `{ let b = subgroupMatrixLoad<${right}, col_major>(&key_tile, ${t * n * keyStride + (s * k) / unit}u, ${keyStride}u); ${each(blocks, (b) => `s${b} = subgroupMatrixMultiplyAccumulate(q${b}_${s}, b, s${b});`).join(' ')} }`,
+            `{ let b = subgroupMatrixLoad<${right}, col_major>(&key_tile, ${sliced ? 'key_slice + ' : ''}${t * n * keyStride + (s * k) / unit}u, ${keyStride}u); ${each(blocks, (b) => `s${b} = subgroupMatrixMultiplyAccumulate(q${b}_${s}, b, s${b});`).join(' ')} }`,
         ),
         '      ',
       )}
@@ -152,7 +164,7 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
         each(
           outTiles,
           (t) =>
-            `{ let b = subgroupMatrixLoad<${right}, col_major>(&value_tile, ${valueAt(t * n) + (s * k) / 4}u, ${valueStride}u); ${each(blocks, (b) => `o${b}_${t} = subgroupMatrixMultiplyAccumulate(a${b}, b, o${b}_${t});`).join(' ')} }`,
+            `{ let b = subgroupMatrixLoad<${right}, col_major>(&value_tile, ${sliced ? 'value_slice + ' : ''}${valueAt(t * n) + (s * k) / 4}u, ${valueStride}u); ${each(blocks, (b) => `o${b}_${t} = subgroupMatrixMultiplyAccumulate(a${b}, b, o${b}_${t});`).join(' ')} }`,
         ),
         '      ',
       )}
@@ -160,6 +172,7 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
     ),
   );
 
+  const sliceOfScores = tileQ * scoreStride;
   // The results leave through the score array, as many columns at a time as it has.
   const finish = each(Math.ceil(outTiles / scoreTiles), (p) => {
     const first = p * scoreTiles;
@@ -171,14 +184,20 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
           `subgroupMatrixStore<row_major>(&scores, scores_at + ${b * m * scoreStride + (t * n) / 4}u, o${b}_${first + t}, ${scoreStride}u);`,
       ),
     ).flat();
-    const column = `part + c + ${(first * n) / 4}u`;
+    const column = `${sliced ? `part_slice * ${own / 4}u + ` : ''}part + c + ${(first * n) / 4}u`;
+    const value = `scores[score_at + c${sliced ? ` + part_slice * ${sliceOfScores}u` : ''}]`;
+    const inside = [
+      sliced ? `thread < ${tileQ * share}u` : '',
+      q.rows % tileQ || padded > size ? `query < ${q.rows}u && d < ${Math.ceil(size / 4)}u` : '',
+    ].filter(Boolean);
+    const write = `for (var c = 0u; c < ${(tiles * n) / 4}u${open}; c += ${share}u) {
+      let d = ${half ? `(${column}) % ${rowVectors}u * 2u + (${column}) / ${rowVectors}u` : column};
+      ${inside.length ? `if (${inside.join(' && ')}) ` : ''}{ store_out(query, d, head, bitcast<vec4<f32>>(${value}) * inverse); }
+    }`;
     return `workgroupBarrier();
     ${matrices(lines(stores))}
     workgroupBarrier();
-    for (var c = 0u; c < ${(tiles * n) / 4}u${open}; c += ${share}u) {
-      let d = ${half ? `(${column}) % ${rowVectors}u * 2u + (${column}) / ${rowVectors}u` : column};
-      ${q.rows % tileQ || padded > size ? `if (query < ${q.rows}u && d < ${Math.ceil(size / 4)}u) ` : ''}{ store_out(query, d, head, bitcast<vec4<f32>>(scores[score_at + c]) * inverse); }
-    }`;
+    ${sliced ? `for (var part_slice = 0u; part_slice < ${slices}u; part_slice++) { ${write} }` : write}`;
   }).join('\n    ');
 
   const perThread = tileK / 4 / share;
@@ -197,23 +216,25 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
   const score = (i: number): string => {
     const at = (value: string, key: string): string =>
       scoreText(spec, { name: value, key, query: 'query', raggedKeys });
-    const load = `var s${i} = bitcast<vec4<f32>>(scores[score_at + ${i * share}u]);`;
+    // Of slices each has a part of the sum.
+    const parts = each(slices, (part) => `bitcast<vec4<f32>>(scores[score_at + ${i * share + part * sliceOfScores}u])`);
+    const load = `var s${i} = ${parts.join(' + ')};`;
     if (plain) return `${load} let p${i} = exp2(fma(s${i}, vec4<f32>(${exponent}), vec4<f32>(-m)));`;
     return `${load} { let key = first_key + (part + ${i * share}u) * 4u;
     ${[...'xyzw'].map((c, e) => at(`s${i}.${c}`, `(key + ${e}u)`)).join(' ')} }
     let p${i} = exp2(s${i} - m);`;
   };
   const weigh = (i: number): string =>
-    `weights[weight_at + ${i * share}u] = ${half ? `bitcast<vec2<u32>>(vec4<f16>(p${i}))` : `p${i}`};`;
+    `weights[weight_at + ${i * share}u] = ${half ? `vec2<u32>(pack2x16float(p${i}.xy), pack2x16float(p${i}.zw))` : `p${i}`};`;
 
   const wgsl = `${element === 'f16' ? 'enable f16;\n' : types.enable}${subgroupEnables(target)}enable chromium_experimental_subgroup_matrix;
 // Conditions around matrix operations depend on subgroup_id or on values equal in all lanes, which the analysis cannot see.
 diagnostic(off, chromium.subgroup_matrix_uniformity);
 diagnostic(off, subgroup_uniformity);
 ${views.declarations}
+var<workgroup> scores: array<vec4<u32>, ${l.scoreRows * scoreStride}>;
 var<workgroup> key_tile: array<${vector}, ${tileK * keyStride}>;
 var<workgroup> value_tile: array<${half ? 'vec2<u32>' : vector}, ${l.valueRows * valueStride}>;
-var<workgroup> scores: array<vec4<u32>, ${l.scoreRows * scoreStride}>;
 var<workgroup> weights: array<${half ? 'vec2<u32>' : 'vec4<f32>'}, ${tileQ * weightStride}>;
 var<workgroup> again: u32;
 ${half ? HALVES : ''}
@@ -230,8 +251,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
   let part = thread % ${share}u;
   let score_at = ${folded('query_row', tileQ / 2)} + part;
   let weight_at = query_row * ${weightStride}u + part;
-  let scores_at = ${l.folded ? folded('subgroup', subgroups / 2) : `subgroup * ${blocks * m * scoreStride}u`};
-  let weights_at = subgroup * ${blocks * m * weightStride}u;
+  // Subgroups with the same queries are a team; each has its slice of the head.
+  let team = subgroup${sliced ? ` / ${slices}u` : ''};
+  ${
+    sliced
+      ? `let slice = subgroup % ${slices}u;
+  let key_slice = slice * ${own / unit}u;
+  let value_slice = ${half ? `slice % ${slices / 2}u * ${own * valueStride}u + slice / ${slices / 2}u * ${tileK / 4}u` : `slice * ${own * valueStride}u`};`
+      : ''
+  }
+  let scores_at = ${l.folded ? folded('subgroup', subgroups / 2) : `${sliced ? `slice * ${sliceOfScores}u + ` : ''}team * ${blocks * m * scoreStride}u`};
+  let weights_at = team * ${blocks * m * weightStride}u;
   // Of the weights, in powers of two.
   var m = 0.0;
   var l = 0.0;
@@ -260,7 +290,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
     ${open ? stage([valueBlocks, keyRows], threads, open) : `${nextKeys.store}\n    ${values.declare} ${values.load}`}
     var sum4 = vec4<f32>();
     var most4 = vec4<f32>(${MASKED});
+    ${sliced ? `if (thread < ${tileQ * share}u) {` : ''}
     ${lines(each(perThread, (i) => `${score(i)} sum4 += p${i}; most4 = max(most4, s${i}); ${weigh(i)}`))}
+    ${sliced ? '}' : ''}
     l += (sum4.x + sum4.y) + (sum4.z + sum4.w);
     highest = max(highest, max(max(most4.x, most4.y), max(most4.z, most4.w)));
     ${open ? '' : values.store}

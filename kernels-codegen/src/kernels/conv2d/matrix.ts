@@ -3,13 +3,14 @@
 
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import { emitOctetReader } from '../../wgsl/sixteen.ts';
 import { emitWeightLoader } from '../../wgsl/weights.ts';
 import type { KernelSource } from '../kernel.ts';
 import { emitOutput } from '../matmul/output.ts';
 import type { MatmulSpec } from '../matmul/spec.ts';
 import { emitMatrixProduct } from '../matrix/product.ts';
-import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes } from '../matrix/schedule.ts';
-import { type Copy, rowOf, stage } from '../staging.ts';
+import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes, unitOf } from '../matrix/schedule.ts';
+import { type Copy, type Place, rowOf, stage } from '../staging.ts';
 import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
 import { emitConv2dInput } from './input.ts';
 import { type Conv2dSpec, conv2dBytes, conv2dElement, conv2dFlops, conv2dUsesF16, describeConv2d } from './spec.ts';
@@ -42,11 +43,14 @@ export function matrixConv2d(
   const element = config.componentType;
   const { tileM, tileN } = matrixTile(s, config);
   const threads = s.subgroupsM * s.subgroupsN * target.subgroupSize!.max;
-  const kVectors = s.tileK / 4;
+  const unit = unitOf(element);
+  const width = s.tileK / unit;
   const half = element === 'f16' || conv2dUsesF16(spec, target);
   const shaderF16 = hasTier(target, 'f16');
   const input = emitConv2dInput(spec, element, 2);
-  const weight = emitWeightLoader({ ...spec.weight, binding: 1, name: 'weight', shaderF16, element });
+  const stored = { ...spec.weight, binding: 1, name: 'weight' };
+  const octets = element === 'f16' ? emitOctetReader(stored) : undefined;
+  const weight = emitWeightLoader({ ...stored, shaderF16, element });
   const inputs = spec.prologue ? 3 : 2;
   const output = emitOutput({ m, n, epilogue: spec.epilogue, out: spec.out }, inputs);
 
@@ -55,7 +59,7 @@ export function matrixConv2d(
   const groupsY = Math.ceil(groupsM / layers);
   const raggedM = layers * groupsY * tileM !== m;
   const raggedN = n % tileN !== 0;
-  const product = emitMatrixProduct(s, config, threads, output, { raggedM, raggedN });
+  const product = emitMatrixProduct(s, config, threads, output, { raggedM, raggedN }, layers === 1 ? ' + group.z' : '');
   const image = stageImage({
     spec,
     input,
@@ -64,23 +68,37 @@ export function matrixConv2d(
     tileK: s.tileK,
     threads,
     raggedM,
+    unit,
     store: (at, v) => product.store('a', at, v),
   });
   const channel = (r: string): string => (raggedN ? `min(colBase + ${r}, ${n - 1}u)` : `colBase + ${r}`);
   // Taps beyond the last are zero in the image's tile; the weight only has to stay inside its row.
-  const tap = (q: string): string => (k % s.tileK ? `min(k + ${q} * 4u, ${k - 4}u)` : `k + ${q} * 4u`);
+  const tap = (q: string): string => (k % s.tileK ? `min(k + ${q}, ${k - 4}u)` : `k + ${q}`);
+  const loads = (place: Place): string[] => {
+    const row = channel(rowOf(place));
+    if (octets)
+      return [
+        `weight_read(${row}, 0u, ${k % s.tileK ? `min(k + ${place.col} * 8u, ${k - 8}u)` : `k + ${place.col} * 8u`})`,
+      ];
+    return Array.from({ length: unit / 4 }, (_, i) => weight.load(row, tap(`${place.col} * ${unit}u + ${4 * i}u`)));
+  };
   const weights: Copy = {
-    count: tileN * kVectors,
-    width: kVectors,
+    count: tileN * width,
+    width,
     item: (place) => ({
-      values: [weight.load(channel(rowOf(place)), tap(place.col))],
-      store: ([v]) => product.store('b', place, v!),
+      values: loads(place),
+      store: (v) =>
+        product.store(
+          'b',
+          place,
+          v.length > 1 ? `vec4<u32>(${v.map((x) => `bitcast<vec2<u32>>(${x})`).join(', ')})` : v[0]!,
+        ),
     }),
   };
 
   const wgsl = `${half ? 'enable f16;\n' : ''}${subgroupEnables(target)}enable chromium_experimental_subgroup_matrix;
 ${input.declarations}
-${weight.declarations}
+${octets ?? weight.declarations}
 ${output.declarations}
 ${product.declarations}
 

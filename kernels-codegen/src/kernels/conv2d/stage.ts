@@ -23,7 +23,9 @@ export interface ImageStageOptions {
   threads: number;
   /** The last workgroups reach beyond the last pixel, which then stands in for those outside. */
   raggedM: boolean;
-  /** Statement that stores a vector of the tile's pixel `at.row + at.more`, a `vec4<element>`. */
+  /** Channels an item has: 4 as `vec4<element>`, or 8 of f16 as `vec4<u32>`. */
+  unit: 4 | 8;
+  /** Statement that stores an item of the tile's pixel `at.row + at.more`. */
   store(at: Place, value: string): string;
 }
 
@@ -37,20 +39,19 @@ export function stageImage(o: ImageStageOptions): ImageStage {
   const { cin, kernel } = spec;
   const m = spec.outHeight * spec.outWidth;
   const taps = spec.weight.cols;
-  const kVectors = tileK / 4;
-  const vectors = o.tileM * kVectors;
+  const width = tileK / o.unit;
+  const items = o.tileM * width;
   const uniformTap = cin % tileK === 0;
   const ragged = taps % tileK !== 0;
   const windows: string[] = [];
-  for (let first = 0, j = 0; first < vectors; first += threads, j++) {
+  for (let first = 0, j = 0; first < items; first += threads, j++) {
     const i = first ? `(thread + ${first}u)` : 'thread';
-    const row = `rowBase + ${i} / ${kVectors}u`;
+    const row = `rowBase + ${i} / ${width}u`;
     windows.push(input.window(String(j), o.raggedM ? `min(${row}, ${m - 1}u)` : row));
   }
-  const item: Copy['item'] = (at, tag, j) => {
-    const q = `${at.col} * 4u`;
-    const store = ([v]: readonly string[]): string => o.store(at, v!);
-    if (uniformTap) return { values: [input.load(`y${j} + ky`, `x${j} + kx`, `c + ${q}`)], store };
+  // Four channels are of one tap; eight need not be.
+  const quad = (j: number, tag: string, q: string): { before: string; value: string } => {
+    if (uniformTap) return { before: '', value: input.load(`y${j} + ky`, `x${j} + kx`, `c + ${q}`) };
     const value = input.load(
       `y${j} + i32(tap${tag} / ${kernel * cin}u)`,
       `x${j} + i32(tap${tag} / ${cin}u % ${kernel}u)`,
@@ -58,12 +59,25 @@ export function stageImage(o: ImageStageOptions): ImageStage {
     );
     return {
       before: `let tap${tag} = ${ragged ? `min(k + ${q}, ${taps - 4}u)` : `k + ${q}`};`,
-      values: [ragged ? `select(vec4<${o.element}>(), ${value}, k + ${q} < ${taps}u)` : value],
-      store,
+      value: ragged ? `select(vec4<${o.element}>(), ${value}, k + ${q} < ${taps}u)` : value,
+    };
+  };
+  const item: Copy['item'] = (at, tag, j) => {
+    const quads = Array.from({ length: o.unit / 4 }, (_, i) =>
+      quad(j, i ? `${tag}_${i}` : tag, `${at.col} * ${o.unit}u${i ? ' + 4u' : ''}`),
+    );
+    return {
+      before: quads
+        .map(({ before }) => before)
+        .join(' ')
+        .trim(),
+      values: quads.map(({ value }) => value),
+      store: (v) =>
+        o.store(at, v.length > 1 ? `vec4<u32>(${v.map((x) => `bitcast<vec2<u32>>(${x})`).join(', ')})` : v[0]!),
     };
   };
   const tap = uniformTap
     ? `let c = k % ${cin}u;\nlet ky = i32(k / ${kernel * cin}u);\nlet kx = i32(k / ${cin}u % ${kernel}u);\n`
     : '';
-  return { before: windows.join('\n'), tap, copy: { count: vectors, width: kVectors, item } };
+  return { before: windows.join('\n'), tap, copy: { count: items, width, item } };
 }

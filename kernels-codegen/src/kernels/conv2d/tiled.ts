@@ -79,6 +79,7 @@ export function tiledConv2d(spec: Conv2dSpec, target: TargetProfile, s: TiledCon
     tileK: s.tileK,
     threads,
     raggedM,
+    unit: 4,
     store: (at, value) => `tileA[${indexOf(at, kVectors)}] = ${value};`,
   });
   const channel = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);

@@ -3,13 +3,15 @@
 
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
 import { emitWeightLoader, type WeightLoader } from '../../wgsl/weights.ts';
-import { viewLength } from '../kernel.ts';
+import { type MatrixView, viewLength } from '../kernel.ts';
 import { unpackHalves } from '../words.ts';
 import { type MatmulSpec, type StoredMatrix, segmentsOf } from './spec.ts';
 
 export interface MatmulInputs {
   declarations: string;
   segments: SegmentInput[];
+  /** The same, those together whose columns of one weight are a whole: the first's `loadB` reads those of all. */
+  parts: SegmentInput[][];
   /** Bindings used, all `read`: the segments, the weight, then the path beside it. */
   count: number;
 }
@@ -34,44 +36,118 @@ export function emitInputs(
   step: number,
   words = false,
 ): MatmulInputs {
-  const type = `vec4<${element}>`;
   const text: string[] = [];
-  const loaderOf = (weight: StoredMatrix, binding: number, name: string): WeightLoader =>
-    emitWeightLoader({ ...weight, binding, name, shaderF16: hasTier(target, 'f16') && !words, element });
   const count = spec.segments.length;
-  const main = loaderOf(spec.weight, count, 'b');
-  const beside = spec.beside && loaderOf(spec.beside.weight, count + 2, 'c');
-  const segments = segmentsOf(spec).map(({ a, first }, s): SegmentInput => {
+  const main = weightLoader(spec.weight, count, 'b', target, element, words);
+  const beside = spec.beside && weightLoader(spec.beside.weight, count + 2, 'c', target, element, words);
+  const numbered = segmentsOf(spec).map((segment, s) => ({ ...segment, s }));
+  const parts = joinSegments(numbered, step).map((group): SegmentInput[] => {
+    const { s: number, first: from } = group[0]!;
     // The path beside comes after the main weight, with one of its own.
-    const [binding, weight] = s < count ? [s, main] : [count + 1, beside!];
-    const guarded = a.cols % step !== 0;
-    const wide = [a.cols, a.rowStride, a.offset].every((x) => x % 4 === 0);
-    const packed = words && wide && a.type === 'f16';
-    const stored = packed ? 'vec2<u32>' : wide ? `vec4<${a.type}>` : a.type;
-    const length = wide ? Math.ceil(viewLength(a) / 4) : viewLength(a);
-    text.push(`@group(0) @binding(${binding}) var<storage, read> a${s}: array<${stored}, ${length}>;`);
-    const at = (k: string): string =>
-      wide
-        ? `a${s}[${a.offset / 4}u + row * ${a.rowStride / 4}u + ${k} / 4u]`
-        : `a${s}[${a.offset}u + row * ${a.rowStride}u + ${k}]`;
-    text.push(loader(`a${s}_load`, type, wide, guarded, a.cols, packed ? (k) => unpackHalves(at(k)) : at));
-
-    const aligned = first % 4 === 0 && a.cols % 4 === 0;
-    const bWide = aligned && weight.width === 4;
-    const bAt = (k: string): string => {
-      const column = first ? `${first}u + ${k}` : k;
-      if (bWide || weight.width === 1) return weight.load('row', column);
-      return `${weight.load('row', `(${column}) & ~3u`)}[(${column}) & 3u]`;
-    };
-    text.push(loader(`b${s}_load`, type, bWide, guarded, a.cols, bAt));
-    return {
-      cols: a.cols,
-      loadA: (row, k) => `a${s}_load(${row}, ${k})`,
-      loadB: (row, k) => `b${s}_load(${row}, ${k})`,
-    };
+    const weight = number < count ? main : beside!;
+    const cols = group.reduce((sum, { a }) => sum + a.cols, 0);
+    const right = emitRight(weight, `b${number}`, from, cols, element, step);
+    text.push(right.declarations);
+    return group.map(({ a, first, s }) => {
+      const left = emitLeft(a, `a${s}`, s < count ? s : count + 1, element, step, words);
+      text.push(left.declarations);
+      const loadB: SegmentInput['loadB'] = (row, k) => right.load(row, first > from ? `${first - from}u + ${k}` : k);
+      return { cols: a.cols, loadA: left.load, loadB };
+    });
   });
   const declarations = [main.declarations, ...(beside ? [beside.declarations] : []), ...text];
-  return { declarations: declarations.join('\n'), segments, count: count + (beside ? 3 : 1) };
+  return {
+    declarations: declarations.join('\n'),
+    parts,
+    segments: parts.flat(),
+    count: count + (beside ? 3 : 1),
+  };
+}
+
+/** Text at module scope, and `vec4<element>` at a row and a multiple of four columns. */
+export interface Loader {
+  declarations: string;
+  load(row: string, k: string): string;
+}
+
+/** The bound array of a right operand with a function that unpacks it. */
+export const weightLoader = (
+  weight: StoredMatrix,
+  binding: number,
+  name: string,
+  target: TargetProfile,
+  element: 'f32' | 'f16',
+  words = false,
+): WeightLoader => emitWeightLoader({ ...weight, binding, name, shaderF16: hasTier(target, 'f16') && !words, element });
+
+/** A left operand, zero from its last column to the next multiple of `step`. */
+export function emitLeft(
+  a: MatrixView,
+  name: string,
+  binding: number,
+  element: 'f32' | 'f16',
+  step: number,
+  words = false,
+): Loader {
+  const wide = [a.cols, a.rowStride, a.offset].every((x) => x % 4 === 0);
+  const packed = words && wide && a.type === 'f16';
+  const stored = packed ? 'vec2<u32>' : wide ? `vec4<${a.type}>` : a.type;
+  const length = wide ? Math.ceil(viewLength(a) / 4) : viewLength(a);
+  const at = (k: string): string =>
+    wide
+      ? `${name}[${a.offset / 4}u + row * ${a.rowStride / 4}u + ${k} / 4u]`
+      : `${name}[${a.offset}u + row * ${a.rowStride}u + ${k}]`;
+  const read = loader(
+    `${name}_load`,
+    `vec4<${element}>`,
+    wide,
+    a.cols % step !== 0,
+    a.cols,
+    packed ? (k) => unpackHalves(at(k)) : at,
+  );
+  return {
+    declarations: `@group(0) @binding(${binding}) var<storage, read> ${name}: array<${stored}, ${length}>;\n${read}`,
+    load: (row, k) => `${name}_load(${row}, ${k})`,
+  };
+}
+
+/** Columns `first … first + cols − 1` of a right operand, zero from there to the next multiple of `step`. */
+export function emitRight(
+  weight: WeightLoader,
+  name: string,
+  first: number,
+  cols: number,
+  element: 'f32' | 'f16',
+  step: number,
+): Loader {
+  const wide = first % 4 === 0 && cols % 4 === 0 && weight.width === 4;
+  const at = (k: string): string => {
+    const column = first ? `${first}u + ${k}` : k;
+    if (wide || weight.width === 1) return weight.load('row', column);
+    return `${weight.load('row', `(${column}) & ~3u`)}[(${column}) & 3u]`;
+  };
+  return {
+    declarations: loader(`${name}_load`, `vec4<${element}>`, wide, cols % step !== 0, cols, at),
+    load: (row, k) => `${name}_load(${row}, ${k})`,
+  };
+}
+
+/**
+ * Segments whose columns of one right operand a loop over k in steps may treat as one: none of its steps crosses from
+ * one segment to the next. What does not depend on the left operand is then written, and read, without a branch.
+ */
+export function joinSegments<T extends { a: MatrixView; weight: StoredMatrix; first: number }>(
+  segments: readonly T[],
+  step: number,
+): T[][] {
+  const joined: T[][] = [];
+  for (const segment of segments) {
+    const group = joined.at(-1);
+    const before = group?.at(-1);
+    if (before?.weight === segment.weight && before.a.cols % step === 0) group!.push(segment);
+    else joined.push([segment]);
+  }
+  return joined;
 }
 
 /** A function `(row, k) → type`; `at` gives the WGSL of a vector (`wide`) or one element, at a column. */

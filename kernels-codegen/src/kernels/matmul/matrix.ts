@@ -3,13 +3,14 @@
 
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import type { BlockReader } from '../../wgsl/sixteen.ts';
 import type { KernelSource } from '../kernel.ts';
 import { emitMatrixProduct } from '../matrix/product.ts';
-import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes } from '../matrix/schedule.ts';
-import { type Copy, rowOf, stage } from '../staging.ts';
+import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes, unitOf } from '../matrix/schedule.ts';
+import { type Copy, rowOf, stage, stageOneOf } from '../staging.ts';
 import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
-import { emitInputs } from './inputs.ts';
 import { emitOutput } from './output.ts';
+import { emitRows, type Part } from './rows16.ts';
 import { describeMatmul, type MatmulSpec, matmulBytes, matmulFlops, tileElement, usesF16 } from './spec.ts';
 
 /**
@@ -45,43 +46,83 @@ export function matrixMatmul(
   const element = config.componentType;
   const { tileM, tileN } = matrixTile(s, config);
   const threads = s.subgroupsM * s.subgroupsN * target.subgroupSize!.max;
-  const kVectors = s.tileK / 4;
+  const unit = unitOf(element);
+  const width = s.tileK / unit;
   const half = element === 'f16' || usesF16(spec, target);
-  const inputs = emitInputs(spec, target, element, s.tileK);
-  const output = emitOutput(spec, inputs.count);
-
   const groupsN = Math.ceil(n / tileN);
   const groupsM = Math.ceil(m / tileM);
   const layers = Math.ceil(groupsM / target.limits.maxComputeWorkgroupsPerDimension);
   const groupsY = Math.ceil(groupsM / layers);
   const raggedM = layers * groupsY * tileM !== m;
   const raggedN = n % tileN !== 0;
-  const product = emitMatrixProduct(s, config, threads, output, { raggedM, raggedN });
-  const inM = (r: string): string => (raggedM ? `min(rowBase + ${r}, ${m - 1}u)` : `rowBase + ${r}`);
-  const inN = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);
-  const rows = (tile: 'a' | 'b', count: number, load: (row: string, k: string) => string): Copy => ({
-    count: count * kVectors,
-    width: kVectors,
-    item: (place) => ({
-      values: [load(rowOf(place), `k + ${place.col} * 4u`)],
-      store: ([v]) => product.store(tile, place, v!),
+  // Whole tiles in one layer: nothing in the text depends on the number of rows, and FLUX's streams share their kernels.
+  const anyRows = !raggedM && layers === 1;
+  const inputs = emitRows(spec, target, element, s.tileK, anyRows);
+  const output = emitOutput(spec, inputs.count, anyRows);
+  const product = emitMatrixProduct(s, config, threads, output, { raggedM, raggedN }, layers === 1 ? ' + group.z' : '');
+  /** Rows of a tile, 16 bytes at a time; a row beyond the edge is the last one again. */
+  const rows = (tile: 'a' | 'b', read: Part['left'][0]['read']): Copy => {
+    const [count, base, last] =
+      tile === 'a' ? [tileM, 'rowBase', raggedM && m - 1] : [tileN, 'colBase', raggedN && n - 1];
+    return {
+      count: count * width,
+      width,
+      words: 4,
+      item: (at) => ({
+        values: [
+          last === false
+            ? read(`${base} + ${at.row}`, at.more, `k + ${at.col} * ${unit}u`)
+            : read(`min(${base} + ${rowOf(at)}, ${last}u)`, 0, `k + ${at.col} * ${unit}u`),
+        ],
+        store: ([v]) => product.store(tile, at, v!),
+      }),
+    };
+  };
+  /** Blocks of the right operand's stored values: 32 of a row, unpacked where they are stored. */
+  const blocks = (block: BlockReader): Copy => ({
+    count: (tileN * s.tileK) / 32,
+    width: s.tileK / 32,
+    words: 4,
+    item: (at) => ({
+      values: block.values(
+        raggedN ? `min(colBase + ${rowOf(at)}, ${n - 1}u)` : `colBase + ${rowOf(at)}`,
+        `k + ${at.col} * 32u`,
+      ),
+      store: (names) =>
+        block
+          .octets(names)
+          .map((value, i) => product.store('b', { ...at, col: `${at.col} * 4u + ${i}u` }, value))
+          .join('\n'),
     }),
   });
 
   let firstStep = 0;
-  const accumulate = inputs.segments
-    .map((segment) => {
+  const accumulate = inputs.parts
+    .map(({ left, right }, i) => {
       const start = firstStep;
-      firstStep += Math.ceil(segment.cols / s.tileK);
-      const last = segment === inputs.segments.at(-1);
+      // Where each left operand ends, in steps and in columns of the part.
+      const ends = left.map(({ cols }) => {
+        firstStep += Math.ceil(cols / s.tileK);
+        return firstStep;
+      });
       const k = start ? `(t - ${start}u) * ${s.tileK}u` : `t * ${s.tileK}u`;
-      const copies = [
-        rows('a', tileM, (r, q) => segment.loadA(inM(r), q)),
-        rows('b', tileN, (r, q) => segment.loadB(inN(r), q)),
-      ];
+      const b = 'block' in right ? blocks(right.block) : rows('b', right.read);
+      const last = i === inputs.parts.length - 1;
+      // One operand after the other: together they take the registers that a third workgroup on NVIDIA's units needs, and
+      // three hide a second trip to the cache better than two hide one.
+      const type = element === 'f16' ? 'vec4<u32>' : 'vec4<f32>';
+      const leftRows =
+        left.length === 1
+          ? stage([rows('a', left[0]!.read)], threads)
+          : stageOneOf(
+              left.map(({ read }) => rows('a', read)),
+              threads,
+              { type, ends, start, step: s.tileK },
+            );
+      const body = `${leftRows}\n${stage([b], threads)}`;
       return `${last ? '' : `if (t < ${firstStep}u) `}{
 let k = ${k};
-${stage(copies, threads)}
+${body}
 }`;
     })
     .join(' else ');

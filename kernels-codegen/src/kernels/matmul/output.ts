@@ -15,10 +15,17 @@ export interface MatmulOutput {
   store(value: string, edges: { raggedM: boolean; raggedN: boolean }): string;
 }
 
-/** @param firstBinding number of the epilogue's first binding */
-export function emitOutput(spec: Pick<MatmulSpec, 'm' | 'n' | 'epilogue' | 'out'>, firstBinding: number): MatmulOutput {
+/**
+ * @param firstBinding number of the epilogue's first binding
+ * @param anyRows as {@link emitEpilogue} has it
+ */
+export function emitOutput(
+  spec: Pick<MatmulSpec, 'm' | 'n' | 'epilogue' | 'out'>,
+  firstBinding: number,
+  anyRows = false,
+): MatmulOutput {
   const width = epilogueWidth(spec.epilogue, spec.out);
-  const epilogue = emitEpilogue(spec.epilogue, spec.out, firstBinding, width);
+  const epilogue = emitEpilogue(spec.epilogue, spec.out, firstBinding, width, anyRows);
   const guard = (conditions: string[], body: string): string =>
     conditions.length ? `if (${conditions.join(' && ')}) {\n${body}\n}` : body;
   return {

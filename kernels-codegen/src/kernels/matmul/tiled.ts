@@ -3,7 +3,7 @@
 
 import type { TargetProfile } from '../../targets/types.ts';
 import type { KernelSource } from '../kernel.ts';
-import { indexOf, rowOf, stage, storeTransposed } from '../staging.ts';
+import { type Copy, indexOf, rowOf, stage, stageOneOf, storeTransposed } from '../staging.ts';
 import { emitInputs, type SegmentInput } from './inputs.ts';
 import { emitOutput } from './output.ts';
 import { describeMatmul, type MatmulSpec, matmulBytes, matmulFlops, tileElement, usesF16 } from './spec.ts';
@@ -65,44 +65,40 @@ export function tiledMatmul(spec: MatmulSpec, target: TargetProfile, s: TiledSch
   const inN = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);
 
   const quarter = (col: string): string => `k + ${col} * 4u`;
-  const staged = (segment: SegmentInput): string =>
-    stage(
-      [
-        {
-          count: tileM * kVectors,
-          width: kVectors,
-          item: (place) => ({
-            values: [segment.loadA(inM(rowOf(place)), quarter(place.col))],
-            store: ([v]) => `tileA[${indexOf(place, kVectors)}] = ${v};`,
-          }),
-        },
-        {
-          count: (tileN / 4) * kVectors,
-          width: kVectors,
-          item: (place) => ({
-            values: each(4, (j) => segment.loadB(inN(`${rowOf(place)} * 4u + ${j}u`), quarter(place.col))),
-            store: (w) =>
-              storeTransposed(
-                'tileB',
-                `${place.col} * ${4 * strideB}u + ${rowOf(place)}`,
-                strideB,
-                `vec4<${element}>`,
-                w,
-              ),
-          }),
-        },
-      ],
-      threads,
-      open,
-    );
+  const tileRows = (segment: SegmentInput): Copy => ({
+    count: tileM * kVectors,
+    width: kVectors,
+    item: (place) => ({
+      values: [segment.loadA(inM(rowOf(place)), quarter(place.col))],
+      store: ([v]) => `tileA[${indexOf(place, kVectors)}] = ${v};`,
+    }),
+  });
+  const tileCols = (segment: SegmentInput): Copy => ({
+    count: (tileN / 4) * kVectors,
+    width: kVectors,
+    item: (place) => ({
+      values: each(4, (j) => segment.loadB(inN(`${rowOf(place)} * 4u + ${j}u`), quarter(place.col))),
+      store: (w) =>
+        storeTransposed('tileB', `${place.col} * ${4 * strideB}u + ${rowOf(place)}`, strideB, `vec4<${element}>`, w),
+    }),
+  });
 
-  // One loop over the tiles of all segments: the arithmetic stays in the text once.
+  // One loop over the tiles of all segments: the arithmetic stays in the text once. A CPU's driver gets loops, which have no half to share.
   let firstTile = 0;
-  const branches = inputs.segments.map((segment) => {
+  const parts = open ? inputs.segments.map((segment) => [segment]) : inputs.parts;
+  const branches = parts.map((part) => {
     const start = firstTile;
-    firstTile += Math.ceil(segment.cols / s.tileK);
+    const ends = part.map(({ cols }) => {
+      firstTile += Math.ceil(cols / s.tileK);
+      return firstTile;
+    });
     const k = start ? `(t - ${start}u) * ${s.tileK}u` : `t * ${s.tileK}u`;
-    return { end: firstTile, body: `let k = ${k};\n${staged(segment)}` };
+    const copies =
+      part.length === 1
+        ? stage([tileRows(part[0]!), tileCols(part[0]!)], threads, open)
+        : stageOneOf(part.map(tileRows), threads, { type: `vec4<${element}>`, ends, start, step: s.tileK }) +
+          stage([tileCols(part[0]!)], threads);
+    return { end: firstTile, body: `let k = ${k};\n${copies}` };
   });
   const staging = branches
     .map(({ end, body }, i) => {

@@ -4,7 +4,7 @@
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import type { MatmulOutput } from '../matmul/output.ts';
 import { indexOf, type Place } from '../staging.ts';
-import { type MatrixSchedule, matrixElements, matrixTile, rowVectors } from './schedule.ts';
+import { type MatrixSchedule, matrixElements, matrixTile, rowUnits, unitOf } from './schedule.ts';
 
 export interface MatrixProduct {
   /** Edges of the workgroup's block. */
@@ -13,8 +13,9 @@ export interface MatrixProduct {
   /** Module-scope text: the memory of both tiles and of the results after them. */
   declarations: string;
   /**
-   * Statement that stores the vector of four `value` of a tile: `a` is [m][k], `b` [n][k].
-   * @param at the row, and the number of the vector in it
+   * Statement that stores 16 bytes of a tile: `a` is [m][k], `b` [n][k].
+   * @param at the row, and the number of the 16 bytes in it
+   * @param value `vec4<u32>`, eight values, of f16 tiles; `vec4<f32>` of others
    */
   store(tile: 'a' | 'b', at: Place, value: string): string;
   /** Statements before the loop over k: where the subgroup's part lies, and its sums. `subgroup` in scope. */
@@ -25,26 +26,29 @@ export interface MatrixProduct {
   after: string;
 }
 
+/** @param open text that adds zero to a loop's bound and hides it from drivers, which would unroll the epilogue; may be empty */
 export function emitMatrixProduct(
   s: MatrixSchedule,
   config: SubgroupMatrixConfig,
   threads: number,
   output: MatmulOutput,
   edges: { raggedM: boolean; raggedN: boolean },
+  open: string,
 ): MatrixProduct {
   const element = config.componentType;
   const { tileM, tileN } = matrixTile(s, config);
-  const stride = rowVectors(s, element);
+  const stride = rowUnits(s, element);
+  const unit = unitOf(element);
   const subgroups = s.subgroupsM * s.subgroupsN;
   const each = <T>(count: number, f: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => f(i));
   const left = `subgroup_matrix_left<${element}, ${config.k}, ${config.m}>`;
   const right = `subgroup_matrix_right<${element}, ${config.n}, ${config.k}>`;
   const result = `subgroup_matrix_result<f32, ${config.n}, ${config.m}>`;
 
-  // Offsets and strides count the array's elements, here vectors of four. Rows of `a` are row-major left matrices, rows
+  // Offsets and strides count the array's elements, here 16 bytes. Rows of `a` are row-major left matrices, rows
   // of `b`, k contiguous as well, column-major right ones.
   const at = (row: string, base = 0): string =>
-    `${base ? `${base}u + ` : ''}(${row}) * ${stride}u + kk * ${config.k / 4}u, ${stride}u`;
+    `${base ? `${base}u + ` : ''}(${row}) * ${stride}u + kk * ${config.k / unit}u, ${stride}u`;
   const multiply = [
     ...each(
       s.tilesN,
@@ -58,39 +62,41 @@ export function emitMatrixProduct(
   ];
 
   const width = s.storeTiles * config.n;
-  // Elements of the memory in a vector of four results: one of `vec4<f32>`, two of `vec2<u32>`.
-  const parts = element === 'f16' ? 2 : 1;
   // Vectors in a row of results, and in a subgroup's share of them.
   const rowOf = width / 4;
   const region = config.m * rowOf;
-  const passes = each(s.tilesM, (i) => each(s.tilesN / s.storeTiles, (part) => ({ i, part }))).flat();
-  const store = passes.map(({ i, part }) => {
+  const parts = s.tilesN / s.storeTiles;
+  const passes = each(s.tilesM * parts, (pass) => {
     const stores = each(s.storeTiles, (j) => {
-      const value = `c${i}_${part * s.storeTiles + j}`;
-      return `subgroupMatrixStore<row_major>(&tiles, subgroup * ${region * parts}u + ${(j * config.n * parts) / 4}u, ${value}, ${rowOf * parts}u);`;
+      const value = `c${Math.floor(pass / parts)}_${(pass % parts) * s.storeTiles + j}`;
+      return `subgroupMatrixStore<row_major>(&tiles, subgroup * ${region}u + ${(j * config.n) / 4}u, ${value}, ${rowOf}u);`;
     });
-    return `${stores.join('\n')}
+    return `if (turn == ${pass}u) {\n${stores.join('\n')}\n}`;
+  });
+  // One text for all passes: the epilogue's, unrolled, was most of what a driver compiled.
+  const store = `for (var turn = 0u; turn < ${passes.length}u${open}; turn++) {
+${passes.join(' else ')}
 workgroupBarrier();
-for (var i = thread; i < ${subgroups * region}u; i += ${threads}u) {
+for (var i = thread; i < ${subgroups * region}u${open}; i += ${threads}u) {
 let owner = i / ${region}u;
-let row = rowBase + owner / ${s.subgroupsN}u * ${s.tilesM * config.m}u + ${i * config.m}u + i % ${region}u / ${rowOf}u;
-let col = colBase + owner % ${s.subgroupsN}u * ${s.tilesN * config.n}u + ${part * width}u + i % ${rowOf}u * 4u;
-${parts === 2 ? 'let value = vec4<f32>(bitcast<vec2<f32>>(tiles[i * 2u]), bitcast<vec2<f32>>(tiles[i * 2u + 1u]));' : 'let value = tiles[i];'}
+let row = rowBase + owner / ${s.subgroupsN}u * ${s.tilesM * config.m}u + turn / ${parts}u * ${config.m}u + i % ${region}u / ${rowOf}u;
+let col = colBase + owner % ${s.subgroupsN}u * ${s.tilesN * config.n}u + turn % ${parts}u * ${width}u + i % ${rowOf}u * 4u;
+let value = bitcast<vec4<f32>>(tiles[i]);
 ${output.store('value', edges)}
 }
-workgroupBarrier();`;
-  });
+workgroupBarrier();
+}`;
 
   return {
     tileM,
     tileN,
-    declarations: `var<workgroup> tiles: array<${element === 'f16' ? 'vec2<u32>' : 'vec4<f32>'}, ${matrixElements(s, config)}>;`,
+    declarations: `var<workgroup> tiles: array<${element === 'f16' ? 'vec4<u32>' : 'vec4<f32>'}, ${matrixElements(s, config)}>;`,
     store: (tile, at, value) =>
-      `tiles[${indexOf(at, stride)}${tile === 'b' ? ` + ${tileM * stride}u` : ''}] = ${element === 'f16' ? `bitcast<vec2<u32>>(${value})` : value};`,
+      `tiles[${indexOf(at, stride)}${tile === 'b' ? ` + ${tileM * stride}u` : ''}] = ${value};`,
     before: `let subRow = subgroup / ${s.subgroupsN}u * ${s.tilesM * config.m}u;
 let subCol = subgroup % ${s.subgroupsN}u * ${s.tilesN * config.n}u;
 ${each(s.tilesM, (i) => each(s.tilesN, (j) => `var c${i}_${j} = ${result}();`).join('\n')).join('\n')}`,
     multiply: `for (var kk = 0u; kk < ${s.tileK / config.k}u; kk++) {\n${multiply.join('\n')}\n}`,
-    after: store.join('\n'),
+    after: store,
   };
 }

@@ -22,20 +22,21 @@ export const matrixTile = (s: MatrixSchedule, c: SubgroupMatrixConfig): { tileM:
   tileN: s.subgroupsN * s.tilesN * c.n,
 });
 
-/** Elements of the workgroup memory: four values of a tile each, or, once the sums are done, two (f16) or four f32 results. */
+/** Values in 16 bytes, the element of the workgroup memory: what a thread moves at a time, and bounds checks leave whole. */
+export const unitOf = (element: 'f32' | 'f16'): 8 | 4 => (element === 'f16' ? 8 : 4);
+
+/** Elements of the workgroup memory, 16 bytes each: values of both tiles, or, once the sums are done, four f32 results. */
 export function matrixElements(s: MatrixSchedule, c: SubgroupMatrixConfig): number {
   const { tileM, tileN } = matrixTile(s, c);
   const results = s.subgroupsM * s.subgroupsN * c.m * s.storeTiles * c.n;
-  return Math.max((tileM + tileN) * rowVectors(s, c.componentType), results / (c.componentType === 'f16' ? 2 : 4));
+  return Math.max((tileM + tileN) * rowUnits(s, c.componentType), results / 4);
 }
 
 /** Bytes of workgroup memory: both operands' tiles, and in the same place the results on their way to the epilogue. */
-export const matrixWorkgroupBytes = (s: MatrixSchedule, c: SubgroupMatrixConfig): number =>
-  matrixElements(s, c) * (c.componentType === 'f16' ? 8 : 16);
+export const matrixWorkgroupBytes = (s: MatrixSchedule, c: SubgroupMatrixConfig): number => matrixElements(s, c) * 16;
 
 /**
- * Vectors in a row of a staged tile: 16 bytes more than its values, so that rows do not all start in the same memory bank.
+ * Elements between rows of a staged tile: one more than its values take, so that rows do not all start in the same memory bank.
  * Less would break the rule of VK_KHR_cooperative_matrix that rows start on multiples of 16 bytes.
  */
-export const rowVectors = (s: MatrixSchedule, element: 'f32' | 'f16'): number =>
-  s.tileK / 4 + (element === 'f16' ? 2 : 1);
+export const rowUnits = (s: MatrixSchedule, element: 'f32' | 'f16'): number => s.tileK / unitOf(element) + 1;
