@@ -2,7 +2,7 @@
 // So the lock is also the one place that tells which files a folder on a server has.
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { checkLock, LOCK_FILE, type Lock, MAX_LOCK_BYTES } from '../../../runtime/src/weights/integrity/lock.ts';
-import { verifiedBytes } from '../../../runtime/src/weights/integrity/verified.ts';
+import { VerifiedPieces, verifiedBytes } from '../../../runtime/src/weights/integrity/verified.ts';
 import { type ModelFiles, readJson } from './files.ts';
 import { addressBelow } from './place-names.ts';
 import { tensorNamesAt } from './tensor-names.ts';
@@ -31,6 +31,7 @@ export async function lockedFiles(files: ModelFiles, signal?: AbortSignal): Prom
 
 /** Every byte read is held to the lock. */
 export function withLock(files: ModelFiles, lock: Lock): ModelFiles {
+  const pieces = new VerifiedPieces();
   return {
     label: files.label,
     ...(files.file !== undefined && { file: files.file }),
@@ -43,7 +44,7 @@ export function withLock(files: ModelFiles, lock: Lock): ModelFiles {
         if (!bytes && !entry) return undefined;
         if (!bytes) throw broken(files, name, 'is in the lock, but not there: the model was not copied completely');
         if (!entry) throw broken(files, name, 'is not in the lock. Write it again with kontext lock');
-        return verifiedBytes(bytes, entry, lock.pieceBytes, name, tensorNamesAt);
+        return verifiedBytes(bytes, entry, lock.pieceBytes, name, pieces, tensorNamesAt);
       } catch (error) {
         await bytes?.close();
         throw error;

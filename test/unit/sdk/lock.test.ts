@@ -5,9 +5,9 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { memoryBytes } from '../../../runtime/src/weights/bytes.ts';
+import { type ByteSource, memoryBytes } from '../../../runtime/src/weights/bytes.ts';
 import { checkLock, LOCK_FILE, type Lock, sha256 } from '../../../runtime/src/weights/integrity/lock.ts';
-import { verifiedBytes } from '../../../runtime/src/weights/integrity/verified.ts';
+import { VerifiedPieces, verifiedBytes } from '../../../runtime/src/weights/integrity/verified.ts';
 import { runCommand } from '../../../sdk/src/cli/command.ts';
 import { folderFiles, urlFiles } from '../../../sdk/src/model/files.ts';
 import { lockFolder, verifyFiles } from '../../../sdk/src/model/lock-folder.ts';
@@ -169,7 +169,7 @@ it('reads any range, and again from the origin what came wrong once', async () =
   const entry = { size: bytes.length, sha256: await Promise.all(pieces.map(sha256)) };
   const origin = memoryBytes(bytes);
   const stale = { ...origin, read: async (a: number, b: number) => new Uint8Array(b - a), reload: origin.read };
-  const source = verifiedBytes(stale, entry, 4096, 'f');
+  const source = verifiedBytes(stale, entry, 4096, 'f', new VerifiedPieces());
   for (const [start, end] of [
     [0, 10_000],
     [5, 5],
@@ -178,7 +178,7 @@ it('reads any range, and again from the origin what came wrong once', async () =
   ] as const) {
     expect(await source.read(start, end)).toEqual(bytes.slice(start, end));
   }
-  const never = verifiedBytes({ ...stale, reload: stale.read }, entry, 4096, 'f');
+  const never = verifiedBytes({ ...stale, reload: stale.read }, entry, 4096, 'f', new VerifiedPieces());
   await expect(never.read(4100, 4101)).rejects.toMatchObject({ details: { file: 'f', offset: 4096, end: 8192 } });
 });
 
@@ -203,4 +203,33 @@ it('a lock from outside is checked', () => {
     expect(() => checkLock(bad as never, 'l')).toThrow(/not a usable lock/);
   }
   expect(() => withLock(folderFiles(pipelineFile('.')), checkLock(good, 'l'))).not.toThrow();
+});
+
+it('keeps a few pieces of all files together, however many a model has open', async () => {
+  const reads: string[] = [];
+  const bytes = new Uint8Array(4 * 4096).map((_, i) => i % 251);
+  const hashes = await Promise.all([0, 1, 2, 3].map((i) => sha256(bytes.slice(4096 * i, 4096 * (i + 1)))));
+  const pieces = new VerifiedPieces(8);
+  const open = (name: string): ByteSource => {
+    const { read, ...rest } = memoryBytes(bytes, name);
+    const counted: ByteSource['read'] = (start, end, signal) => {
+      reads.push(`${name} ${start / 4096}`);
+      return read(start, end, signal);
+    };
+    return verifiedBytes({ ...rest, read: counted }, { size: bytes.length, sha256: hashes }, 4096, name, pieces);
+  };
+  const files = Array.from({ length: 20 }, (_, i) => open(`shard ${i}`));
+  for (const file of files) expect(await file.read(0, bytes.length)).toEqual(bytes);
+  expect(reads.length).toBe(80);
+  // The last two files' pieces are there, nobody else's.
+  for (const file of files.slice(-2)) await file.read(100, 10_000);
+  expect(reads.length).toBe(80);
+  await files[0]!.read(0, 10);
+  expect(reads.slice(80)).toEqual(['shard 0 0']);
+  // A file that is closed leaves room, and nothing of it is given to one that is opened in its place.
+  await files[19]!.close();
+  await files[18]!.read(4096, 4100);
+  expect(reads.length).toBe(81);
+  await open('shard 19').read(0, 10);
+  expect(reads.at(-1)).toBe('shard 19 0');
 });

@@ -4,14 +4,56 @@ import { type ByteSource, checkRange } from '../byte-source.ts';
 import { whereTheyLie } from './damage.ts';
 import { type LockedFile, sha256 } from './lock.ts';
 
-/** Pieces kept: small tensors share them, and readers come back to the last. */
-const PIECES_KEPT = 6;
+type Piece = Promise<Uint8Array<ArrayBuffer>>;
+
+/**
+ * The verified pieces that were used last, of all files of a model together: small tensors share them, and readers come back to the
+ * last. A model may have hundreds of files open, and a few pieces of each would be most of it.
+ */
+export class VerifiedPieces {
+  private readonly files = new Map<ByteSource, Map<number, Piece>>();
+  /** In order of last use. */
+  private readonly used = new Map<Piece, { file: ByteSource; index: number }>();
+
+  constructor(private readonly most = 12) {}
+
+  get(file: ByteSource, index: number, read: () => Piece): Piece {
+    const pieces = this.files.get(file) ?? new Map<number, Piece>();
+    this.files.set(file, pieces);
+    const piece = pieces.get(index) ?? read();
+    pieces.set(index, piece);
+    this.used.delete(piece);
+    this.used.set(piece, { file, index });
+    piece.catch(() => this.drop(piece));
+    for (const oldest of this.used.keys()) {
+      if (this.used.size <= this.most) break;
+      this.drop(oldest);
+    }
+    return piece;
+  }
+
+  /** The file is closed. */
+  forget(file: ByteSource): void {
+    for (const piece of this.files.get(file)?.values() ?? []) this.used.delete(piece);
+    this.files.delete(file);
+  }
+
+  private drop(piece: Piece): void {
+    const place = this.used.get(piece);
+    if (!place) return;
+    this.used.delete(piece);
+    const pieces = this.files.get(place.file)!;
+    pieces.delete(place.index);
+    if (pieces.size === 0) this.files.delete(place.file);
+  }
+}
 
 /** Names of the tensors with a byte in `[start, end)` of a source. */
 export type TensorsAt = (source: ByteSource, start: number, end: number) => Promise<string[]>;
 
 /**
  * @param name of the file in the lock, for messages
+ * @param pieces shared by the files of a model
  * @param tensorsAt names of the tensors in a range, from a source that is not to be trusted
  * @throws KontextError `weights-invalid` when the size differs; reading throws it with `damaged: true`, `offset` and `end` for a
  *   piece that is wrong also when it is read a second time
@@ -21,6 +63,7 @@ export function verifiedBytes(
   entry: LockedFile,
   pieceBytes: number,
   name: string,
+  pieces: VerifiedPieces,
   tensorsAt?: TensorsAt,
 ): ByteSource {
   if (source.size !== entry.size) {
@@ -30,20 +73,8 @@ export function verifiedBytes(
       { file: source.name, size: source.size, expected: entry.size },
     );
   }
-  const kept = new Map<number, Promise<Uint8Array<ArrayBuffer>>>();
-  const piece = (index: number): Promise<Uint8Array<ArrayBuffer>> => {
-    const known = kept.get(index);
-    // In order of last use.
-    kept.delete(index);
-    const loading = known ?? readPiece(source, entry, pieceBytes, index, name, tensorsAt);
-    kept.set(index, loading);
-    loading.catch(() => kept.delete(index));
-    for (const oldest of kept.keys()) {
-      if (kept.size <= PIECES_KEPT) break;
-      kept.delete(oldest);
-    }
-    return loading;
-  };
+  const piece = (index: number): Piece =>
+    pieces.get(source, index, () => readPiece(source, entry, pieceBytes, index, name, tensorsAt));
   return {
     name: source.name,
     size: source.size,
@@ -67,7 +98,7 @@ export function verifiedBytes(
       return bytes;
     },
     async close() {
-      kept.clear();
+      pieces.forget(source);
       await source.close();
     },
   };
