@@ -57,7 +57,7 @@ export async function namesBelow(folder: string): Promise<string[]> {
   }
 }
 
-/** What the system says of names that lead to nothing. */
+/** What the system says of names that lead to nothing. A reader may take too long a name or a ring of links for a missing file; who writes may not (`isAbsent`). */
 const ABSENT = ['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'ELOOP'];
 
 /** A name as a directory may have it: `#` and `%` are people's, too. */
