@@ -12,14 +12,12 @@ import {
 import { BASELINE_LIMITS, type TargetProfile, type Tier } from '../../kernels-codegen/src/targets/types.ts';
 import { sameSchedule } from '../../kernels-codegen/src/tune/tuned.ts';
 import type { WeightFormat } from '../../runtime/src/program/types.ts';
-import { openTestDevice, type TestDevice } from '../support/gpu.ts';
+import { lanesOf, openTestDevice, type TestDevice } from '../support/gpu.ts';
 import { CONV2D_SHAPES, type Conv2dShape, checkConv2d, conv2dSpec } from '../support/oracle-conv2d.ts';
 import { runSupported } from '../support/run-supported.ts';
 import { decode, encode, roundTo } from '../support/views.ts';
 
 const profile = (tier: Tier): TargetProfile => ({ name: 'test', tier, limits: BASELINE_LIMITS });
-// One subgroup a workgroup, of the size that lavapipe has: pixels are handed round.
-const lanes: TargetProfile = { ...profile('f32'), software: true, subgroupSize: { min: 8, max: 8 } };
 // Small tiles keep the software driver's compiler quick and put every shape over several workgroups and ragged edges.
 const small: Conv2dSchedule = { variant: 'tiled', threadsM: 8, threadsN: 2, rows: 2, cols: 4, tileK: 8 };
 
@@ -28,10 +26,17 @@ describe('conv2d', () => {
   beforeAll(async () => {
     gpu = await openTestDevice();
   });
+  // One subgroup a workgroup: pixels are handed round.
+  const handing = (): TargetProfile => {
+    const lanes = lanesOf(gpu);
+    return { ...profile('f32'), software: true, subgroupSize: { min: lanes, max: lanes } };
+  };
+  const fitted = (schedule: Conv2dSchedule): Conv2dSchedule =>
+    schedule.variant === 'direct' && schedule.broadcast ? { ...schedule, threads: lanesOf(gpu) } : schedule;
 
   for (const [name, shape] of Object.entries(CONV2D_SHAPES)) {
     it(`direct: ${name}`, () => checkConv2d(gpu, { ...shape, weight: 'f16' }, { ...profile('f32'), software: true }));
-    it(`direct, handed round: ${name}`, () => checkConv2d(gpu, { ...shape, weight: 'f16' }, lanes));
+    it(`direct, handed round: ${name}`, () => checkConv2d(gpu, { ...shape, weight: 'f16' }, handing()));
   }
 
   // Geometry is shared with the direct variant; here what tiles make of it: steps that straddle taps, ragged blocks.
@@ -91,7 +96,7 @@ describe('conv2d', () => {
     { variant: 'direct', threads: 8, rows: 11, broadcast: true },
   ];
   it.each(schedules)('schedule %o', (schedule) =>
-    checkConv2d(gpu, { height: 9, width: 15, cin: 16, cout: 36, weight: 'f32' }, lanes, schedule),
+    checkConv2d(gpu, { height: 9, width: 15, cin: 16, cout: 36, weight: 'f32' }, handing(), fitted(schedule)),
   );
 
   it('the schedule it chooses for a large layer', () => {
@@ -105,7 +110,7 @@ describe('conv2d', () => {
     (schedule) => {
       const limits = { ...BASELINE_LIMITS, maxComputeWorkgroupsPerDimension: 3 };
       const shape: Conv2dShape = { height: 10, width: 16, cin: 4, cout: 4, weight: 'f32' };
-      return checkConv2d(gpu, shape, { ...lanes, limits }, schedule);
+      return checkConv2d(gpu, shape, { ...handing(), limits }, fitted(schedule));
     },
   );
 

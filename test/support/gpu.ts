@@ -13,6 +13,9 @@ export interface TestDevice {
   errors: string[];
 }
 
+/** Threads of a subgroup of the adapter: the workgroup of kernels that hand round what they load. */
+export const lanesOf = ({ adapter }: TestDevice): number => adapter.info.subgroupMaxSize!;
+
 /** A device with every feature and the highest limits of the adapter that the environment selects. */
 export async function openTestDevice(options: string[] = []): Promise<TestDevice> {
   const gpu = create(['enable-dawn-features=allow_unsafe_apis', ...options]);
