@@ -1,5 +1,5 @@
 // The whole SDK on a FLUX.1 Kontext checkpoint of full size, 11.9 + 4.8 billion parameters, against float32 PyTorch.
-// `npm run test:real-size [-- name …]`; a quarter of an hour and more for each case on a CPU, seconds on a GPU.
+// `npm run test:real-size [-- name …]`; two to five minutes for each case on two idle cores.
 // `npm run test:real-size -- pack [blocks]` packs it, or its first blocks, and prints the peak of the process that does.
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
