@@ -2,7 +2,7 @@
 // cut off, and is refused when its SHA-256 is another.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type * as Sdk from '../../sdk/src/browser.ts';
-import { type HubServer, hubServer } from '../support/hub-server.ts';
+import { filesBelow, type HubServer, hubServer } from '../support/hub-server.ts';
 import { rawTensors, safetensors } from '../support/model-files.ts';
 import { writePipelineModel } from '../support/pipeline-model.ts';
 import { launch, openPage } from './support/chromium.ts';
@@ -25,18 +25,13 @@ const RANGE = 8 * MIB;
 let folder: string;
 let hub: HubServer;
 let big: Buffer;
-const files = new Map<string, Buffer>();
+let files: Map<string, Buffer>;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'kontext-hub-'));
   const model = join(folder, 'model');
   writePipelineModel(model);
-  for (const entry of readdirSync(model, { recursive: true, withFileTypes: true })) {
-    if (entry.isFile()) {
-      const path = join(entry.parentPath, entry.name);
-      files.set(path.slice(model.length + 1), readFileSync(path));
-    }
-  }
+  files = filesBelow(model);
   // Larger by a tensor that nothing needs: one range would not be cut.
   const data = new Uint8Array(20 * MIB).map((_, i) => (i * 31) ^ (i >> 9));
   big = Buffer.from(

@@ -2,25 +2,13 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it, vi } from 'vitest';
-import { runCommand } from '../../sdk/src/cli/command.ts';
+import { afterAll, describe, expect, it } from 'vitest';
+import { commandLine as kontext } from '../support/command-line.ts';
 import { floatTensor, readSafetensors } from '../support/safetensors.ts';
 import { distanceOf, FIELD_BOUND, TINY_LAYOUTS, type TinyLayout, worstOf } from '../support/tiny-layouts.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'kontext-layouts-cli-'));
 afterAll(() => rmSync(root, { recursive: true }));
-
-async function kontext(...args: string[]): Promise<{ code: number; err: string }> {
-  const lines: string[] = [];
-  const log = vi.spyOn(console, 'log').mockImplementation(() => {});
-  const error = vi.spyOn(console, 'error').mockImplementation((line: string) => void lines.push(line));
-  try {
-    return { code: await runCommand(args, new AbortController().signal), err: lines.join('\n') };
-  } finally {
-    log.mockRestore();
-    error.mockRestore();
-  }
-}
 
 function written(layout: TinyLayout): string {
   const folder = mkdtempSync(join(root, 'model-'));
@@ -41,7 +29,7 @@ async function edited({ edit }: TinyLayout, flags: string[], folder: string) {
   const size = ['--width', `${width}`, '--height', `${height}`, '--no-auto-resize'];
   const out = ['-o', join(folder, 'out.png'), '--save-latents', latents, '--quiet', '--force'];
   const result = await kontext('edit', edit.image, edit.prompt, ...flags, ...settings, ...size, ...out);
-  expect(result).toEqual({ code: 0, err: '' });
+  expect(result).toEqual({ code: 0, out: '', err: '' });
   return floatTensor(readSafetensors(latents), 'latents');
 }
 

@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { runCommand } from '../../sdk/src/cli/command.ts';
 import { latentsBytes } from '../../sdk/src/cli/latents-file.ts';
 import { readPngText } from '../../sdk/src/image/metadata/png-text.ts';
 import { decodeImage } from '../../sdk/src/image/node.ts';
+import { commandLine as kontext } from '../support/command-line.ts';
 import { pipelineFile, pipelineRuns, writePipelineModel } from '../support/pipeline-model.ts';
 import { psnr } from '../support/psnr.ts';
 import { floatTensor, readSafetensors } from '../support/safetensors.ts';
@@ -28,20 +28,6 @@ beforeAll(async () => {
   writePipelineModel(model);
 });
 afterAll(() => rm(folder, { recursive: true }));
-
-/** Runs a command line; what it prints is kept. */
-async function kontext(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  const lines = { out: [] as string[], err: [] as string[] };
-  const log = vi.spyOn(console, 'log').mockImplementation((line: string) => void lines.out.push(line));
-  const error = vi.spyOn(console, 'error').mockImplementation((line: string) => void lines.err.push(line));
-  try {
-    const code = await runCommand(args, new AbortController().signal);
-    return { code, out: lines.out.join('\n'), err: lines.err.join('\n') };
-  } finally {
-    log.mockRestore();
-    error.mockRestore();
-  }
-}
 
 const side = { width: run.width, height: run.height };
 const exact = () => [

@@ -1,13 +1,13 @@
 // `kontext tune` as a user runs it: from a folder and from the hub to a profile that an edit takes, and every wrong flag.
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
-import { runCommand } from '../../sdk/src/cli/command.ts';
 import { checkTuning } from '../../sdk/src/tune/profile.ts';
-import { hubServer } from '../support/hub-server.ts';
+import { commandLine as kontext } from '../support/command-line.ts';
+import { filesBelow, hubServer } from '../support/hub-server.ts';
 import { pipelineRuns, writePipelineModel } from '../support/pipeline-model.ts';
 
 const TIMEOUT = 600_000;
@@ -24,18 +24,6 @@ afterAll(() => {
   vi.unstubAllEnvs();
   rmSync(folder, { recursive: true });
 });
-
-async function kontext(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  const out = vi.spyOn(console, 'log').mockImplementation(() => {});
-  const err = vi.spyOn(console, 'error').mockImplementation(() => {});
-  try {
-    const code = await runCommand(args, new AbortController().signal);
-    return { code, out: out.mock.calls.join('\n'), err: err.mock.calls.join('\n') };
-  } finally {
-    out.mockRestore();
-    err.mockRestore();
-  }
-}
 
 it('writes a profile that an edit on this adapter takes', { timeout: TIMEOUT }, async () => {
   const tuned = await kontext('tune', '--model', model, ...BRIEF, '-o', at('tuning.json'));
@@ -64,12 +52,7 @@ it('writes a profile that an edit on this adapter takes', { timeout: TIMEOUT }, 
 });
 
 it('reads no weights of a model on the hub', { timeout: TIMEOUT }, async () => {
-  const files = new Map<string, Buffer>();
-  for (const entry of readdirSync(model, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue;
-    const path = join(entry.parentPath, entry.name);
-    files.set(path.slice(model.length + 1), readFileSync(path));
-  }
+  const files = filesBelow(model);
   const hub = await hubServer(files);
   vi.stubEnv('HF_ENDPOINT', hub.endpoint);
   vi.stubEnv('XDG_CACHE_HOME', at('cache'));

@@ -14,21 +14,15 @@ import { runCommand } from '../../sdk/src/cli/command.ts';
 import { slabValues } from '../../sdk/src/cli/slab-values.ts';
 import { readEntry, readManifest } from '../../sdk/src/programs/bundle.ts';
 import { bundleFolder } from '../../sdk/src/programs/sources.ts';
+import { commandLine } from '../support/command-line.ts';
 
 const root = new URL('../..', import.meta.url).pathname;
 let folder: string;
 let [a, b] = ['', ''];
 
 const run = async (...args: string[]) => {
-  const log = vi.spyOn(console, 'log').mockImplementation(() => {});
-  const error = vi.spyOn(console, 'error').mockImplementation(() => {});
-  try {
-    const code = await runCommand(args, new AbortController().signal);
-    return { code, text: [...log.mock.calls, ...error.mock.calls].flat().join('\n') };
-  } finally {
-    log.mockRestore();
-    error.mockRestore();
-  }
+  const { code, out, err } = await commandLine(...args);
+  return { code, text: [out, err].filter(Boolean).join('\n') };
 };
 const demo = (target: string, output: string, ...more: string[]) =>
   run('compile', '--model', 'demo', '--size', '64x64', '--target', target, ...more, '-o', output);

@@ -1,7 +1,9 @@
 // A server that behaves as the Hugging Face hub does: listings, commits, gates, and redirects to storage on another host.
 import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 
 export interface HubServer {
   endpoint: string;
@@ -24,6 +26,17 @@ const CORS = {
   'access-control-expose-headers':
     'x-repo-commit, x-error-code, x-error-message, x-linked-etag, x-linked-size, etag, accept-ranges, content-range',
 };
+
+/** The contents of a folder by path, as {@link HubServer.files} takes them. */
+export function filesBelow(folder: string): Map<string, Buffer> {
+  const files = new Map<string, Buffer>();
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const path = join(entry.parentPath, entry.name);
+    files.set(path.slice(folder.length + 1), readFileSync(path));
+  }
+  return files;
+}
 
 export async function hubServer(files: Map<string, Buffer>): Promise<HubServer> {
   const listen = async (handler: (request: IncomingMessage, response: ServerResponse) => void) => {

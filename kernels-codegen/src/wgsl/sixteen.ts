@@ -3,6 +3,10 @@
 
 import { storedLayout, type WeightFormat } from '../../../runtime/src/program/formats.ts';
 
+/** WGSL of 16 bytes: of the one value that has them, or of two `vec4<f16>` as `vec4<u32>`. */
+export const sixteenOf = (values: readonly string[]): string =>
+  values.length > 1 ? `vec4<u32>(${values.map((value) => `bitcast<vec2<u32>>(${value})`).join(', ')})` : values[0]!;
+
 /** A stored matrix, bound as `array<vec4<u32>>` under `name`. */
 export interface SixteenOptions {
   format: WeightFormat;

@@ -22,7 +22,7 @@ import type { DownloadProgress } from '../../../sdk/src/hub/transfer.ts';
 import { justInTime } from '../../../sdk/src/kontext/programs.ts';
 import { type ModelSource, openModel } from '../../../sdk/src/model/open.ts';
 import { resolveSource } from '../../../sdk/src/model/resolve.ts';
-import { type HubServer, hubServer } from '../../support/hub-server.ts';
+import { filesBelow, type HubServer, hubServer } from '../../support/hub-server.ts';
 import { gguf, safetensors, split, tiny, tinyBytes } from '../../support/model-files.ts';
 import { writePipelineModel } from '../../support/pipeline-model.ts';
 
@@ -40,12 +40,7 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 beforeEach(async () => {
-  const files = new Map<string, Buffer>();
-  for (const entry of readdirSync(model, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue;
-    const path = join(entry.parentPath, entry.name);
-    files.set(path.slice(model.length + 1), readFileSync(path));
-  }
+  const files = filesBelow(model);
   files.set('README.md', Buffer.from('not needed'));
   files.set('flux-q4.gguf', big);
   hub = await hubServer(files);

@@ -3,7 +3,7 @@
 
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
-import { emitOctetReader } from '../../wgsl/sixteen.ts';
+import { emitOctetReader, sixteenOf } from '../../wgsl/sixteen.ts';
 import { emitWeightLoader } from '../../wgsl/weights.ts';
 import type { KernelSource } from '../kernel.ts';
 import { emitOutput } from '../matmul/output.ts';
@@ -87,12 +87,7 @@ export function matrixConv2d(
     width,
     item: (place) => ({
       values: loads(place),
-      store: (v) =>
-        product.store(
-          'b',
-          place,
-          v.length > 1 ? `vec4<u32>(${v.map((x) => `bitcast<vec2<u32>>(${x})`).join(', ')})` : v[0]!,
-        ),
+      store: (v) => product.store('b', place, sixteenOf(v)),
     }),
   };
 

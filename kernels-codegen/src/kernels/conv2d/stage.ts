@@ -1,6 +1,7 @@
 // Stages one step of the matrix of taps in workgroup memory: [pixel][tap vector], four channels a vector.
 // Shared by the variants that tile; what a pixel's window is and where it leaves the image is settled here.
 
+import { sixteenOf } from '../../wgsl/sixteen.ts';
 import type { Copy, Place } from '../staging.ts';
 import type { Conv2dInput } from './input.ts';
 import type { Conv2dSpec } from './spec.ts';
@@ -72,8 +73,7 @@ export function stageImage(o: ImageStageOptions): ImageStage {
         .join(' ')
         .trim(),
       values: quads.map(({ value }) => value),
-      store: (v) =>
-        o.store(at, v.length > 1 ? `vec4<u32>(${v.map((x) => `bitcast<vec2<u32>>(${x})`).join(', ')})` : v[0]!),
+      store: (v) => o.store(at, sixteenOf(v)),
     };
   };
   const tap = uniformTap

@@ -2,7 +2,7 @@
 // A page's bounds checks leave such a load whole, where they may split one of four halves.
 
 import type { TargetProfile } from '../../targets/types.ts';
-import { type BlockReader, emitBlockReader, emitOctetReader } from '../../wgsl/sixteen.ts';
+import { type BlockReader, emitBlockReader, emitOctetReader, sixteenOf } from '../../wgsl/sixteen.ts';
 import { type MatrixView, viewLength } from '../kernel.ts';
 import { emitLeft, emitRight, joinSegments, type Loader, weightLoader } from './inputs.ts';
 import { type MatmulSpec, type StoredMatrix, segmentsOf } from './spec.ts';
@@ -129,5 +129,5 @@ const joined =
   (row, more, k) => {
     const r = more ? `${row} + ${more}u` : row;
     if (!half) return load(r, k);
-    return `vec4<u32>(bitcast<vec2<u32>>(${load(r, k)}), bitcast<vec2<u32>>(${load(r, `${k} + 4u`)}))`;
+    return sixteenOf([load(r, k), load(r, `${k} + 4u`)]);
   };
