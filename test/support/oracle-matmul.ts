@@ -6,6 +6,7 @@ import { type MatmulSchedule, type MatmulSpec, matmul } from '../../kernels-code
 import type { TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import type { WeightFormat } from '../../runtime/src/program/types.ts';
 import { runKernel, type TestDevice } from './gpu.ts';
+import { randomHeads } from './oracle-heads.ts';
 import { randomStored } from './stored.ts';
 import { decode, encode, expectView, filled, gaussian, roundTo, valueAt } from './views.ts';
 
@@ -91,11 +92,13 @@ export async function checkMatmul(
   const operands = epilogue.operands.map((o) =>
     filled({ type: o.type, rows: 1, cols: o.length, rowStride: o.length, offset: 0 }, next),
   );
+  const heads = spec.heads && randomHeads(spec.heads, next);
   const before = epilogue.inPlace === undefined ? filled(out, next) : operands[epilogue.inPlace]!;
   const buffers = [
     ...inputs.map((data, s) => encode(spec.segments[s]!.a.type, data)),
     weight.bytes,
     ...(low ? [encode(beside.a.type, low.a), low.b.bytes] : []),
+    ...(heads?.buffers ?? []),
     ...epilogue.operands.flatMap((o, i) => (i === epilogue.inPlace ? [] : [encode(o.type, operands[i]!)])),
     encode(out.type, before),
   ];
@@ -108,12 +111,13 @@ export async function checkMatmul(
       y[i]! += value;
     });
   }
-  const want = (row: number, col: number): number =>
+  const projected = (row: number, col: number): number =>
     evaluate(
       epilogue.expr,
       y[row * spec.n + col]!,
       epilogue.operands.map((o, i) => operands[i]![o.offset + row * o.strideRow + col * o.strideCol]!),
     );
+  const want = heads ? heads.normed(projected) : projected;
   expectView(out, decode(out.type, results.get(buffers.length - 1)!), want, tolerance, before);
 }
 

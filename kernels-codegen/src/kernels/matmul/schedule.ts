@@ -16,7 +16,7 @@ export type MatmulSchedule = TiledSchedule | SkinnySchedule | DirectSchedule | M
 
 /** Key of a spec in `TargetProfile.tuned.matmul`; what a shape was measured for holds with an adapter beside it. */
 export const matmulShapeKey = (spec: MatmulSpec, target: TargetProfile): string =>
-  `${describeMatmul({ ...spec, beside: undefined })} ${tileElement(spec, target)}`;
+  `${describeMatmul({ ...spec, beside: undefined, heads: undefined })} ${tileElement(spec, target)}`;
 
 /** The profile's measured schedule for this shape, else the best by estimate that fits the target's limits. */
 export function chooseMatmulSchedule(spec: MatmulSpec, target: TargetProfile): MatmulSchedule {

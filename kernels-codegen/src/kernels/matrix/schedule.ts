@@ -28,9 +28,12 @@ export const unitOf = (element: 'f32' | 'f16'): 8 | 4 => (element === 'f16' ? 8 
 /** Elements of the workgroup memory, 16 bytes each: values of both tiles, or, once the sums are done, four f32 results. */
 export function matrixElements(s: MatrixSchedule, c: SubgroupMatrixConfig): number {
   const { tileM, tileN } = matrixTile(s, c);
-  const results = s.subgroupsM * s.subgroupsN * c.m * s.storeTiles * c.n;
-  return Math.max((tileM + tileN) * rowUnits(s, c.componentType), results / 4);
+  return Math.max((tileM + tileN) * rowUnits(s, c.componentType), resultElements(s, c));
 }
+
+/** Of these, what results take that pass to the epilogue together. */
+export const resultElements = (s: MatrixSchedule, c: SubgroupMatrixConfig): number =>
+  (s.subgroupsM * s.subgroupsN * c.m * s.storeTiles * c.n) / 4;
 
 /** Bytes of workgroup memory: both operands' tiles, and in the same place the results on their way to the epilogue. */
 export const matrixWorkgroupBytes = (s: MatrixSchedule, c: SubgroupMatrixConfig): number => matrixElements(s, c) * 16;
