@@ -76,6 +76,23 @@ describe('attention on subgroup matrices', { timeout: 300_000 }, () => {
     const schedule = { ...(small(1, subgroups) as MatrixAttention), slices, tileK };
     return checkAttention(gpu, { ...target, software: true }, { heads: 2, ...shape, type: 'f16', schedule });
   });
+  // Scores as K·Qᵀ, as AMD gets them.
+  it.each([
+    ['ragged, head 48', 2, {}, true],
+    ['bias by distance', 2, {}, true],
+    ['causal', 8, {}, true],
+    ['scores to ±200', 2, {}, true],
+    ['ragged, head 48', 4, { slices: 4 }, true],
+    ['aligned, head 32', 8, {}, undefined],
+  ] as const)('turned: %s, %i subgroups %o', (name, subgroups, o, software) => {
+    if (why) return;
+    const schedule = { ...(small(1, subgroups) as MatrixAttention), ...o, turned: true as const };
+    return checkAttention(
+      gpu,
+      { ...target, ...(software ? { software } : {}) },
+      { ...shapes[name]!, type: 'f16', schedule },
+    );
+  });
   it('slices without the loops of a CPU', (test) => {
     if (why) return test.skip(why);
     const schedule = { ...(small(1, 4) as MatrixAttention), slices: 4 };
@@ -129,6 +146,16 @@ describe('attention on subgroup matrices', { timeout: 300_000 }, () => {
       expect(variant(wide, t)).toBe('tiled');
       const roomy = { ...t, limits: { ...t.limits, maxComputeWorkgroupStorageSize: 49152 } };
       expect(chooseAttentionSchedule(wide, roomy)).toMatchObject({ variant: 'matrix', slices: 4 });
+    });
+    it('turns scores where a subgroup size is asked for and matrices are square', () => {
+      const t = profile(matrix(16, 'f16', 'f32'));
+      expect(chooseAttentionSchedule(spec, t)).not.toHaveProperty('turned');
+      expect(chooseAttentionSchedule(spec, { ...t, fixedSubgroupSize: true })).toHaveProperty('turned', true);
+      const oblong = { ...matrix(16, 'f16', 'f32'), m: 8 };
+      const intel: TargetProfile = { ...profile(oblong), fixedSubgroupSize: true };
+      const chosen = chooseAttentionSchedule(spec, intel) as MatrixAttention;
+      expect(chosen).not.toHaveProperty('turned');
+      expect(() => attention(spec, intel, { ...chosen, turned: true })).toThrow(/turned/);
     });
     it('states the matrix and the features it needs', () => {
       const kernel = attention(spec, profile(matrix(16, 'f16', 'f32')));
