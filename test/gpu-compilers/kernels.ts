@@ -7,8 +7,8 @@ import { writeSync } from 'node:fs';
 import { type CompileRequest, type Component, compile } from '../../kernels-codegen/src/compile.ts';
 import { FLUX1_KONTEXT_DEV } from '../../kernels-codegen/src/models/specs.ts';
 import { targetFor } from '../../kernels-codegen/src/targets/profiles.ts';
-import { openDevice } from '../../runtime/src/gpu/open.ts';
 import { candidatesOf, tunableShapes } from '../../kernels-codegen/src/tune/shapes.ts';
+import { openDevice } from '../../runtime/src/gpu/open.ts';
 import type { Mark, MarkEnd } from './marks.ts';
 
 const options: Record<string, string | undefined> = Object.fromEntries(process.argv.slice(2).map((a) => a.split('=')));

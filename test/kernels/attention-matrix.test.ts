@@ -26,6 +26,9 @@ const shapes: Record<string, Omit<AttentionCase, 'type'>> = {
   'one fused buffer at an odd offset': { heads: 2, size: 32, queries: 40, keys: 40, fused: { offset: 3 } },
   causal: { heads: 2, size: 32, queries: 77, keys: 77, causal: true },
   'bias by distance': { heads: 2, size: 32, queries: 70, keys: 70, bias: true },
+  'bias, causal': { heads: 3, size: 32, queries: 45, keys: 45, bias: true, causal: true },
+  'bias, keys masked by length': { heads: 2, size: 32, queries: 50, keys: 50, bias: true, validKeys: 23 },
+  'bias, all keys once more': { heads: 2, size: 32, queries: 72, keys: 72, bias: true, spread: 50 },
   'keys masked by length': { heads: 1, size: 32, queries: 48, keys: 96, validKeys: 41 },
   // The tiles that set the reference see far smaller scores than there are: weights beyond f16, and all keys once more.
   'scores to ±200': { heads: 2, size: 32, queries: 40, keys: 200, spread: 50 },
@@ -70,6 +73,7 @@ describe('attention on subgroup matrices', { timeout: 300_000 }, () => {
   it.each([
     ['head 48, filled up, in four slices', { size: 48, queries: 27, keys: 43 }, 4, 4, 16],
     ['two teams of four slices, threads without scores', { size: 32, queries: 40, keys: 40 }, 8, 4, 8],
+    ['four slices with a bias', { size: 32, queries: 37, keys: 37, bias: true }, 8, 4, 16],
     ['two slices, causal, scores to ±200', { size: 32, queries: 40, keys: 40, causal: true, spread: 50 }, 4, 2, 16],
   ] as const)('%s', (_, shape, subgroups, slices, tileK) => {
     if (why) return;
@@ -92,6 +96,11 @@ describe('attention on subgroup matrices', { timeout: 300_000 }, () => {
       { ...target, ...(software ? { software } : {}) },
       { ...shapes[name]!, type: 'f16', schedule },
     );
+  });
+  it('a bias without the loops of a CPU, in more threads than it has values', (test) => {
+    if (why) return test.skip(why);
+    const schedule = { ...(small(1, 4) as MatrixAttention), slices: 4 };
+    return checkAttention(gpu, target, { ...shapes['bias, causal']!, type: 'f16', schedule });
   });
   it('slices without the loops of a CPU', (test) => {
     if (why) return test.skip(why);

@@ -73,9 +73,7 @@ describe('matmul on subgroup matrices, two buffers', () => {
   };
   const cases = (shapes: readonly MatmulShape[]) => shapes.map((shape) => [describeShape(shape), shape] as const);
 
-  it.each(cases([...STEPS, ...HALF.filter((s) => s.format !== 'f32')]))('%s', (_, shape) =>
-    check(shape, schedule({})),
-  );
+  it.each(cases([...STEPS, ...HALF.filter((s) => s.format !== 'f32')]))('%s', (_, shape) => check(shape, schedule({})));
   it.each(cases(BLOCKS))('blocks: %s', (_, shape) => check(shape, schedule({ tileK: 32, storeTiles: 2 })));
   it.each(cases([STEPS[3]!, STEPS[4]!, BLOCKS[2]!, BLOCKS[7]!]))('eight subgroups, 2×4: %s', (_, shape) =>
     check(shape, schedule({ subgroupsN: 4, tilesN: 1, tileK: 32 })),
@@ -113,9 +111,7 @@ describe('schedules with two buffers', () => {
 
   it('are refused where two pairs of tiles do not fit', () => {
     const large = schedule({ subgroupsM: 4, subgroupsN: 2, tilesM: 4, tilesN: 4, tileK: 64 });
-    expect(() => matmul(spec, nvidia, large)).toThrow(
-      expect.objectContaining({ code: 'limit-too-small' }),
-    );
+    expect(() => matmul(spec, nvidia, large)).toThrow(expect.objectContaining({ code: 'limit-too-small' }));
   });
 
   it('may be named by a profile, beside those of profiles from before', () => {

@@ -16,8 +16,10 @@ export interface BiasTile {
   load: string;
   /** Statements that write it to workgroup memory. */
   store: string;
-  /** WGSL of the biases of the four keys from `key` on, a number in the tile, in units of log₂ e. */
-  four(key: string, queryRow: string): string;
+  /** Statement that defines where a thread's own begin: those of its first key. `part` and `query_row` in scope. */
+  place: string;
+  /** WGSL of the bias that is `ahead` keys beyond the thread's first, in units of log₂ e. */
+  at(ahead: number): string;
 }
 
 /** Values a tile needs: one for each distance between its keys and the workgroup's queries. */
@@ -45,9 +47,7 @@ export function emitBiasTile(spec: AttentionSpec, tileQ: number, tileK: number, 
     bytes: biasBytes(spec, tileQ, tileK),
     declaration: `var<workgroup> bias_tile: array<f32, ${count}>;`,
     ...prefetch(copy, threads, 'next_bias', 'f32'),
-    four: (key, queryRow) => {
-      const at = `${key} + ${tileQ - 1}u - ${queryRow}`;
-      return `vec4<f32>(${[0, 1, 2, 3].map((e) => `bias_tile[${at}${e ? ` + ${e}u` : ''}]`).join(', ')})`;
-    },
+    place: `let bias_at = part * 4u + ${tileQ - 1}u - query_row;`,
+    at: (ahead) => `bias_tile[bias_at + ${ahead}u]`,
   };
 }

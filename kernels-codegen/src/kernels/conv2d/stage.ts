@@ -81,5 +81,9 @@ export function stageImage(o: ImageStageOptions): ImageStage {
   const tap = uniformTap
     ? `let c = k % ${cin}u;\nlet ky = i32(k / ${kernel * cin}u);\nlet kx = i32(k / ${cin}u % ${kernel}u);\n`
     : '';
-  return { before: windows.join('\n'), tap, copy: { count: items, width, ...(o.spread ? { spread: true } : {}), item } };
+  return {
+    before: windows.join('\n'),
+    tap,
+    copy: { count: items, width, ...(o.spread ? { spread: true } : {}), item },
+  };
 }

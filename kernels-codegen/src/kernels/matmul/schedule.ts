@@ -75,7 +75,8 @@ function candidatesFor(spec: MatmulSpec, target: TargetProfile): readonly Matmul
 export function matmulCandidates(spec: MatmulSpec, target: TargetProfile): MatmulSchedule[] {
   const estimated = candidatesFor(spec, target);
   const config = matrixConfig(spec, target);
-  const matrix = config && estimated.some((s) => s.variant === 'matrix') ? measuredMatrices(config, target.subgroupSize!.max) : [];
+  const matrix =
+    config && estimated.some((s) => s.variant === 'matrix') ? measuredMatrices(config, target.subgroupSize!.max) : [];
   const wider = estimated.flatMap((s) =>
     s.variant === 'skinny' ? [32, 64, 128, 256].map((threads) => ({ ...s, threads })) : [],
   );

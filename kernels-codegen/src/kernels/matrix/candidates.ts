@@ -10,10 +10,13 @@ export const matrices = (config: SubgroupMatrixConfig, subgroupSize: number): Ma
 /** What only measuring can choose: two buffers, eight subgroups, other depths. */
 export function measuredMatrices(config: SubgroupMatrixConfig, subgroupSize: number): MatrixSchedule[] {
   const large = (layouts: Layouts, s: Depth): MatrixSchedule[] => split(config, subgroupSize, layouts, [64, 32], s);
+  // Eight subgroups of 64 × 64 leave room for no second workgroup, which then has nothing to do at a barrier.
+  const eight = (s: Depth): MatrixSchedule[] =>
+    large(EIGHT, s).filter((x) => x.tilesM * config.m * x.tilesN * config.n <= 64 * 32);
   const depths = [32, 16, 64];
   return [
-    ...depths.flatMap((tileK) => large([[2, 2], ...EIGHT], { tileK, buffers: 2 })),
-    ...depths.flatMap((tileK) => large(EIGHT, { tileK })),
+    ...depths.flatMap((tileK) => [...eight({ tileK, buffers: 2 }), ...large([[2, 2]], { tileK, buffers: 2 })]),
+    ...depths.flatMap((tileK) => eight({ tileK })),
     ...matrices(config, subgroupSize).flatMap((s) => [16, 64].map((tileK) => ({ ...s, tileK }))),
   ];
 }
