@@ -3,6 +3,7 @@
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import { biasBytes } from './matrix-bias.ts';
 import type { AttentionSpec } from './spec.ts';
 
 export interface MatrixAttention {
@@ -139,6 +140,7 @@ export function layout(spec: AttentionSpec, target: TargetProfile, s: MatrixAtte
     bytes:
       16 * (s.tileK * keyStride + scoreRows * scoreStride) +
       4 * element * (valueRows * valueStride + tileQ * weightStride) +
+      biasBytes(spec, tileQ, s.tileK) +
       4,
   };
 }

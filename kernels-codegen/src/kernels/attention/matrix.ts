@@ -7,6 +7,7 @@ import type { KernelSource } from '../kernel.ts';
 import { elementTypes } from '../precision.ts';
 import { type Copy, indexOf, prefetch, stage } from '../staging.ts';
 import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
+import { emitBiasTile } from './matrix-bias.ts';
 import { checkFits, layout, type MatrixAttention } from './matrix-layout.ts';
 import { valueTile } from './matrix-values.ts';
 import { declareViews, endOfKeys, MASKED, scoreText } from './parts.ts';
@@ -34,6 +35,7 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
   checkFits(l, schedule, target);
   const { slices, tileQ, padded, threads, share, unit, keyStride, scoreStride, weightStride } = l;
   const keys = keysOf(spec);
+  const bias = emitBiasTile(spec, tileQ, tileK, threads);
   const types = elementTypes(
     'attention',
     [q.type, spec.k.type, spec.v.type, spec.out.type, element as 'f32' | 'f16'],
@@ -162,6 +164,8 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
     const value = `scores[score_at + c${sliced ? ` + part_slice * ${sliceOfScores}u` : ''}]`;
     const inside = [
       sliced ? `thread < ${tileQ * share}u` : '',
+      // A slice may be narrower than a query's threads are many.
+      ((tiles * n) / 4) % share !== 0 ? `part + c < ${(tiles * n) / 4}u` : '',
       q.rows % tileQ || padded > size ? `query < ${q.rows}u && d < ${Math.ceil(size / 4)}u` : '',
     ].filter(Boolean);
     const write = `for (var c = 0u; c < ${(tiles * n) / 4}u${open}; c += ${share}u) {
@@ -188,14 +192,17 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
   // Vectors of four keys; without masks and bias, scores stay as the product leaves them and their scale goes into the exponent.
   const exponent = floatLiteral(spec.scale * Math.LOG2E);
   const score = (i: number): string => {
-    const at = (value: string, key: string): string =>
-      scoreText(spec, { name: value, key, query: 'query', raggedKeys });
+    const at = (value: string, e: number): string =>
+      scoreText(spec, {
+        ...{ name: value, key: `(key + ${e}u)`, query: 'query', raggedKeys },
+        ...(bias ? { bias: bias.at(i * share * 4 + e) } : {}),
+      });
     // Of slices each has a part of the sum.
     const parts = each(slices, (part) => `bitcast<vec4<f32>>(scores[score_at + ${i * share + part * sliceOfScores}u])`);
     const load = `var s${i} = ${parts.join(' + ')};`;
     if (plain) return `${load} let p${i} = exp2(fma(s${i}, vec4<f32>(${exponent}), vec4<f32>(-m)));`;
     return `${load} { let key = first_key + (part + ${i * share}u) * 4u;
-    ${[...'xyzw'].map((c, e) => at(`s${i}.${c}`, `(key + ${e}u)`)).join(' ')} }
+    ${[...'xyzw'].map((c, e) => at(`s${i}.${c}`, e)).join(' ')} }
     let p${i} = exp2(s${i} - m);`;
   };
   const weigh = (i: number): string =>
@@ -211,7 +218,7 @@ var<workgroup> key_tile: array<${vector}, ${tileK * keyStride}>;
 var<workgroup> value_tile: array<${v.type}, ${v.length}>;
 var<workgroup> weights: array<${half ? 'vec2<u32>' : 'vec4<f32>'}, ${tileQ * weightStride}>;
 var<workgroup> again: u32;
-${half ? HALVES : ''}
+${bias ? `${bias.declaration}\n` : ''}${half ? HALVES : ''}
 ${views.functions}
 
 @compute ${subgroupSizeAttribute(target)}@workgroup_size(${threads})
@@ -225,7 +232,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
   let part = thread % ${share}u;
   let score_at = ${folded('query_row', tileQ / 2)} + part;
   let weight_at = query_row * ${weightStride}u + part;
-  // Subgroups with the same queries are a team; each has its slice of the head.
+  ${bias ? `${bias.place}\n  ` : ''}// Subgroups with the same queries are a team; each has its slice of the head.
   let team = subgroup${sliced ? ` / ${slices}u` : ''};
   ${
     sliced
@@ -250,7 +257,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
   var highest = ${MASKED};
   l = 0.0;
   ${lines(each(blocks, (b) => each(outTiles, (t) => `o${b}_${t} = ${result}();`).join(' ')))}
-  workgroupBarrier();
+  ${bias ? `${bias.declare} { let bias_base = 0u; ${bias.load} }\n  ` : ''}workgroupBarrier();
   { let key_base = 0u;
   ${stage([keyRows], threads, open)} }
   workgroupBarrier();
@@ -259,10 +266,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
     let key_base = ${tileAt(1)};
     let value_base = first_key;
     ${open ? '' : `${nextKeys.declare} ${nextKeys.load}`}
-    ${matrices(scoreProducts)}
+    ${bias ? `${bias.store}\n    ` : ''}${matrices(scoreProducts)}
     workgroupBarrier();
     ${open ? stage([v.copy, keyRows], threads, open) : `${nextKeys.store}\n    ${values.declare} ${values.load}`}
-    var sum4 = vec4<f32>();
+    ${bias ? `{ let bias_base = key_base; ${bias.load} }\n    ` : ''}var sum4 = vec4<f32>();
     var most4 = vec4<f32>(${MASKED});
     ${sliced ? `if (thread < ${tileQ * share}u) {` : ''}
     ${lines(each(perThread, (i) => `${score(i)} sum4 += p${i}; most4 = max(most4, s${i}); ${weigh(i)}`))}

@@ -12,6 +12,8 @@ export interface MatrixSchedule {
   tilesN: number;
   /** Columns staged at a time, a multiple of 8 and of the matrix's own k. */
   tileK: number;
+  /** Pairs of tiles: with two, a step's loads are issued before the products of the step before it, between single barriers. One when left out. */
+  buffers?: 2;
   /** Matrices side by side that pass to the epilogue at a time; divides `tilesN`. */
   storeTiles: number;
 }
@@ -25,17 +27,22 @@ export const matrixTile = (s: MatrixSchedule, c: SubgroupMatrixConfig): { tileM:
 /** Values in 16 bytes, the element of the workgroup memory: what a thread moves at a time, and bounds checks leave whole. */
 export const unitOf = (element: 'f32' | 'f16'): 8 | 4 => (element === 'f16' ? 8 : 4);
 
-/** Elements of the workgroup memory, 16 bytes each: values of both tiles, or, once the sums are done, four f32 results. */
-export function matrixElements(s: MatrixSchedule, c: SubgroupMatrixConfig): number {
+/** Elements of both operands' tiles, 16 bytes each. */
+export function tileElements(s: MatrixSchedule, c: SubgroupMatrixConfig): number {
   const { tileM, tileN } = matrixTile(s, c);
-  return Math.max((tileM + tileN) * rowUnits(s, c.componentType), resultElements(s, c));
+  return (tileM + tileN) * rowUnits(s, c.componentType);
+}
+
+/** Elements of the workgroup memory, 16 bytes each: values of the tiles, or, once the sums are done, four f32 results. */
+export function matrixElements(s: MatrixSchedule, c: SubgroupMatrixConfig): number {
+  return Math.max((s.buffers ?? 1) * tileElements(s, c), resultElements(s, c));
 }
 
 /** Of these, what results take that pass to the epilogue together. */
 export const resultElements = (s: MatrixSchedule, c: SubgroupMatrixConfig): number =>
   (s.subgroupsM * s.subgroupsN * c.m * s.storeTiles * c.n) / 4;
 
-/** Bytes of workgroup memory: both operands' tiles, and in the same place the results on their way to the epilogue. */
+/** Bytes of workgroup memory: the operands' tiles, and in the same place the results on their way to the epilogue. */
 export const matrixWorkgroupBytes = (s: MatrixSchedule, c: SubgroupMatrixConfig): number => matrixElements(s, c) * 16;
 
 /**
