@@ -10,10 +10,10 @@ export function timedKernel(
 ): () => Promise<number> {
   const module = device.createShaderModule({ code: kernel.wgsl, label: kernel.label });
   const pipeline = device.createComputePipeline({ layout: 'auto', compute: { module, entryPoint: 'main' } });
-  const entries = buffers.map((data, binding) => {
-    const storageAndCopyDestination = 0x80 | 0x08;
+  const entries = [...buffers, ...(kernel.sizes ? [kernel.sizes] : [])].map((data, binding) => {
+    const storageUniformAndCopyDestination = 0x80 | 0x40 | 0x08;
     const size = Math.ceil(data.byteLength / 16) * 16;
-    const buffer = device.createBuffer({ size, usage: storageAndCopyDestination });
+    const buffer = device.createBuffer({ size, usage: storageUniformAndCopyDestination });
     device.queue.writeBuffer(buffer, 0, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
     return { binding, resource: { buffer } };
   });

@@ -1,5 +1,6 @@
 // Runs inside the sid system: creates the pipelines of the real model's programs on the device at hand, between marks.
 // usage: kernels.ts [programs=denoise,vae-decode,t5] [quantization=none|q8|q4] [only=TEXT] [checked=1] [tier=f32|f16|subgroups]
+//                   [schedules=PATTERN]   instead of the chosen schedules all that a profile may name and PATTERN matches, as {field:value,…}
 // The compilers print to the same stream; report.ts reads what lies between the marks. `checked` keeps bounds checks, as a page has;
 // `tier` goes no higher than that one: `subgroups` is what a browser without matrix instructions gets.
 
@@ -8,6 +9,7 @@ import { type CompileRequest, type Component, compile } from '../../kernels-code
 import { FLUX1_KONTEXT_DEV } from '../../kernels-codegen/src/models/specs.ts';
 import { targetFor } from '../../kernels-codegen/src/targets/profiles.ts';
 import type { Tier } from '../../kernels-codegen/src/targets/types.ts';
+import { candidatesOf, tunableShapes } from '../../kernels-codegen/src/tune/shapes.ts';
 import { openDevice } from '../../runtime/src/gpu/open.ts';
 import type { Mark, MarkEnd } from './marks.ts';
 
@@ -27,13 +29,11 @@ for (const name of (options.programs ?? 'denoise,vae-decode,t5').split(',')) {
   const component = components[name];
   if (!component) throw new Error(`unknown program "${name}"; known: ${Object.keys(components).join(', ')}`);
   const quantization = (options.quantization ?? 'none') as 'none' | 'q8' | 'q4';
-  const program = compile({ ...component, target, quantization } as CompileRequest);
-  for (const [k, { label, wgsl }] of program.kernels.entries()) {
+  const request = { ...component, target, quantization } as CompileRequest;
+  for (const { label, wgsl, uses, flops } of options.schedules ? candidates(request) : kernels(request)) {
     if (options.only && !label.includes(options.only)) continue;
-    const uses = program.dispatches.filter((d) => d.kernel === k);
-    const flops = uses.reduce((sum, d) => sum + d.flops, 0);
     const threads = Number(/@workgroup_size\((\d+)/.exec(wgsl)?.[1]);
-    const mark: Mark = { program: name, label, uses: uses.length, flops, threads };
+    const mark: Mark = { program: name, label, uses, flops, threads };
     writeSync(2, `\n@@KERNEL ${JSON.stringify(mark)}\n`);
     const start = process.cpuUsage();
     let error: string | undefined;
@@ -56,4 +56,28 @@ function tierNamed(name = 'subgroup-matrix'): Tier {
   const found = tiers.find((tier) => tier === name);
   if (!found) throw new Error(`unknown tier "${name}"; known: ${tiers.join(', ')}`);
   return found;
+}
+
+interface Kernel extends Pick<Mark, 'label' | 'uses' | 'flops'> {
+  wgsl: string;
+}
+
+function kernels(request: CompileRequest): Kernel[] {
+  const program = compile(request);
+  return program.kernels.map(({ label, wgsl }, k) => {
+    const uses = program.dispatches.filter((d) => d.kernel === k);
+    return { label, wgsl, uses: uses.length, flops: uses.reduce((sum, d) => sum + d.flops, 0) };
+  });
+}
+
+/** What `kontext tune` would measure, those whose schedules match. */
+function candidates(request: CompileRequest): Kernel[] {
+  return tunableShapes([request]).flatMap((shape) =>
+    candidatesOf(shape, request.target).flatMap(({ schedule, kernel }) => {
+      const fields = JSON.stringify(schedule).replaceAll('"', '');
+      if (!new RegExp(options.schedules!).test(fields)) return [];
+      const { label, wgsl, flops } = kernel();
+      return [{ label: `${label} ${fields}`, wgsl, uses: shape.dispatches, flops: flops * shape.dispatches }];
+    }),
+  );
 }

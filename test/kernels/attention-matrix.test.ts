@@ -11,8 +11,8 @@ import type { MatrixAttention } from '../../kernels-codegen/src/kernels/attentio
 import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { reportAdapter } from '../../runtime/src/gpu/report.ts';
 import type { SubgroupMatrixConfig } from '../../runtime/src/program/types.ts';
-import { openTestDevice, type TestDevice } from '../support/gpu.ts';
-import { view } from '../support/views.ts';
+import { openTestDevice, runKernel, type TestDevice } from '../support/gpu.ts';
+import { decode, encode, gaussian, view } from '../support/views.ts';
 import { type AttentionCase, checkAttention } from './attention-oracle.ts';
 
 const FEATURE = 'chromium-experimental-subgroup-matrix';
@@ -26,6 +26,9 @@ const shapes: Record<string, Omit<AttentionCase, 'type'>> = {
   'one fused buffer at an odd offset': { heads: 2, size: 32, queries: 40, keys: 40, fused: { offset: 3 } },
   causal: { heads: 2, size: 32, queries: 77, keys: 77, causal: true },
   'bias by distance': { heads: 2, size: 32, queries: 70, keys: 70, bias: true },
+  'bias, causal': { heads: 3, size: 32, queries: 45, keys: 45, bias: true, causal: true },
+  'bias, keys masked by length': { heads: 2, size: 32, queries: 50, keys: 50, bias: true, validKeys: 23 },
+  'bias, all keys once more': { heads: 2, size: 32, queries: 72, keys: 72, bias: true, spread: 50 },
   'keys masked by length': { heads: 1, size: 32, queries: 48, keys: 96, validKeys: 41 },
   // The tiles that set the reference see far smaller scores than there are: weights beyond f16, and all keys once more.
   'scores to ±200': { heads: 2, size: 32, queries: 40, keys: 200, spread: 50 },
@@ -70,11 +73,65 @@ describe('attention on subgroup matrices', { timeout: 300_000 }, () => {
   it.each([
     ['head 48, filled up, in four slices', { size: 48, queries: 27, keys: 43 }, 4, 4, 16],
     ['two teams of four slices, threads without scores', { size: 32, queries: 40, keys: 40 }, 8, 4, 8],
+    ['four slices with a bias', { size: 32, queries: 37, keys: 37, bias: true }, 8, 4, 16],
     ['two slices, causal, scores to ±200', { size: 32, queries: 40, keys: 40, causal: true, spread: 50 }, 4, 2, 16],
   ] as const)('%s', (_, shape, subgroups, slices, tileK) => {
     if (why) return;
     const schedule = { ...(small(1, subgroups) as MatrixAttention), slices, tileK };
     return checkAttention(gpu, { ...target, software: true }, { heads: 2, ...shape, type: 'f16', schedule });
+  });
+  // Scores as K·Qᵀ, as AMD gets them.
+  it.each([
+    ['ragged, head 48', 2, {}, true],
+    ['bias by distance', 2, {}, true],
+    ['causal', 8, {}, true],
+    ['scores to ±200', 2, {}, true],
+    ['ragged, head 48', 4, { slices: 4 }, true],
+    ['aligned, head 32', 8, {}, undefined],
+  ] as const)('turned: %s, %i subgroups %o', (name, subgroups, o, software) => {
+    if (why) return;
+    const schedule = { ...(small(1, subgroups) as MatrixAttention), ...o, turned: true as const };
+    return checkAttention(
+      gpu,
+      { ...target, ...(software ? { software } : {}) },
+      { ...shapes[name]!, type: 'f16', schedule },
+    );
+  });
+  it('a bias without the loops of a CPU, in more threads than it has values', (test) => {
+    if (why) return test.skip(why);
+    const schedule = { ...(small(1, 4) as MatrixAttention), slices: 4 };
+    return checkAttention(gpu, target, { ...shapes['bias, causal']!, type: 'f16', schedule });
+  });
+  // With V of ones every output is the sum of a row's weights over itself: 1, and no number at all in a row whose weights vanished.
+  it.each([
+    ['the last key above all', (j: number) => (j === 99 ? 60 : 1 / 16)],
+    ['the first key above all', (j: number) => (j === 0 ? 60 : 1 / 16)],
+    ['each key above those before it', (j: number) => 2 ** (j / 10 - 4)],
+  ] as const)('no row underflows, whatever its norm: %s', async (_, norm) => {
+    if (why) return;
+    const [size, queries, keys] = [32, 48, 100];
+    const spec: AttentionSpec = {
+      heads: 1,
+      size,
+      q: view('f16', queries, size),
+      k: view('f16', keys, size),
+      v: view('f16', keys, size),
+      out: view('f16', queries, size),
+      scale: 1 / Math.sqrt(size),
+      causal: false,
+    };
+    const next = gaussian(7);
+    // Norms from a thousandth to ten thousand: scores from nothing to millions.
+    const q = Float64Array.from({ length: queries * size }, (_, i) => next() * 2 ** (Math.floor(i / size) % 24) * 1e-3);
+    const k = Float64Array.from({ length: keys * size }, (_, i) => next() * norm(Math.floor(i / size)));
+    const kernel = attention(spec, { ...target, software: true }, small(1));
+    const ones = new Float64Array(keys * size).fill(1);
+    const buffers = [q, k, ones, new Float64Array(queries * size)].map((data) => encode('f16', data));
+    const out = decode('f16', (await runKernel(gpu, kernel, buffers)).get(3)!);
+    const underflowing = Array.from({ length: queries }, (_, row) => row).filter((row) =>
+      out.subarray(row * size, (row + 1) * size).some((value) => !(Math.abs(value - 1) < 2 ** -9)),
+    );
+    expect(underflowing).toEqual([]);
   });
   it('slices without the loops of a CPU', (test) => {
     if (why) return test.skip(why);
@@ -129,6 +186,16 @@ describe('attention on subgroup matrices', { timeout: 300_000 }, () => {
       expect(variant(wide, t)).toBe('tiled');
       const roomy = { ...t, limits: { ...t.limits, maxComputeWorkgroupStorageSize: 49152 } };
       expect(chooseAttentionSchedule(wide, roomy)).toMatchObject({ variant: 'matrix', slices: 4 });
+    });
+    it('turns scores where a subgroup size is asked for and matrices are square', () => {
+      const t = profile(matrix(16, 'f16', 'f32'));
+      expect(chooseAttentionSchedule(spec, t)).not.toHaveProperty('turned');
+      expect(chooseAttentionSchedule(spec, { ...t, fixedSubgroupSize: true })).toHaveProperty('turned', true);
+      const oblong = { ...matrix(16, 'f16', 'f32'), m: 8 };
+      const intel: TargetProfile = { ...profile(oblong), fixedSubgroupSize: true };
+      const chosen = chooseAttentionSchedule(spec, intel) as MatrixAttention;
+      expect(chosen).not.toHaveProperty('turned');
+      expect(() => attention(spec, intel, { ...chosen, turned: true })).toThrow(/turned/);
     });
     it('states the matrix and the features it needs', () => {
       const kernel = attention(spec, profile(matrix(16, 'f16', 'f32')));

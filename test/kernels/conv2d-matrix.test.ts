@@ -34,17 +34,29 @@ describe('conv2d on subgroup matrices', () => {
   });
 
   const cases = Object.entries(CONV2D_SHAPES).map(([name, shape], i) => ({ name, shape, storeTiles: 1 + (i % 2) }));
+  /** The normalised cases start from f32, as the decoder's do; the others are f16 all through where nothing is added. */
+  const narrowed = (shape: Conv2dShape): Conv2dShape => ({
+    ...shape,
+    x: shape.normalised ? 'f32' : 'f16',
+    weight: 'f16',
+    out: shape.epilogue ? 'f32' : 'f16',
+  });
   it.each(cases)('$name', async ({ shape, storeTiles }) => {
     if (!target) return;
-    // The normalised cases start from f32, as the decoder's do; the others are f16 all through where nothing is added.
-    const { normalised, epilogue }: Conv2dShape = shape;
-    const narrow: Conv2dShape = {
-      ...shape,
-      x: normalised ? 'f32' : 'f16',
-      weight: 'f16',
-      out: epilogue ? 'f32' : 'f16',
-    };
-    await checkConv2d(gpu, narrow, target, small(storeTiles));
+    await checkConv2d(gpu, narrowed(shape), target, small(storeTiles));
+  });
+
+  it.each([
+    ['non-square, aligned', { tileK: 16 }],
+    ['ragged pixels and channels', { tileK: 32 }],
+    ['one pixel', { tileK: 64 }],
+    ['RGB in', { tileK: 16 }],
+    ['stride 2, odd sides', { tileK: 8 }],
+    ['normalised', { tileK: 16, subgroupsN: 2 }],
+    ['added to the output in place', { tileK: 32, subgroupsN: 4, tilesN: 1 }],
+  ] as const)('two buffers: %s, %o', async (name, o) => {
+    if (!target) return;
+    await checkConv2d(gpu, narrowed(CONV2D_SHAPES[name]!), target, { ...small(1), buffers: 2, ...o } as Conv2dSchedule);
   });
 
   it('chosen schedule', async () => {

@@ -13,6 +13,7 @@ export interface EncodedCount {
 }
 
 const STORAGE = 0x80;
+const UNIFORM = 0x40;
 /** What Dawn says of workgroups beyond a device's limits or not of its subgroups' size (128 here); anything else is an error of ours. */
 const ABOVE_LIMITS =
   /exceeds the maximum allowed|workgroup storage|total number of workgroup invocations|multiple of the device maxSubgroupSize/i;
@@ -61,7 +62,7 @@ export async function encodeLarge(target: NullDevice, program: Program): Promise
         const id = `${name} ${bytes}`;
         let buffer = sizes.get(id);
         if (!buffer) {
-          buffer = device.createBuffer({ size: Math.max(16, bytes), usage: STORAGE });
+          buffer = device.createBuffer({ size: Math.max(16, bytes), usage: STORAGE | UNIFORM });
           buffer.destroy();
           sizes.set(id, buffer);
         }
@@ -92,6 +93,10 @@ function standIn(kernel: Kernel): Kernel {
 
 /** A binding's variable in the WGSL, and the bytes its type needs at least. */
 function declarationOf(kernel: Kernel, binding: number): { name: string; bytes: number } {
+  if (kernel.bindings[binding] === 'uniform') {
+    const [, fields] = /struct Sizes \{ ([^}]*) \}/.exec(kernel.wgsl)!;
+    return { name: 'sizes', bytes: 4 * fields!.split(',').length };
+  }
   const pattern = new RegExp(
     `@binding\\(${binding}\\)\\s*var<[^>]*>\\s*(\\w+)\\s*:\\s*array<(?:vec(\\d)<)?(f32|f16|u32|i32)>?(?:,\\s*(\\d+))?`,
   );

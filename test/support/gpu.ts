@@ -2,7 +2,7 @@
 // Any WebGPU error, also an uncaptured one, fails the call: a wrong result may not hide behind a validation error.
 
 import { create } from 'webgpu';
-import type { KernelSource } from '../../kernels-codegen/src/kernels/kernel.ts';
+import { allBindings, type KernelSource } from '../../kernels-codegen/src/kernels/kernel.ts';
 
 // Dawn crashes when this object is collected while a device lives, so it is kept for the process's life.
 const instances: GPU[] = [];
@@ -44,17 +44,18 @@ export async function openTestDevice(options: string[] = []): Promise<TestDevice
 }
 
 /**
- * Dispatches `kernel` once. `buffers[i]` are the initial bytes of binding `i`.
+ * Dispatches `kernel` once. `operands[i]` are the initial bytes of binding `i`.
  * @returns the bytes of every `read_write` binding afterwards, by binding number
  */
 export async function runKernel(
   { device, errors }: TestDevice,
   kernel: KernelSource,
-  buffers: readonly ArrayBufferView[],
+  operands: readonly ArrayBufferView[],
 ): Promise<Map<number, ArrayBuffer>> {
+  const buffers = kernel.sizes ? [...operands, kernel.sizes] : operands;
   device.pushErrorScope('validation');
   const layout = device.createBindGroupLayout({
-    entries: kernel.bindings.map((access, binding) => ({
+    entries: allBindings(kernel).map((access, binding) => ({
       binding,
       visibility: GPUShaderStage_COMPUTE,
       buffer: { type: access === 'read' ? 'read-only-storage' : access === 'uniform' ? 'uniform' : 'storage' },
@@ -76,7 +77,7 @@ export async function runKernel(
   });
   const gpuBuffers = buffers.map((data) => {
     const size = Math.max(16, Math.ceil(data.byteLength / 16) * 16);
-    const buffer = device.createBuffer({ size, usage: STORAGE | COPY_SRC | COPY_DST });
+    const buffer = device.createBuffer({ size, usage: STORAGE | UNIFORM | COPY_SRC | COPY_DST });
     const padded = new Uint8Array(size);
     padded.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     device.queue.writeBuffer(buffer, 0, padded);
@@ -120,3 +121,4 @@ const MAP_READ = 0x0001;
 const COPY_SRC = 0x0004;
 const COPY_DST = 0x0008;
 const STORAGE = 0x0080;
+const UNIFORM = 0x0040;

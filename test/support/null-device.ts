@@ -44,7 +44,7 @@ function limitsFor(adapter: GPUAdapter, target: TargetProfile): Record<string, n
 export async function encodeProgram(target: NullDevice, program: Program): Promise<void> {
   const { device, errors } = target;
   const known = await Promise.all(program.kernels.map((k) => pipelineOf(target, k)));
-  const make = (size: number): GPUBuffer => device.createBuffer({ size: Math.max(16, size), usage: STORAGE });
+  const make = (size: number): GPUBuffer => device.createBuffer({ size: Math.max(16, size), usage: STORAGE | UNIFORM });
   const weights = make(Math.max(0, ...program.weights.map((w) => w.bytes)));
   const buffers: Record<BufferKind, GPUBuffer[]> = {
     port: program.ports.map((p) => make(p.bytes)),
@@ -81,7 +81,7 @@ export async function pipelineOf(target: NullDevice, kernel: Kernel) {
     entries: kernel.bindings.map((access, binding) => ({
       binding,
       visibility: COMPUTE,
-      buffer: { type: access === 'read' ? 'read-only-storage' : 'storage' },
+      buffer: { type: access === 'read' ? 'read-only-storage' : access === 'uniform' ? 'uniform' : 'storage' },
     })),
   });
   const module = device.createShaderModule({ code: kernel.wgsl, label: kernel.label });
@@ -97,3 +97,4 @@ export async function pipelineOf(target: NullDevice, kernel: Kernel) {
 
 const COMPUTE = 4;
 const STORAGE = 0x80;
+const UNIFORM = 0x40;

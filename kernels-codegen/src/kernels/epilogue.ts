@@ -3,6 +3,7 @@
 
 import type { BindingAccess } from '../../../runtime/src/program/types.ts';
 import { emit, operandsOf } from '../expr/expr.ts';
+import { LITERALS, type Sizes } from '../wgsl/sizes.ts';
 import { type Epilogue, type MatrixView, type OperandView, viewLength } from './kernel.ts';
 
 export interface EmittedEpilogue {
@@ -30,6 +31,7 @@ export function epilogueWidth(epilogue: Epilogue, out: MatrixView): 1 | 4 {
 /**
  * @param firstBinding binding number of the first operand; the output comes last
  * @param width elements stored at a time; at most {@link epilogueWidth}
+ * @param sizes how the text gets offsets, strides and lengths
  * @param anyRows arrays that hold a value for each row are declared without a length, so that one text serves any number of rows
  */
 export function emitEpilogue(
@@ -38,6 +40,7 @@ export function emitEpilogue(
   firstBinding: number,
   width: 1 | 4,
   anyRows = false,
+  sizes: Sizes = LITERALS,
 ): EmittedEpilogue {
   const used = operandsOf(epilogue.expr);
   const declarations: string[] = [];
@@ -45,7 +48,7 @@ export function emitEpilogue(
   const vectorType = (type: string): string => (width === 1 ? type : `vec4<${type}>`);
   const declare = (name: string, access: 'read' | 'read_write', element: string, length?: number): void => {
     const binding = firstBinding + bindings.length;
-    const type = length === undefined ? element : `${element}, ${length}`;
+    const type = length === undefined ? element : element + sizes.length(length);
     declarations.push(`@group(0) @binding(${binding}) var<storage, ${access}> ${name}: array<${type}>;`);
     bindings.push(access);
   };
@@ -62,16 +65,23 @@ export function emitEpilogue(
   const length = width === 4 ? Math.ceil(viewLength(out) / 4) : viewLength(out);
   declare('result', 'read_write', vectorType(out.type), anyRows ? undefined : length);
 
-  const index = (offset: number, strideRow: number, strideCol: number, row: string, col: string): string => {
+  /** @param name whose index it is, before what its sizes are */
+  const index = (
+    name: string,
+    { offset, strideRow, strideCol }: Pick<OperandView, 'offset' | 'strideRow' | 'strideCol'>,
+    row: string,
+    col: string,
+  ): string => {
     const step = strideCol === 1 ? width : 1;
     const terms = [
-      offset ? `${offset / step}u` : '',
-      strideRow ? `(${row}) * ${strideRow / step}u` : '',
+      offset ? sizes.of(`${name}_offset`, offset / step) : '',
+      strideRow ? `(${row}) * ${sizes.of(`${name}_stride`, strideRow / step)}` : '',
       strideCol ? (step === 1 ? `(${col})` : `(${col}) / ${step}u`) : '',
     ].filter(Boolean);
     return terms.length ? terms.join(' + ') : '0u';
   };
   const wide = width === 1 ? 'f32' : 'vec4<f32>';
+  const stored = { offset: out.offset, strideRow: out.rowStride, strideCol: 1 } as const;
   return {
     declarations: declarations.join('\n'),
     bindings,
@@ -82,15 +92,15 @@ export function emitEpilogue(
         const o = epilogue.operands[i]!;
         const source =
           i === epilogue.inPlace
-            ? `result[${index(out.offset, out.rowStride, 1, row, col)}]`
-            : `operand${i}[${index(o.offset, o.strideRow, o.strideCol, row, col)}]`;
+            ? `result[${index('result', stored, row, col)}]`
+            : `operand${i}[${index(`operand${i}`, o, row, col)}]`;
         lines.push(`let operand${i}_ = ${wide}(${source});`);
       }
       const text = emit(epilogue.expr, width, 'acc_', (i) => `operand${i}_`);
       // Conversion to f16 outside its range is undefined in WGSL: saturate, as the reference's f16 runs do for T5.
-      const stored =
+      const value_ =
         out.type === 'f32' ? text : `${vectorType('f16')}(clamp(${text}, ${wide}(-65504.0), ${wide}(65504.0)))`;
-      lines.push(`result[${index(out.offset, out.rowStride, 1, row, col)}] = ${stored};`);
+      lines.push(`result[${index('result', stored, row, col)}] = ${value_};`);
       return `{\n${lines.join('\n')}\n}`;
     },
   };

@@ -4,6 +4,7 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { floatLiteral } from '../expr/expr.ts';
 import type { TargetProfile } from '../targets/types.ts';
+import { sizesFor, withSizes } from '../wgsl/sizes.ts';
 import { type KernelSource, type MatrixView, viewLength } from './kernel.ts';
 import { elementTypes, viewBytes } from './precision.ts';
 
@@ -61,13 +62,14 @@ export function headNorm(spec: HeadNormSpec, target: TargetProfile): KernelSourc
   const steps = units / lanes;
 
   const types = elementTypes('headNorm', [x.type, out.type], target);
+  const sizes = sizesFor(target);
   const value = `vec${unit}<f32>`;
   const bindings: KernelSource['bindings'] = [];
   const declarations: string[] = [];
   const declare = (name: string, access: 'read' | 'read_write', type: string, length: number): void => {
     const element = vector ? `vec4<${type}>` : type;
     declarations.push(
-      `@group(0) @binding(${bindings.length}) var<storage, ${access}> ${name}: array<${element}, ${Math.ceil(length / (vector ? 4 : 1))}>;`,
+      `@group(0) @binding(${bindings.length}) var<storage, ${access}> ${name}: array<${element}${sizes.length(Math.ceil(length / (vector ? 4 : 1)))}>;`,
     );
     bindings.push(access);
   };
@@ -93,22 +95,22 @@ export function headNorm(spec: HeadNormSpec, target: TargetProfile): KernelSourc
     : 'vec2<f32>(n.x * t.x - n.y * t.y, n.x * t.y + n.y * t.x)';
   const each = (body: (step: number) => string): string =>
     alone
-      ? `for (var i = 0u; i < ${units}u + group.z; i++) { ${body(0)} }`
+      ? `for (var i = 0u; i < ${sizes.of('units', units)} + group.z; i++) { ${body(0)} }`
       : Array.from({ length: steps }, (_, step) => body(step)).join('\n    ');
 
   const own = `base + ${at(0)}`;
   const total = alone
-    ? `${guarded ? `if (item >= ${items}u) { return; }` : ''}
+    ? `${guarded ? `if (item >= ${sizes.of('items', items)}) { return; }` : ''}
   var total = 0.0;
   ${each(() => `let v = ${load(source, own)}; total += dot(v, v);`)}`
     : `var sum = 0.0;
   ${Array.from({ length: steps }, (_, step) => `var v${step} = ${value}();`).join(' ')}
-  ${guarded ? `if (item < ${items}u) ` : ''}{
+  ${guarded ? `if (item < ${sizes.of('items', items)}) ` : ''}{
     ${each((step) => `v${step} = ${load(source, `base + ${at(step)}`)}; sum += dot(v${step}, v${step});`)}
   }
   partial[thread] = sum;
   workgroupBarrier();
-  ${guarded ? `if (item >= ${items}u) { return; }` : ''}
+  ${guarded ? `if (item >= ${sizes.of('items', items)}) { return; }` : ''}
   var total = 0.0;
   for (var i = 0u; i < ${lanes}u; i++) { total += partial[thread - lane + i]; }`;
 
@@ -118,14 +120,14 @@ ${alone ? '' : `var<workgroup> partial: array<f32, ${threads}>;`}
 @compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let lane = thread % ${lanes}u;
-  let item = (group.x${gridY > 1 ? ` + group.y * ${gridX}u` : ''}) * ${perGroup}u + thread / ${lanes}u;
-  let row = item / ${heads}u;
-  let head = item % ${heads}u;
-  let base = row * ${x.rowStride / per}u + head * ${size / per}u + ${x.offset / per}u;
+  let item = (group.x${gridY > 1 ? ` + group.y * ${sizes.of('grid_width', gridX)}` : ''}) * ${perGroup}u + thread / ${lanes}u;
+  let row = item / ${sizes.of('heads', heads)};
+  let head = item % ${sizes.of('heads', heads)};
+  let base = row * ${sizes.of('x_stride', x.rowStride / per)} + head * ${sizes.of('size', size / per)} + ${sizes.of('x_offset', x.offset / per)};
   ${total}
   let norm = inverseSqrt(total * ${floatLiteral(1 / size)} + ${floatLiteral(spec.eps)});
-  let to = row * ${out.rowStride / per}u + head * ${size / per}u + ${out.offset / per}u;
-  ${rope ? `let turn = row * ${rope.rowStride / per}u + ${rope.offset / per}u;` : ''}
+  let to = row * ${sizes.of('out_stride', out.rowStride / per)} + head * ${sizes.of('size', size / per)} + ${sizes.of('out_offset', out.offset / per)};
+  ${rope ? `let turn = row * ${sizes.of('rope_stride', rope.rowStride / per)} + ${sizes.of('rope_offset', rope.offset / per)};` : ''}
   {
     ${each((step) => {
       const v = alone ? load(source, own) : `v${step}`;
@@ -137,7 +139,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 }
 `;
   const elements = items * size;
-  return {
+  const made: KernelSource = {
     label: `head-norm ${heads}×${size}${rope ? ' rope' : ''}`,
     wgsl,
     bindings,
@@ -146,6 +148,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     bytes: viewBytes(x) + viewBytes(out) + 4 * size * (rope ? x.rows + 1 : 1),
     needs: { features: types.features, invocations: threads, workgroupBytes: alone ? 0 : 4 * threads },
   };
+  return withSizes(made, sizes);
 }
 
 function validate({ heads, size, x, out, inPlace, rope }: HeadNormSpec): void {

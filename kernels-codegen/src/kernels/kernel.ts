@@ -43,6 +43,8 @@ export interface KernelSource {
   wgsl: string;
   /** In `@binding` order: the family's own inputs, then `epilogue.operands` except the in-place one, then the output. */
   bindings: BindingAccess[];
+  /** Words of one more binding, `uniform` and behind all others: sizes that the text takes from there. */
+  sizes?: Uint32Array;
   workgroups: [number, number, number];
   flops: number;
   bytes: number;
@@ -57,6 +59,10 @@ export interface KernelSource {
     subgroupMatrix?: SubgroupMatrixConfig;
   };
 }
+
+/** Access of every binding, that of the sizes among them. */
+export const allBindings = ({ bindings, sizes }: Pick<KernelSource, 'bindings' | 'sizes'>): BindingAccess[] =>
+  sizes ? [...bindings, 'uniform'] : bindings;
 
 /** Elements from the start of the binding to the end of the view. */
 export const viewLength = (v: MatrixView): number => v.offset + (v.rows - 1) * v.rowStride + v.cols;

@@ -5,6 +5,7 @@ import { KontextError } from '../../../runtime/src/errors.ts';
 import { type Expr, opCount } from '../expr/expr.ts';
 import type { TargetProfile } from '../targets/types.ts';
 import { flatGrid } from '../wgsl/grid.ts';
+import { sizesFor, withSizes } from '../wgsl/sizes.ts';
 import { emitEpilogue, epilogueWidth } from './epilogue.ts';
 import type { Epilogue, KernelSource, MatrixView } from './kernel.ts';
 import { elementTypes, epilogueBytes, epilogueTypes } from './precision.ts';
@@ -30,17 +31,19 @@ export function pointwise(spec: PointwiseSpec, target: TargetProfile): KernelSou
   }
   const { enable, features } = elementTypes('pointwise', epilogueTypes(epilogue, out), target);
   const width = epilogueWidth(epilogue, out);
-  const emitted = emitEpilogue(epilogue, out, 0, width);
+  const sizes = sizesFor(target);
+  const emitted = emitEpilogue(epilogue, out, 0, width, false, sizes);
   const columns = out.cols / width;
-  const grid = flatGrid(out.rows * columns, target);
+  const grid = flatGrid(out.rows * columns, target, sizes);
+  const perRow = sizes.of('columns', columns);
   const wgsl = `${enable}${emitted.declarations}
 ${grid.open}
-let row = item / ${columns}u;
-let col = (item % ${columns}u) * ${width}u;
+let row = item / ${perRow};
+let col = (item % ${perRow}) * ${width}u;
 ${emitted.store('row', 'col', width === 4 ? 'vec4<f32>(0.0)' : '0.0')}
 }
 `;
-  return {
+  const made: KernelSource = {
     label: `pointwise ${out.type} ${out.rows}×${out.cols}`,
     wgsl,
     bindings: emitted.bindings,
@@ -49,6 +52,7 @@ ${emitted.store('row', 'col', width === 4 ? 'vec4<f32>(0.0)' : '0.0')}
     bytes: epilogueBytes(epilogue, out),
     needs: { features, invocations: grid.invocations, workgroupBytes: 0 },
   };
+  return withSizes(made, sizes);
 }
 
 const mentionsAcc = (e: Expr): boolean =>

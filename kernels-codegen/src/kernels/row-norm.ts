@@ -4,6 +4,7 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { floatLiteral, opCount } from '../expr/expr.ts';
 import type { TargetProfile } from '../targets/types.ts';
+import { sizesFor, withSizes } from '../wgsl/sizes.ts';
 import { emitEpilogue, epilogueWidth } from './epilogue.ts';
 import { type Epilogue, type KernelSource, type MatrixView, viewLength } from './kernel.ts';
 import { elementTypes, epilogueBytes, epilogueTypes, viewBytes } from './precision.ts';
@@ -52,7 +53,8 @@ export function rowNorm(spec: RowNormSpec, target: TargetProfile): KernelSource 
   const steps = Math.ceil(units / threads);
   const ragged = units % threads !== 0;
   const kept = !alone && steps <= REGISTER_UNITS;
-  const epilogueText = emitEpilogue(epilogue, out, 1, width);
+  const sizes = sizesFor(target);
+  const epilogueText = emitEpilogue(epilogue, out, 1, width, false, sizes);
 
   const value = width === 4 ? 'vec4<f32>' : 'f32';
   const stored = width === 4 ? `vec4<${x.type}>` : x.type;
@@ -63,7 +65,8 @@ export function rowNorm(spec: RowNormSpec, target: TargetProfile): KernelSource 
 
   // A pass visits the units of this thread; `body` sees the unit's number and its value `v`.
   const pass = (first: boolean, body: string): string => {
-    if (alone) return `for (var unit = 0u; unit < ${units}u + group.z; unit++) { let v = ${load}; ${body} }`;
+    if (alone)
+      return `for (var unit = 0u; unit < ${sizes.of('units', units)} + group.z; unit++) { let v = ${load}; ${body} }`;
     if (!kept) {
       return `for (var unit = thread; unit < ${units}u; unit += ${threads}u) { let v = ${load}; ${body} }`;
     }
@@ -116,15 +119,15 @@ fn add_threads(value: f32, thread: u32) -> f32 {
   for (var i = 0u; i < ${groups}u; i++) { s += grouped[i]; }
   return s;
 }`;
-  const wgsl = `${types.enable}@group(0) @binding(0) var<storage, read> x: array<${stored}, ${Math.ceil(viewLength(x) / width)}>;
+  const wgsl = `${types.enable}@group(0) @binding(0) var<storage, read> x: array<${stored}${sizes.length(Math.ceil(viewLength(x) / width))}>;
 ${epilogueText.declarations}
 ${alone ? '' : sharedSum}
 
 @compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let row = ${alone ? '(' : ''}group.x${gridY > 1 ? ` + group.y * ${gridX}u` : ''}${alone ? `) * ${CPU_ROWS}u + thread` : ''};
-  ${gridX * gridY * perGroup > x.rows ? `if (row >= ${x.rows}u) { return; }` : ''}
-  let base = row * ${x.rowStride / width}u + ${x.offset / width}u;
+  let row = ${alone ? '(' : ''}group.x${gridY > 1 ? ` + group.y * ${sizes.of('grid_width', gridX)}` : ''}${alone ? `) * ${CPU_ROWS}u + thread` : ''};
+  ${gridX * gridY * perGroup > x.rows ? `if (row >= ${sizes.of('rows', x.rows)}) { return; }` : ''}
+  let base = row * ${sizes.of('x_stride', x.rowStride / width)} + ${sizes.of('x_offset', x.offset / width)};
   ${registers}
   var sum = ${sums}();
   ${statistics}
@@ -132,7 +135,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 }
 `;
   const elements = x.rows * x.cols;
-  return {
+  const made: KernelSource = {
     label: `row-norm ${spec.kind} ${x.cols}`,
     wgsl,
     bindings: ['read', ...epilogueText.bindings],
@@ -145,6 +148,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       workgroupBytes: alone ? 0 : 4 * (threads + groups),
     },
   };
+  return withSizes(made, sizes);
 }
 
 /** A power of two that gives each thread about four units: enough loads in flight, few idle threads on short rows. */

@@ -17,6 +17,11 @@ export interface Copy {
   count: number;
   /** Items in a row: neighbouring threads take neighbours of a row. */
   width: number;
+  /**
+   * Rows lie an odd number of 16 bytes apart in workgroup memory, and items are 16 bytes: eight neighbouring threads, whose stores go together,
+   * take pairs of every other row, which meet no bank twice and are whole sectors of 32 bytes where they are read.
+   */
+  spread?: boolean;
   /** Registers of one of an item's values; 2, a vector of four f16, when left out. */
   words?: number;
   /**
@@ -46,8 +51,15 @@ export const indexOf = ({ row, more, col }: Place, stride: number, unit = 1): st
  * Where the item of step `step` lies. Threads that are whole rows stay in their column and move by a known number of rows, and the text says so:
  * compilers cannot know it of `(thread + 128) / 32`, and kept two registers an item for what is one register and constants.
  */
-function placeOf({ width }: Copy, threads: number, step: number): Place {
+export function placeOf({ width, spread }: Pick<Copy, 'width' | 'spread'>, threads: number, step: number): Place {
   const first = step * threads;
+  if (spread && (width === 2 || width === 4) && threads % (8 * width) === 0) {
+    return {
+      row: `(thread / ${8 * width}u * 8u + thread / 2u % 4u * 2u + thread / ${4 * width}u % 2u)`,
+      more: first / width,
+      col: width === 2 ? 'thread % 2u' : '(thread % 2u + thread / 8u % 2u * 2u)',
+    };
+  }
   if (threads % width === 0) {
     return { row: `thread / ${width}u`, more: first / width, col: `thread % ${width}u` };
   }
@@ -110,8 +122,9 @@ export interface Prefetch {
   store: string;
 }
 
-/** A copy in two halves, so that a step's arithmetic lies between its loads and its stores. @param type of the values */
-export function prefetch(copy: Copy, threads: number, name: string, type: string): Prefetch {
+/** A copy in two halves, so that a step's arithmetic lies between its loads and its stores. @param type of the values, or of each of an item's */
+export function prefetch(copy: Copy, threads: number, name: string, type: string | readonly string[]): Prefetch {
+  const typeOf = (k: number): string => (typeof type === 'string' ? type : type[k]!);
   const steps = Array.from({ length: Math.ceil(copy.count / threads) }, (_, step) => {
     const i = step ? `(thread + ${step * threads}u)` : 'thread';
     const { before = '', values, store } = copy.item(placeOf(copy, threads, step), `${name}_${step}`, step);
@@ -119,7 +132,7 @@ export function prefetch(copy: Copy, threads: number, name: string, type: string
     const guard = (text: string): string =>
       (step + 1) * threads > copy.count ? `if (${i} < ${copy.count}u) { ${text} }` : text;
     return {
-      declare: names.map((v) => `var ${v}: ${type};`).join(' '),
+      declare: names.map((v, k) => `var ${v}: ${typeOf(k)};`).join(' '),
       load: guard([before, ...values.map((value, k) => `${names[k]} = ${value};`)].filter(Boolean).join(' ')),
       store: guard(store(names)),
     };
@@ -128,24 +141,32 @@ export function prefetch(copy: Copy, threads: number, name: string, type: string
   return { declare: all('declare'), load: all('load'), store: all('store') };
 }
 
+/** Type of the values; the step after each copy's last; the first copy's first; columns of a step. */
+export interface OneOf {
+  type: string;
+  ends: readonly number[];
+  start: number;
+  step: number;
+}
+
 /**
- * Statements that do one of several copies to the same place, by the step `t` of a loop over k. Only the loads stand in branches, and in each of
+ * One of several copies to the same place, by the step `t` of a loop over k. Only the loads stand in branches, and in each of
  * them `k` counts from where its copy began.
- * @param o type of the values; the step after each copy's last; the first copy's first; columns of a step
  */
-export function stageOneOf(
-  copies: readonly Copy[],
-  threads: number,
-  o: { type: string; ends: readonly number[]; start: number; step: number },
-): string {
-  const either = copies.map((copy) => prefetch(copy, threads, 'v', o.type));
+export function prefetchOneOf(copies: readonly Copy[], threads: number, name: string, o: OneOf): Prefetch {
+  const either = copies.map((copy) => prefetch(copy, threads, name, o.type));
   const loads = either.map(({ load }, i) => {
     const first = i ? o.ends[i - 1]! : o.start;
     const own = `{\nlet k = ${first ? `(t - ${first}u) * ${o.step}u` : `t * ${o.step}u`};\n${load}\n}`;
     return i < either.length - 1 ? `if (t < ${o.ends[i]}u) ${own}` : own;
   });
-  const { declare, store } = either[0]!;
-  return `{\n${declare}\n${loads.join(' else ')}\n${store}\n}\n`;
+  return { ...either[0]!, load: loads.join(' else ') };
+}
+
+/** Statements that do one of several copies, see {@link prefetchOneOf}. */
+export function stageOneOf(copies: readonly Copy[], threads: number, o: OneOf): string {
+  const { declare, load, store } = prefetchOneOf(copies, threads, 'v', o);
+  return `{\n${declare}\n${load}\n${store}\n}\n`;
 }
 
 /** Statements that write four vectors along k of neighbouring columns as four vectors along the columns, `stride` apart. */

@@ -27,7 +27,14 @@ import {
 } from '../kernels/group-norm.ts';
 import { guideRows } from '../kernels/guide-rows.ts';
 import { headNorm } from '../kernels/head-norm.ts';
-import { bytesOf, type Epilogue, type KernelSource, type MatrixView, type OperandView } from '../kernels/kernel.ts';
+import {
+  allBindings,
+  bytesOf,
+  type Epilogue,
+  type KernelSource,
+  type MatrixView,
+  type OperandView,
+} from '../kernels/kernel.ts';
 import { type MatmulSpec, matmul } from '../kernels/matmul/index.ts';
 import { pointwise } from '../kernels/pointwise.ts';
 import { rearrange } from '../kernels/rearrange.ts';
@@ -123,9 +130,10 @@ export function lower(graph: Graph, o: LowerOptions): Program {
     return known;
   };
   const emit = (node: Node, kernel: KernelSource, bindings: BufferRange[], label = node.label): void => {
-    const index = kernels.index({ label: kernel.label, wgsl: kernel.wgsl, bindings: kernel.bindings });
-    const { workgroups, flops, bytes } = kernel;
-    dispatches.push({ label, kernel: index, bindings, workgroups, flops, bytes });
+    const { wgsl, workgroups, flops, bytes } = kernel;
+    const index = kernels.index({ label: kernel.label, wgsl, bindings: allBindings(kernel) });
+    const ranges = kernel.sizes ? [...bindings, constant(kernel.sizes)] : bindings;
+    dispatches.push({ label, kernel: index, bindings: ranges, workgroups, flops, bytes });
     requires.add(kernel, bindings);
   };
   const epilogue = (node: Node): { epilogue: Epilogue; ranges: BufferRange[]; out: MatrixView } => {

@@ -2,6 +2,7 @@
 // One grid dimension holds 65535 workgroups: 1024² pixels × 128 channels need twice that, so the grid folds.
 
 import type { TargetProfile } from '../targets/types.ts';
+import { LITERALS, type Sizes } from './sizes.ts';
 
 export interface FlatGrid {
   workgroups: [number, number, number];
@@ -11,7 +12,7 @@ export interface FlatGrid {
 }
 
 /** One invocation an item; `items` ≥ 1. Folded rows of the grid are equally long, so at most one row is partly idle. */
-export function flatGrid(items: number, target: TargetProfile): FlatGrid {
+export function flatGrid(items: number, target: TargetProfile, sizes: Sizes = LITERALS): FlatGrid {
   const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX, maxComputeWorkgroupsPerDimension } =
     target.limits;
   const invocations = Math.min(256, maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX);
@@ -21,8 +22,8 @@ export function flatGrid(items: number, target: TargetProfile): FlatGrid {
   const lines = [
     `@compute @workgroup_size(${invocations})`,
     'fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {',
-    `let item = ${y === 1 ? 'group.x' : `(group.y * ${x}u + group.x)`} * ${invocations}u + lane;`,
+    `let item = ${y === 1 ? 'group.x' : `(group.y * ${sizes.of('grid_width', x)} + group.x)`} * ${invocations}u + lane;`,
   ];
-  if (x * y * invocations !== items) lines.push(`if (item >= ${items}u) { return; }`);
+  if (x * y * invocations !== items) lines.push(`if (item >= ${sizes.of('items', items)}) { return; }`);
   return { workgroups: [x, y, 1], invocations, open: lines.join('\n') };
 }

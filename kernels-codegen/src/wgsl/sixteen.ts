@@ -19,6 +19,8 @@ export interface SixteenOptions {
 /** A whole block of 32 stored values at a time: its codes and its scale are read once, by one thread. */
 export interface BlockReader {
   declarations: string;
+  /** WGSL types of `values`. */
+  types: readonly string[];
   /** WGSL expressions that read what the block at `[row, col]` consists of; `col` a multiple of 32. */
   values(row: string, col: string): string[];
   /** Given names of those, WGSL of four `vec4<u32>`, each eight f16 values in order. */
@@ -75,6 +77,7 @@ fn ${name}_scale(row: u32, col: u32) -> vec2<f16> {
   let i = ${scales}u + row * ${o.cols / 32}u + col / 32u;
   return vec2<f16>(f16(64.0 * unpack2x16float(${name}[i / 8u][i / 2u % 4u] >> (16u * (i % 2u))).x));
 }`,
+    types: [...Array.from({ length: vectors }, () => 'vec4<u32>'), 'vec2<f16>'],
     values: (row, col) => [
       ...Array.from(
         { length: vectors },

@@ -9,6 +9,7 @@ import {
   type WeightFormat,
 } from '../../../runtime/src/program/formats.ts';
 import { fp8Wgsl, levelsWgsl } from '../../../runtime/src/weights/types/floats.ts';
+import { LITERALS, type Sizes } from './sizes.ts';
 
 export interface WeightLoaderOptions {
   format: WeightFormat;
@@ -22,6 +23,8 @@ export interface WeightLoaderOptions {
   shaderF16: boolean;
   /** Type of the loaded values; `f16` needs `shaderF16`. */
   element: 'f32' | 'f16';
+  /** How the text gets the matrix's sizes; literals by default. */
+  sizes?: Sizes;
 }
 
 export interface WeightLoader {
@@ -50,13 +53,13 @@ export function formatProblem(format: WeightFormat, cols: number): string | unde
 
 /** Requires `cols` to be a multiple of the format's `columnsUnit`. */
 export function emitWeightLoader(o: WeightLoaderOptions): WeightLoader {
-  const { name, cols } = o;
+  const { name, cols, sizes = LITERALS } = o;
   const width = cols % 4 === 0 ? 4 : 1;
   const type = width === 4 ? `vec4<${o.element}>` : o.element;
   const wide = width === 4 ? 'vec4<f32>' : 'f32';
   const elements = o.rows * cols;
   const bytes = weightBytes(o.format, o.rows, cols);
-  const index = `row * ${cols / width}u + col${width === 4 ? ' / 4u' : ''}`;
+  const index = `row * ${sizes.of(`${name}_stride`, cols / width)} + col${width === 4 ? ' / 4u' : ''}`;
   const convert = (from: string, text: string): string => (from === type ? text : `${type}(${text})`);
 
   const finish = (array: string, body: string, before = ''): WeightLoader => ({
@@ -71,27 +74,33 @@ ${body}
 
   switch (o.format) {
     case 'f32':
-      return finish(`array<${wide}, ${elements / width}>`, `  return ${convert(wide, `${name}[${index}]`)};`);
+      return finish(
+        `array<${wide}${sizes.length(elements / width)}>`,
+        `  return ${convert(wide, `${name}[${index}]`)};`,
+      );
     case 'f16': {
       if (o.shaderF16) {
         const stored = width === 4 ? 'vec4<f16>' : 'f16';
-        return finish(`array<${stored}, ${elements / width}>`, `  return ${convert(stored, `${name}[${index}]`)};`);
+        return finish(
+          `array<${stored}${sizes.length(elements / width)}>`,
+          `  return ${convert(stored, `${name}[${index}]`)};`,
+        );
       }
       if (width === 4) {
         const text = 'vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y))';
         return finish(
-          `array<vec2<u32>, ${elements / 4}>`,
+          `array<vec2<u32>${sizes.length(elements / 4)}>`,
           `  let words = ${name}[${index}];\n  return ${convert(wide, text)};`,
         );
       }
       return finish(
-        `array<u32, ${bytes / 4}>`,
+        `array<u32${sizes.length(bytes / 4)}>`,
         `  let i = ${index};\n  return ${convert(wide, `unpack2x16float(${name}[i / 2u])[i % 2u]`)};`,
       );
     }
     default:
       // Blocks are parts of rows and all units are multiples of four, so four elements share a scale and `width` is 4 here.
-      return finish(`array<u32, ${bytes / 4}>`, `  let i = ${index};\n${unpack(o, convert)}`, unpackers(o));
+      return finish(`array<u32${sizes.length(bytes / 4)}>`, `  let i = ${index};\n${unpack(o, convert)}`, unpackers(o));
   }
 }
 
@@ -104,34 +113,35 @@ function unpackers({ format, name }: WeightLoaderOptions): string {
 
 /** Statements that return elements `4i … 4i + 3`: their codes, then the scale of their block. */
 function unpack(o: WeightLoaderOptions, convert: (from: string, text: string) => string): string {
-  const { name, format, rows, cols } = o;
+  const { name, format, rows, cols, sizes = LITERALS } = o;
   const kind: StoredFormat = STORED_FORMATS[format];
   const words = storedLayout(format, rows, cols).sections.map((byte) => byte / 4);
-  const sections = kind.codes === 'six' ? words.slice(2) : words.slice(1);
+  const starts = words.map((word, i) => sizes.of(`${name}_section${i}`, word));
+  const sections = kind.codes === 'six' ? starts.slice(2) : starts.slice(1);
   const finish = (text: string): string => `  return ${convert('vec4<f32>', text)};`;
   const codes = `  let word = ${name}[${kind.codes === 'byte' || kind.codes === 'e4m3' || kind.codes === 'e5m2' ? 'i' : 'i / 2u'}];
-${kind.codes === 'six' ? `  let high = ${name}[${words[1]}u + i / 4u];\n` : ''}`;
+${kind.codes === 'six' ? `  let high = ${name}[${starts[1]} + i / 4u];\n` : ''}`;
   const values = codeValues(kind, name);
   switch (kind.scales) {
     case 'half':
       return `${codes}  let block = i / 8u;
-  let scale = unpack2x16float(${name}[${sections[0]}u + block / 2u])[block % 2u];
+  let scale = unpack2x16float(${name}[${sections[0]} + block / 2u])[block % 2u];
 ${finish(`${values} * scale`)}`;
     case 'pair':
-      return `${codes}  let pair = unpack2x16float(${name}[${sections[0]}u + i / 8u]);
+      return `${codes}  let pair = unpack2x16float(${name}[${sections[0]} + i / 8u]);
 ${finish(`${values} * pair.x + pair.y`)}`;
     case 'group32':
     case 'group16': {
       const group = kind.scales === 'group32' ? 'i / 8u' : 'i / 4u';
       // Two signed bytes, by shifts: `unpack4xI8` is a language feature that not every implementation has.
       return `${codes}  let group = ${group};
-  let bytes = ${name}[${sections[0]}u + group / 2u] >> (16u * (group % 2u));
+  let bytes = ${name}[${sections[0]} + group / 2u] >> (16u * (group % 2u));
   let signed = vec2<f32>(bitcast<vec2<i32>>(vec2<u32>(bytes) << vec2<u32>(24u, 16u)) >> vec2<u32>(24u));
-  let scale = signed * unpack2x16float(${name}[${sections[1]}u + i / 64u]);
+  let scale = signed * unpack2x16float(${name}[${sections[1]} + i / 64u]);
 ${finish(`${values} * scale.x - scale.y`)}`;
     }
     case 'row':
-      return `${codes}${finish(`${values} * bitcast<f32>(${name}[${sections[0]}u + row])`)}`;
+      return `${codes}${finish(`${values} * bitcast<f32>(${name}[${sections[0]} + row])`)}`;
     default:
       throw new Error(`${format} has no scales`);
   }

@@ -1,6 +1,6 @@
 // One shape on the GPU: its operands, results of kernels on them, and how long they take.
 import type { KernelSource, MatrixView } from '../../../kernels-codegen/src/kernels/kernel.ts';
-import { viewLength } from '../../../kernels-codegen/src/kernels/kernel.ts';
+import { allBindings, viewLength } from '../../../kernels-codegen/src/kernels/kernel.ts';
 import { type Operand, operandsOf, type TunableShape } from '../../../kernels-codegen/src/tune/shapes.ts';
 import type { CompiledKernel, KontextDevice } from '../../../runtime/src/gpu/device.ts';
 import { paddedBytes } from '../../../runtime/src/gpu/device.ts';
@@ -20,6 +20,9 @@ const COMPARED_ROWS = 64;
 
 /** Operands of one shape; give them back with {@link ShapeBench.dispose}. */
 export class ShapeBench {
+  /** Sizes of kernels that take them as data. */
+  private readonly tables: GPUBuffer[] = [];
+
   private constructor(
     private readonly gpu: KontextDevice,
     private readonly buffers: readonly GPUBuffer[],
@@ -48,14 +51,23 @@ export class ShapeBench {
   }
 
   dispose(): void {
-    for (const buffer of this.buffers) this.gpu.free(buffer);
+    for (const buffer of [...this.buffers, ...this.tables]) this.gpu.free(buffer);
   }
 
   /** @throws KontextError `gpu-validation` when the driver refuses the kernel */
   async bind(source: KernelSource): Promise<Bound> {
-    const compiled = await this.gpu.kernel(source);
-    const entries = this.buffers.map((buffer, binding) => ({ binding, resource: { buffer } }));
+    const compiled = await this.gpu.kernel({ ...source, bindings: allBindings(source) });
+    const bound = source.sizes ? [...this.buffers, await this.table(source.sizes)] : this.buffers;
+    const entries = bound.map((buffer, binding) => ({ binding, resource: { buffer } }));
     return { source, compiled, group: this.gpu.device.createBindGroup({ layout: compiled.layout, entries }) };
+  }
+
+  private async table(sizes: Uint32Array): Promise<GPUBuffer> {
+    const usage = BufferUsage.UNIFORM | BufferUsage.COPY_DST;
+    const buffer = await this.gpu.allocate('sizes', paddedBytes(sizes.byteLength), usage);
+    this.tables.push(buffer);
+    this.gpu.queue.writeBuffer(buffer, 0, Uint32Array.from(sizes));
+    return buffer;
   }
 
   /** Runs once on a cleared output. @returns its first and last rows */

@@ -88,12 +88,14 @@ export async function measureShape(
     }
     if (best === base) return { shape, estimateMs: single, tried, refused };
     const last = await compare(best, base, ROUNDS);
+    // On a busy machine the median of ratios and the ratio of medians may disagree: then nothing is known to be faster.
     return {
       shape,
       estimateMs: last.second,
-      ...(last.ratio < WORTH && {
-        best: { schedule: bestCandidate.schedule, label: best.source.label, milliseconds: last.first },
-      }),
+      ...(last.ratio < WORTH &&
+        last.first < last.second && {
+          best: { schedule: bestCandidate.schedule, label: best.source.label, milliseconds: last.first },
+        }),
       tried,
       refused,
     };

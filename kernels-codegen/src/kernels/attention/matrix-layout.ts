@@ -3,6 +3,7 @@
 import { KontextError } from '../../../../runtime/src/errors.ts';
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import { biasBytes } from './matrix-bias.ts';
 import type { AttentionSpec } from './spec.ts';
 
 export interface MatrixAttention {
@@ -16,6 +17,11 @@ export interface MatrixAttention {
   blocks: number;
   /** Keys in a tile; a multiple of the config's m, n and k. */
   tileK: number;
+  /**
+   * Scores are K·Qᵀ: a lane of AMD's has eight keys of one query then and stores them together, where it had eight queries of one key, each
+   * with an address. Needs matrices with as many rows as columns.
+   */
+  turned?: true;
 }
 
 /** 16 bytes between rows in workgroup memory beyond the row's own: shifts rows by four banks. */
@@ -46,13 +52,14 @@ export function matrixAttentions(spec: AttentionSpec, target: TargetProfile): Ma
     // Twice the queries share what staging costs. AMD's units hold as many waves either way; where memory decides how many
     // workgroups are resident (NVIDIA), two of four subgroups hide more than one of eight.
     const many = target.fixedSubgroupSize && spec.q.rows >= 1024;
+    const turned = target.fixedSubgroupSize && config.m === config.n ? { turned: true as const } : {};
     const blocks = Math.max(1, Math.min(Math.floor(16 / config.m), Math.floor(max / config.m)));
     for (const subgroups of many ? [8, 4, 2, 1] : [4, 2, 1]) {
       // Keys by 32: their memory lets another workgroup in, which is worth more than fewer steps.
       for (const tileK of [32, 64, 16]) {
         if (subgroups % slices !== 0) continue;
         const sliced = slices > 1 ? { slices } : {};
-        const schedule: MatrixAttention = { variant: 'matrix', config, subgroups, ...sliced, blocks, tileK };
+        const schedule: MatrixAttention = { variant: 'matrix', config, subgroups, ...sliced, blocks, tileK, ...turned };
         if (!problemOf(layout(spec, target, schedule), schedule, target)) found.push(schedule);
       }
     }
@@ -133,6 +140,7 @@ export function layout(spec: AttentionSpec, target: TargetProfile, s: MatrixAtte
     bytes:
       16 * (s.tileK * keyStride + scoreRows * scoreStride) +
       4 * element * (valueRows * valueStride + tileQ * weightStride) +
+      biasBytes(spec, tileQ, s.tileK) +
       4,
   };
 }
@@ -147,6 +155,7 @@ function problemOf(l: Layout, s: MatrixAttention, target: TargetProfile): string
   if (k % l.unit !== 0) return `a matrix ${m}×${n}×${k} has rows that do not start on 16 bytes.`;
   if (s.subgroups % l.slices !== 0) return `${s.subgroups} subgroups do not split into ${l.slices} slices.`;
   if (l.queryVectors < 1) return `${l.tileQ} queries do not fit where their scores of ${s.tileK} keys lie.`;
+  if (s.turned && m !== n) return `a matrix ${m}×${n}×${k} cannot be turned.`;
   if ([m, n, k].some((d) => s.tileK % d !== 0)) return `tileK ${s.tileK} is no multiple of the matrix ${m}×${n}×${k}.`;
   if (l.share < 1 || l.lanes.min % l.share !== 0 || s.tileK % (4 * l.share) !== 0) {
     return `${l.threads} threads cannot share ${l.tileQ} queries evenly within subgroups of ${l.lanes.min}.`;

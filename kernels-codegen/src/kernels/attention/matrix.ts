@@ -7,7 +7,9 @@ import type { KernelSource } from '../kernel.ts';
 import { elementTypes } from '../precision.ts';
 import { type Copy, indexOf, prefetch, stage } from '../staging.ts';
 import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
+import { emitBiasTile } from './matrix-bias.ts';
 import { checkFits, layout, type MatrixAttention } from './matrix-layout.ts';
+import { valueTile } from './matrix-values.ts';
 import { declareViews, endOfKeys, MASKED, scoreText } from './parts.ts';
 import { type AttentionSpec, attentionBytes, attentionFlops, keysOf } from './spec.ts';
 
@@ -23,17 +25,17 @@ const HEADROOM = '15.9';
  * go from registers to workgroup memory; then the loads after those are issued, and the weights multiply V.
  * Heads wider than 128 are sliced: subgroups share queries, each with a part of the columns of both products, and the softmax adds up
  * their parts of the scores.
- * V is transposed in 4×4 blocks on its way, because AMD's matrices read it along the keys, else 16 bits at a time.
  * Thread numbers count lanes subgroup by subgroup, so that the threads of a query are neighbours in one subgroup.
  */
 export function matrixAttention(spec: AttentionSpec, target: TargetProfile, schedule: MatrixAttention): KernelSource {
   const { heads, size, q, causal } = spec;
-  const { config, subgroups, blocks, tileK } = schedule;
+  const { config, subgroups, blocks, tileK, turned } = schedule;
   const { m, n, k, componentType: element } = config;
   const l = layout(spec, target, schedule);
   checkFits(l, schedule, target);
-  const { slices, tileQ, padded, threads, share, unit, keyStride, valueStride, scoreStride, weightStride } = l;
+  const { slices, tileQ, padded, threads, share, unit, keyStride, scoreStride, weightStride } = l;
   const keys = keysOf(spec);
+  const bias = emitBiasTile(spec, tileQ, tileK, threads);
   const types = elementTypes(
     'attention',
     [q.type, spec.k.type, spec.v.type, spec.out.type, element as 'f32' | 'f16'],
@@ -57,6 +59,10 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
   const left = `subgroup_matrix_left<${element}, ${k}, ${m}>`;
   const right = `subgroup_matrix_right<${element}, ${n}, ${k}>`;
   const result = `subgroup_matrix_result<f32, ${n}, ${m}>`;
+  // Scores are Q·Kᵀ or, turned, K·Qᵀ stored by columns: the same values in the same places.
+  const [queryMatrix, keyMatrix, scoreOrder] = turned
+    ? [`${right}, col_major`, `${left}, row_major`, 'col_major']
+    : [`${left}, row_major`, `${right}, col_major`, 'row_major'];
 
   const keyRows: Copy = {
     count: tileK * rowVectors,
@@ -66,37 +72,9 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
       store: ([v]) => `key_tile[${indexOf(at, keyStride)}] = ${v};`,
     }),
   };
-  // Four keys of `unit` columns each, or two where that gives every thread some. Neighbouring threads take the same columns of
-  // neighbouring keys: their stores meet no bank twice.
-  const group = half && (tileK / 4) * rowVectors < threads ? 2 : 4;
-  const valueBlocks: Copy = {
-    count: (tileK / group) * rowVectors,
-    width: tileK / group,
-    item: ({ row, more, col }) => {
-      const d = more ? `${row} + ${more}u` : row;
-      // Of eight columns the first four lie in the tile's left half, the others beside them.
-      const at = (i: number): string =>
-        `${row} * ${4 * valueStride}u + ${(more * 4 + (i & 3)) * valueStride + (i >> 2) * (tileK / 4)}u + ${group === 4 ? col : `${col} / 2u`}`;
-      const pair = (i: number, a: string, b: string): string =>
-        `${i % 2 ? 'high' : 'low'}(${a}.${'xyzw'[i >> 1]}, ${b}.${'xyzw'[i >> 1]})`;
-      return {
-        values: each(group, (j) => `read_v(${col} * ${group}u, value_base + ${j}u, ${d}, head)`),
-        store: ([a, b, c, e]) =>
-          !half
-            ? each(4, (i) => {
-                const word = 'xyzw'[i];
-                return `value_tile[${at(i)}] = vec4<f32>(${a}.${word}, ${b}.${word}, ${c}.${word}, ${e}.${word});`;
-              }).join('\n')
-            : each(8, (i) =>
-                group === 4
-                  ? `value_tile[${at(i)}] = vec2<u32>(${pair(i, a!, b!)}, ${pair(i, c!, e!)});`
-                  : `value_tile[${at(i)}][${col} % 2u] = ${pair(i, a!, b!)};`,
-              ).join('\n'),
-      };
-    },
-  };
+  const v = valueTile(l, tileK);
   const nextKeys = prefetch(keyRows, threads, 'next_k', vector);
-  const values = prefetch(valueBlocks, threads, 'next_v', vector);
+  const values = prefetch(v.copy, threads, 'next_v', vector);
   const lastTile = Math.floor((keys - 1) / tileK) * tileK;
   // Tiles beyond the last are loaded like the last and not used.
   const tileAt = (ahead: number): string => `min((t + ${ahead}u) * step, ${lastTile}u)`;
@@ -127,7 +105,7 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
     const loads = each(blocks, (b) =>
       each((width * unit) / k, (i) => {
         const at = `team * ${blocks * m * queryStride}u + ${sliced ? `slice * ${width}u + ` : ''}${b * m * queryStride + (i * k) / unit}u`;
-        return `q${b}_${(first * unit) / k + i} = subgroupMatrixLoad<${left}, row_major>(&scores, ${at}, ${queryStride}u);`;
+        return `q${b}_${(first * unit) / k + i} = subgroupMatrixLoad<${queryMatrix}>(&scores, ${at}, ${queryStride}u);`;
       }),
     ).flat();
     return `workgroupBarrier();
@@ -145,16 +123,14 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
         each(
           kSteps,
           (s) =>
-            `{ let b = subgroupMatrixLoad<${right}, col_major>(&key_tile, ${sliced ? 'key_slice + ' : ''}${t * n * keyStride + (s * k) / unit}u, ${keyStride}u); ${each(blocks, (b) => `s${b} = subgroupMatrixMultiplyAccumulate(q${b}_${s}, b, s${b});`).join(' ')} }`,
+            `{ let b = subgroupMatrixLoad<${keyMatrix}>(&key_tile, ${sliced ? 'key_slice + ' : ''}${t * n * keyStride + (s * k) / unit}u, ${keyStride}u); ${each(blocks, (b) => `s${b} = subgroupMatrixMultiplyAccumulate(${turned ? `b, q${b}_${s}` : `q${b}_${s}, b`}, s${b});`).join(' ')} }`,
         ),
         '      ',
       )}
-      ${each(blocks, (b) => `subgroupMatrixStore<row_major>(&scores, scores_at + ${b * m * scoreStride + (t * n) / 4}u, s${b}, ${scoreStride}u);`).join(' ')}
+      ${each(blocks, (b) => `subgroupMatrixStore<${scoreOrder}>(&scores, scores_at + ${b * m * scoreStride + (t * n) / 4}u, s${b}, ${scoreStride}u);`).join(' ')}
     }`,
     ),
   );
-  // Output column c of the matrices is column `columnOf(c)` of the head: see where V is stored.
-  const valueAt = (c: number): number => (c % l.valueRows) * valueStride + Math.floor(c / l.valueRows) * (tileK / 4);
   const valueProducts = lines(
     each(
       tileK / k,
@@ -164,7 +140,7 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
         each(
           outTiles,
           (t) =>
-            `{ let b = subgroupMatrixLoad<${right}, col_major>(&value_tile, ${sliced ? 'value_slice + ' : ''}${valueAt(t * n) + (s * k) / 4}u, ${valueStride}u); ${each(blocks, (b) => `o${b}_${t} = subgroupMatrixMultiplyAccumulate(a${b}, b, o${b}_${t});`).join(' ')} }`,
+            `{ let b = subgroupMatrixLoad<${right}, col_major>(&value_tile, ${sliced ? 'value_slice + ' : ''}${v.at(t * n, s * k)}u, ${v.stride}u); ${each(blocks, (b) => `o${b}_${t} = subgroupMatrixMultiplyAccumulate(a${b}, b, o${b}_${t});`).join(' ')} }`,
         ),
         '      ',
       )}
@@ -188,6 +164,8 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
     const value = `scores[score_at + c${sliced ? ` + part_slice * ${sliceOfScores}u` : ''}]`;
     const inside = [
       sliced ? `thread < ${tileQ * share}u` : '',
+      // A slice may be narrower than a query's threads are many.
+      ((tiles * n) / 4) % share !== 0 ? `part + c < ${(tiles * n) / 4}u` : '',
       q.rows % tileQ || padded > size ? `query < ${q.rows}u && d < ${Math.ceil(size / 4)}u` : '',
     ].filter(Boolean);
     const write = `for (var c = 0u; c < ${(tiles * n) / 4}u${open}; c += ${share}u) {
@@ -214,14 +192,17 @@ export function matrixAttention(spec: AttentionSpec, target: TargetProfile, sche
   // Vectors of four keys; without masks and bias, scores stay as the product leaves them and their scale goes into the exponent.
   const exponent = floatLiteral(spec.scale * Math.LOG2E);
   const score = (i: number): string => {
-    const at = (value: string, key: string): string =>
-      scoreText(spec, { name: value, key, query: 'query', raggedKeys });
+    const at = (value: string, e: number): string =>
+      scoreText(spec, {
+        ...{ name: value, key: `(key + ${e}u)`, query: 'query', raggedKeys },
+        ...(bias ? { bias: bias.at(i * share * 4 + e) } : {}),
+      });
     // Of slices each has a part of the sum.
     const parts = each(slices, (part) => `bitcast<vec4<f32>>(scores[score_at + ${i * share + part * sliceOfScores}u])`);
     const load = `var s${i} = ${parts.join(' + ')};`;
     if (plain) return `${load} let p${i} = exp2(fma(s${i}, vec4<f32>(${exponent}), vec4<f32>(-m)));`;
     return `${load} { let key = first_key + (part + ${i * share}u) * 4u;
-    ${[...'xyzw'].map((c, e) => at(`s${i}.${c}`, `(key + ${e}u)`)).join(' ')} }
+    ${[...'xyzw'].map((c, e) => at(`s${i}.${c}`, e)).join(' ')} }
     let p${i} = exp2(s${i} - m);`;
   };
   const weigh = (i: number): string =>
@@ -234,10 +215,10 @@ diagnostic(off, subgroup_uniformity);
 ${views.declarations}
 var<workgroup> scores: array<vec4<u32>, ${l.scoreRows * scoreStride}>;
 var<workgroup> key_tile: array<${vector}, ${tileK * keyStride}>;
-var<workgroup> value_tile: array<${half ? 'vec2<u32>' : vector}, ${l.valueRows * valueStride}>;
+var<workgroup> value_tile: array<${v.type}, ${v.length}>;
 var<workgroup> weights: array<${half ? 'vec2<u32>' : 'vec4<f32>'}, ${tileQ * weightStride}>;
 var<workgroup> again: u32;
-${half ? HALVES : ''}
+${bias ? `${bias.declaration}\n` : ''}${half ? HALVES : ''}
 ${views.functions}
 
 @compute ${subgroupSizeAttribute(target)}@workgroup_size(${threads})
@@ -251,13 +232,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
   let part = thread % ${share}u;
   let score_at = ${folded('query_row', tileQ / 2)} + part;
   let weight_at = query_row * ${weightStride}u + part;
-  // Subgroups with the same queries are a team; each has its slice of the head.
+  ${bias ? `${bias.place}\n  ` : ''}// Subgroups with the same queries are a team; each has its slice of the head.
   let team = subgroup${sliced ? ` / ${slices}u` : ''};
   ${
     sliced
       ? `let slice = subgroup % ${slices}u;
   let key_slice = slice * ${own / unit}u;
-  let value_slice = ${half ? `slice % ${slices / 2}u * ${own * valueStride}u + slice / ${slices / 2}u * ${tileK / 4}u` : `slice * ${own * valueStride}u`};`
+  let value_slice = ${v.slice(own)};`
       : ''
   }
   let scores_at = ${l.folded ? folded('subgroup', subgroups / 2) : `${sliced ? `slice * ${sliceOfScores}u + ` : ''}team * ${blocks * m * scoreStride}u`};
@@ -265,7 +246,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
   // Of the weights, in powers of two.
   var m = 0.0;
   var l = 0.0;
-  ${each(blocks, (b) => each(kSteps, (s) => `var q${b}_${s}: ${left};`).join(' ')).join('\n  ')}
+  ${each(blocks, (b) => each(kSteps, (s) => `var q${b}_${s}: ${turned ? right : left};`).join(' ')).join('\n  ')}
   ${each(blocks, (b) => each(outTiles, (t) => `var o${b}_${t}: ${result};`).join(' ')).join('\n  ')}
   ${loadQueries}
   // Two tiles to find the reference, then all; and once more with the true maxima where a score was far above it.
@@ -276,7 +257,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
   var highest = ${MASKED};
   l = 0.0;
   ${lines(each(blocks, (b) => each(outTiles, (t) => `o${b}_${t} = ${result}();`).join(' ')))}
-  workgroupBarrier();
+  ${bias ? `${bias.declare} { let bias_base = 0u; ${bias.load} }\n  ` : ''}workgroupBarrier();
   { let key_base = 0u;
   ${stage([keyRows], threads, open)} }
   workgroupBarrier();
@@ -285,10 +266,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_id) subgroup:
     let key_base = ${tileAt(1)};
     let value_base = first_key;
     ${open ? '' : `${nextKeys.declare} ${nextKeys.load}`}
-    ${matrices(scoreProducts)}
+    ${bias ? `${bias.store}\n    ` : ''}${matrices(scoreProducts)}
     workgroupBarrier();
-    ${open ? stage([valueBlocks, keyRows], threads, open) : `${nextKeys.store}\n    ${values.declare} ${values.load}`}
-    var sum4 = vec4<f32>();
+    ${open ? stage([v.copy, keyRows], threads, open) : `${nextKeys.store}\n    ${values.declare} ${values.load}`}
+    ${bias ? `{ let bias_base = key_base; ${bias.load} }\n    ` : ''}var sum4 = vec4<f32>();
     var most4 = vec4<f32>(${MASKED});
     ${sliced ? `if (thread < ${tileQ * share}u) {` : ''}
     ${lines(each(perThread, (i) => `${score(i)} sum4 += p${i}; most4 = max(most4, s${i}); ${weigh(i)}`))}

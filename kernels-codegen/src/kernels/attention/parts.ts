@@ -121,19 +121,22 @@ ${head} { return vec4<u32>(bitcast<vec2<u32>>(load_${name}(row + more, d * 2u, h
 
 /**
  * Statement that turns the dot product in `name` into the final score, in units of log₂ e: scaled, biased, masked.
- * @param at WGSL expressions of the key's and the query's number, both possibly past the end in a ragged tile
+ * @param at WGSL expressions of the key's and the query's number, both possibly past the end in a ragged tile; and of the bias in
+ *   units of log₂ e where the kernel has it at hand
  */
 export function scoreText(
   spec: AttentionSpec,
-  at: { name: string; key: string; query: string; raggedKeys: boolean },
+  at: { name: string; key: string; query: string; raggedKeys: boolean; bias?: string },
 ): string {
   const { bias, causal, scale, q, k } = spec;
   const scaled = `${at.name} * ${floatLiteral(scale * LOG2_E)}`;
   // Positions past the end are held at the last one: they are masked or not stored, but may not read outside the table.
   const last = (text: string, count: number): string => `min(${text}, ${count - 1}u)`;
-  const biased = bias
-    ? `fma(bias[(${last(at.key, k.rows)} + ${bias.queries - 1}u - ${last(at.query, q.rows)}) * ${bias.rowStride}u + ${bias.offset}u + head], ${floatLiteral(LOG2_E)}, ${scaled})`
-    : scaled;
+  const biased = at.bias
+    ? `fma(${at.name}, ${floatLiteral(scale * LOG2_E)}, ${at.bias})`
+    : bias
+      ? `fma(bias[(${last(at.key, k.rows)} + ${bias.queries - 1}u - ${last(at.query, q.rows)}) * ${bias.rowStride}u + ${bias.offset}u + head], ${floatLiteral(LOG2_E)}, ${scaled})`
+      : scaled;
   const outside = [
     at.raggedKeys ? `${at.key} >= ${keysOf(spec)}u` : '',
     causal ? `${at.key} > ${at.query}` : '',

@@ -2,6 +2,7 @@
 // Split as the direct matmul, and for its reasons: pixels broadcast, weights gathered, each shared by several products.
 
 import type { TargetProfile } from '../../targets/types.ts';
+import { sizesFor, withSizes } from '../../wgsl/sizes.ts';
 import { emitWeightLoader } from '../../wgsl/weights.ts';
 import type { KernelSource } from '../kernel.ts';
 import { DIRECT_COLUMNS, type DirectSchedule, directNeeds, splitDirect, sumRows } from '../matmul/direct.ts';
@@ -17,12 +18,20 @@ import { type Conv2dSpec, conv2dBytes, conv2dFlops, conv2dUsesF16, describeConv2
 export function directConv2d(spec: Conv2dSpec, target: TargetProfile, s: DirectSchedule): KernelSource {
   const { cin, cout: n, kernel } = spec;
   const m = spec.outHeight * spec.outWidth;
-  const input = emitConv2dInput(spec, 'f32', 2, true);
+  const sizes = sizesFor(target, conv2dFlops(spec));
+  const input = emitConv2dInput(spec, 'f32', 2, true, sizes);
   const inputs = spec.prologue ? 3 : 2;
-  const weight = emitWeightLoader({ ...spec.weight, binding: 1, name: 'weight', shaderF16: false, element: 'f32' });
-  const output = emitOutput({ m, n, epilogue: spec.epilogue, out: spec.out }, inputs);
+  const weight = emitWeightLoader({
+    ...spec.weight,
+    binding: 1,
+    name: 'weight',
+    shaderF16: false,
+    element: 'f32',
+    sizes,
+  });
+  const output = emitOutput({ m, n, epilogue: spec.epilogue, out: spec.out }, inputs, false, sizes);
   const usesF16 = conv2dUsesF16(spec, target);
-  const split = splitDirect(m, n, target, s);
+  const split = splitDirect(m, n, target, s, sizes);
   const each = <T>(count: number, f: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => f(i));
   const wgsl = `${usesF16 ? 'enable f16;\n' : ''}${s.broadcast ? subgroupEnables(target) : ''}${input.declarations}
 ${weight.declarations}
@@ -36,9 +45,9 @@ ${sumRows(
   (step) => `for (var tap = 0u; tap < ${kernel * kernel}u + group.z; tap++) {
 let ky = i32(tap / ${kernel}u);
 let kx = i32(tap % ${kernel}u);
-for (var c = 0u; c < ${cin}u + group.z; c += 4u) {
+for (var c = 0u; c < ${sizes.of('in_channels', cin)} + group.z; c += 4u) {
 ${step(
-  (column) => weight.load(column, `tap * ${cin}u + c`),
+  (column) => weight.load(column, `tap * ${sizes.of('in_channels', cin)} + c`),
   (i) => input.load(`y${i} + ky`, `x${i} + kx`, 'c'),
 )}
 }
@@ -47,7 +56,7 @@ ${step(
 ${split.store(output)}
 }
 `;
-  return {
+  const made: KernelSource = {
     label: `conv2d direct ${s.rows}×${s.threads * DIRECT_COLUMNS} (${describeConv2d(spec)})`,
     wgsl,
     bindings: [...each(inputs, () => 'read' as const), ...output.bindings],
@@ -56,4 +65,5 @@ ${split.store(output)}
     bytes: conv2dBytes(spec),
     needs: directNeeds(target, s, usesF16),
   };
+  return withSizes(made, sizes);
 }

@@ -2,6 +2,7 @@
 // Padding, upsampling and the fused normalisation end here; the variants see a matrix of taps.
 
 import { acc, emit, silu } from '../../expr/expr.ts';
+import { LITERALS, type Sizes } from '../../wgsl/sizes.ts';
 import { viewLength } from '../kernel.ts';
 import { unpackHalves } from '../words.ts';
 import type { Conv2dSpec } from './spec.ts';
@@ -16,6 +17,7 @@ export interface Conv2dInput {
 
 /**
  * @param prologueBinding binding number of the scale and shift; the input itself is binding 0
+ * @param sizes how the text gets what differs between shapes
  * @param words read f16 as 32-bit words and unpack them: a CPU's driver gathers 16-bit values one at a time
  */
 export function emitConv2dInput(
@@ -23,35 +25,42 @@ export function emitConv2dInput(
   element: 'f32' | 'f16',
   prologueBinding: number,
   words = false,
+  sizes: Sizes = LITERALS,
 ): Conv2dInput {
   const { x, prologue, upsample, stride } = spec;
   const type = `vec4<${element}>`;
   const packed = words && x.type === 'f16';
   const stored = packed ? 'vec2<u32>' : `vec4<${x.type}>`;
-  const text = [`@group(0) @binding(0) var<storage, read> image: array<${stored}, ${viewLength(x) / 4}>;`];
+  const text = [`@group(0) @binding(0) var<storage, read> image: array<${stored}${sizes.length(viewLength(x) / 4)}>;`];
   const pixel = packed ? unpackHalves('image[at]') : 'image[at]';
   let value = pixel;
   let normalise = '';
   if (prologue) {
     const { view } = prologue;
-    const row = (r: number): string => `affine[${(view.offset + r * view.rowStride) / 4}u + c / 4u]`;
+    const row = (r: number): string =>
+      `affine[${sizes.of(`affine_row${r}`, (view.offset + r * view.rowStride) / 4)} + c / 4u]`;
     text.push(
-      `@group(0) @binding(${prologueBinding}) var<storage, read> affine: array<vec4<f32>, ${viewLength(view) / 4}>;`,
+      `@group(0) @binding(${prologueBinding}) var<storage, read> affine: array<vec4<f32>${sizes.length(viewLength(view) / 4)}>;`,
     );
     normalise = `let v = vec4<f32>(${pixel}) * ${row(0)} + ${row(1)};\n  `;
     value = emit(silu(acc), 4, 'v', () => '');
   }
   const [height, width] = [spec.inHeight * upsample, spec.inWidth * upsample];
-  const guard = padded(spec) ? `if (u32(y) >= ${height}u || u32(x) >= ${width}u) { return ${type}(); }\n  ` : '';
+  const guard = padded(spec)
+    ? `if (u32(y) >= ${sizes.of('in_height', height)} || u32(x) >= ${sizes.of('in_width', width)}) { return ${type}(); }\n  `
+    : '';
   const scaled = (v: string): string => (upsample === 2 ? `u32(${v}) / 2u` : `u32(${v})`);
   text.push(`fn image_load(y: i32, x: i32, c: u32) -> ${type} {
-  ${guard}let at = ${x.offset / 4}u + (${scaled('y')} * ${spec.inWidth}u + ${scaled('x')}) * ${x.rowStride / 4}u + c / 4u;
+  ${guard}let at = ${sizes.of('image_offset', x.offset / 4)} + (${scaled('y')} * ${sizes.of('image_width', spec.inWidth)} + ${scaled('x')}) * ${sizes.of('image_stride', x.rowStride / 4)} + c / 4u;
   ${normalise}return ${type}(${value});
 }`);
   return {
     declarations: text.join('\n'),
-    window: (name, row) => `let y${name} = i32((${row}) / ${spec.outWidth}u) * ${stride} - ${spec.padTop};
-let x${name} = i32((${row}) % ${spec.outWidth}u) * ${stride} - ${spec.padLeft};`,
+    window: (
+      name,
+      row,
+    ) => `let y${name} = i32((${row}) / ${sizes.of('out_width', spec.outWidth)}) * ${sizes.signed('step', stride)} - ${sizes.signed('pad_top', spec.padTop)};
+let x${name} = i32((${row}) % ${sizes.of('out_width', spec.outWidth)}) * ${sizes.signed('step', stride)} - ${sizes.signed('pad_left', spec.padLeft)};`,
     load: (y, x, c) => `image_load(${y}, ${x}, ${c})`,
   };
 }

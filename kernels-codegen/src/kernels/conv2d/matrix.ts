@@ -8,9 +8,9 @@ import { emitWeightLoader } from '../../wgsl/weights.ts';
 import type { KernelSource } from '../kernel.ts';
 import { emitOutput } from '../matmul/output.ts';
 import type { MatmulSpec } from '../matmul/spec.ts';
-import { emitMatrixProduct } from '../matrix/product.ts';
+import { emitMatrixProduct, twoBuffers } from '../matrix/product.ts';
 import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes, unitOf } from '../matrix/schedule.ts';
-import { type Copy, type Place, rowOf, stage } from '../staging.ts';
+import { type Copy, type Place, prefetch, rowOf, stage } from '../staging.ts';
 import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
 import { emitConv2dInput } from './input.ts';
 import { type Conv2dSpec, conv2dBytes, conv2dElement, conv2dFlops, conv2dUsesF16, describeConv2d } from './spec.ts';
@@ -69,6 +69,7 @@ export function matrixConv2d(
     threads,
     raggedM,
     unit,
+    spread: true,
     store: (at, v) => product.store('a', at, v),
   });
   const channel = (r: string): string => (raggedN ? `min(colBase + ${r}, ${n - 1}u)` : `colBase + ${r}`);
@@ -85,11 +86,34 @@ export function matrixConv2d(
   const weights: Copy = {
     count: tileN * width,
     width,
+    spread: true,
     item: (place) => ({
       values: loads(place),
       store: (v) => product.store('b', place, sixteenOf(v)),
     }),
   };
+
+  const ahead = () => {
+    const quad = `vec4<${element}>`;
+    const [a, b] = [
+      prefetch(image.copy, threads, 'a', quad),
+      prefetch(weights, threads, 'b', octets ? 'vec4<u32>' : quad),
+    ];
+    return {
+      declare: `${a.declare}\n${b.declare}`,
+      load: `{\nlet k = t * ${s.tileK}u;\n${image.tap}\n${a.load}\n${b.load}\n}`,
+      store: `${a.store}\n${b.store}`,
+    };
+  };
+  const loop = s.buffers
+    ? twoBuffers(s, config, Math.ceil(k / s.tileK), ahead(), product.multiply)
+    : `for (var k = 0u; k < ${k}u; k += ${s.tileK}u) {
+${image.tap}
+${stage([image.copy, weights], threads)}
+workgroupBarrier();
+${product.multiply}
+workgroupBarrier();
+}`;
 
   const wgsl = `${half ? 'enable f16;\n' : ''}${subgroupEnables(target)}enable chromium_experimental_subgroup_matrix;
 ${input.declarations}
@@ -103,18 +127,12 @@ let rowBase = ${layers > 1 ? `(group.z * ${groupsY}u + group.y)` : 'group.y'} * 
 let colBase = group.x * ${tileN}u;
 ${product.before}
 ${image.before}
-for (var k = 0u; k < ${k}u; k += ${s.tileK}u) {
-${image.tap}
-${stage([image.copy, weights], threads)}
-workgroupBarrier();
-${product.multiply}
-workgroupBarrier();
-}
+${loop}
 ${product.after}
 }
 `;
   return {
-    label: `conv2d matrix ${element} ${tileM}×${tileN}×${s.tileK} (${describeConv2d(spec)})`,
+    label: `conv2d matrix ${element} ${tileM}×${tileN}×${s.tileK}${s.buffers ? ' two buffers' : ''} (${describeConv2d(spec)})`,
     wgsl,
     bindings: [...Array.from({ length: inputs }, () => 'read' as const), ...output.bindings],
     workgroups: [groupsN, groupsY, layers],

@@ -2,7 +2,7 @@
 // Shared by the variants that tile; what a pixel's window is and where it leaves the image is settled here.
 
 import { sixteenOf } from '../../wgsl/sixteen.ts';
-import type { Copy, Place } from '../staging.ts';
+import { type Copy, type Place, placeOf, rowOf } from '../staging.ts';
 import type { Conv2dInput } from './input.ts';
 import type { Conv2dSpec } from './spec.ts';
 
@@ -26,6 +26,8 @@ export interface ImageStageOptions {
   raggedM: boolean;
   /** Channels an item has: 4 as `vec4<element>`, or 8 of f16 as `vec4<u32>`. */
   unit: 4 | 8;
+  /** As {@link Copy} has it. */
+  spread?: boolean;
   /** Statement that stores an item of the tile's pixel `at.row + at.more`. */
   store(at: Place, value: string): string;
 }
@@ -47,7 +49,7 @@ export function stageImage(o: ImageStageOptions): ImageStage {
   const windows: string[] = [];
   for (let first = 0, j = 0; first < items; first += threads, j++) {
     const i = first ? `(thread + ${first}u)` : 'thread';
-    const row = `rowBase + ${i} / ${width}u`;
+    const row = `rowBase + ${o.spread ? rowOf(placeOf({ width, spread: true }, threads, j)) : `${i} / ${width}u`}`;
     windows.push(input.window(String(j), o.raggedM ? `min(${row}, ${m - 1}u)` : row));
   }
   // Four channels are of one tap; eight need not be.
@@ -79,5 +81,9 @@ export function stageImage(o: ImageStageOptions): ImageStage {
   const tap = uniformTap
     ? `let c = k % ${cin}u;\nlet ky = i32(k / ${kernel * cin}u);\nlet kx = i32(k / ${cin}u % ${kernel}u);\n`
     : '';
-  return { before: windows.join('\n'), tap, copy: { count: items, width, item } };
+  return {
+    before: windows.join('\n'),
+    tap,
+    copy: { count: items, width, ...(o.spread ? { spread: true } : {}), item },
+  };
 }

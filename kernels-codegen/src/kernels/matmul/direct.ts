@@ -2,6 +2,7 @@
 // There a shader's compilation costs more than its run, and memory shared by a workgroup is memory like any other.
 
 import type { TargetProfile } from '../../targets/types.ts';
+import { type Sizes, sizesFor, withSizes } from '../../wgsl/sizes.ts';
 import type { KernelSource } from '../kernel.ts';
 import { lanesOf, subgroupEnables, subgroupFeatures } from '../subgroups.ts';
 import { emitInputs } from './inputs.ts';
@@ -35,9 +36,10 @@ export const DIRECT_COLUMNS = 4;
  */
 export function directMatmul(spec: MatmulSpec, target: TargetProfile, s: DirectSchedule): KernelSource {
   const { m, n } = spec;
-  const inputs = emitInputs(spec, target, 'f32', 4, true);
-  const output = emitOutput(spec, inputs.count);
-  const split = splitDirect(m, n, target, s);
+  const sizes = sizesFor(target, matmulFlops(spec));
+  const inputs = emitInputs(spec, target, 'f32', 4, true, sizes);
+  const output = emitOutput(spec, inputs.count, false, sizes);
+  const split = splitDirect(m, n, target, s, sizes);
   const wgsl = `${usesF16(spec, target) ? 'enable f16;\n' : ''}${s.broadcast ? subgroupEnables(target) : ''}${inputs.declarations}
 ${output.declarations}
 
@@ -46,7 +48,7 @@ ${each(split.loads, (i) => `let r${i} = ${split.row(i)};`).join('\n')}
 ${sumRows(s, split, (step) =>
   inputs.segments
     .map(
-      (segment) => `for (var k = 0u; k < ${segment.cols}u + group.z; k += 4u) {
+      (segment, i) => `for (var k = 0u; k < ${sizes.of(`inner${i}`, segment.cols)} + group.z; k += 4u) {
 ${step(
   (column) => segment.loadB(column, 'k'),
   (i) => segment.loadA(`r${i}`, 'k'),
@@ -58,7 +60,7 @@ ${step(
 ${split.store(output)}
 }
 `;
-  return {
+  const made: KernelSource = {
     label: `matmul direct ${s.rows}×${s.threads * DIRECT_COLUMNS} (${describeMatmul(spec)})`,
     wgsl,
     bindings: [...each(inputs.count, () => 'read' as const), ...output.bindings],
@@ -67,6 +69,7 @@ ${split.store(output)}
     bytes: matmulBytes(spec),
     needs: directNeeds(target, s, usesF16(spec, target)),
   };
+  return withSizes(made, sizes);
 }
 
 const each = <T>(count: number, f: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => f(i));
@@ -88,7 +91,7 @@ export function directNeeds(target: TargetProfile, s: DirectSchedule, usesF16: b
 }
 
 /** What the matmul and the convolution do alike: who computes what of an output of `m` × `n`, and its stores. */
-export function splitDirect(m: number, n: number, target: TargetProfile, s: DirectSchedule) {
+export function splitDirect(m: number, n: number, target: TargetProfile, s: DirectSchedule, sizes: Sizes) {
   const columns = s.threads * DIRECT_COLUMNS;
   const groupsN = Math.ceil(n / columns);
   const groupsM = Math.ceil(m / s.rows);
@@ -100,34 +103,35 @@ export function splitDirect(m: number, n: number, target: TargetProfile, s: Dire
   // A thread that leaves early cannot load its row for the others, so it computes columns that it does not store.
   const idle = raggedGroups && s.broadcast;
   const id = s.broadcast ? '@builtin(subgroup_invocation_id)' : '@builtin(local_invocation_index)';
-  const held = (row: string, always = false): string => (raggedM || always ? `min(${row}, ${m - 1}u)` : row);
+  const held = (row: string, always = false): string =>
+    raggedM || always ? `min(${row}, ${sizes.of('last_row', m - 1)})` : row;
   return {
     workgroups: [groupsN * layers, groupsY, 1] as [number, number, number],
     /** Rows that a thread loads: `r0` and on, each {@link row}. */
     loads: s.broadcast ? Math.ceil(s.rows / s.threads) : s.rows,
     head: `@compute @workgroup_size(${s.threads})
 fn main(@builtin(workgroup_id) group: vec3<u32>, ${id} thread: u32) {
-let col = (${layers > 1 ? `(group.x % ${groupsN}u)` : 'group.x'} * ${s.threads}u + thread) * ${DIRECT_COLUMNS}u;
-${raggedGroups && !s.broadcast ? `if (col >= ${n}u) { return; }` : ''}
-let rowBase = ${layers > 1 ? `(group.x / ${groupsN}u * ${groupsY}u + group.y)` : 'group.y'} * ${s.rows}u;`,
+let col = (${layers > 1 ? `(group.x % ${sizes.of('groups', groupsN)})` : 'group.x'} * ${s.threads}u + thread) * ${DIRECT_COLUMNS}u;
+${raggedGroups && !s.broadcast ? `if (col >= ${sizes.of('columns', n)}) { return; }` : ''}
+let rowBase = ${layers > 1 ? `(group.x / ${sizes.of('groups', groupsN)} * ${sizes.of('layer', groupsY)} + group.y)` : 'group.y'} * ${s.rows}u;`,
     row: (i: number): string =>
       s.broadcast ? held(`rowBase + ${i * s.threads}u + thread`, s.rows % s.threads !== 0) : held(`rowBase + ${i}u`),
     column: (j: number | string): string => {
       const number = typeof j === 'number' ? `${j}u` : j;
-      return idle || (raggedN && j) ? `min(col + ${number}, ${n - 1}u)` : `col + ${number}`;
+      return idle || (raggedN && j) ? `min(col + ${number}, ${sizes.of('last_column', n - 1)})` : `col + ${number}`;
     },
     /**
      * One text for all rows, in a loop: an epilogue reads and writes a value at a time for each lane, and sixteen of them took lavapipe 5 s to compile.
      */
     store(output: MatmulOutput): string {
-      const ends = raggedM ? ` && rowBase + i < ${m}u` : '';
+      const ends = raggedM ? ` && rowBase + i < ${sizes.of('rows', m)}` : '';
       const text = `for (var i = 0u; i < ${s.rows}u + group.z${ends}; i++) {
 let row = rowBase + i;
 var sum = c0;
 ${each(s.rows - 1, (i) => `sum = select(sum, c${i + 1}, i == ${i + 1}u);`).join('\n')}
 ${output.store('sum', { raggedM: false, raggedN })}
 }`;
-      return idle ? `if (col < ${n}u) {\n${text}\n}` : text;
+      return idle ? `if (col < ${sizes.of('columns', n)}) {\n${text}\n}` : text;
     },
   };
 }

@@ -2,6 +2,7 @@
 // All alignment and raggedness along k ends here: the variants see whole vectors only.
 
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
+import { LITERALS, type Sizes } from '../../wgsl/sizes.ts';
 import { emitWeightLoader, type WeightLoader } from '../../wgsl/weights.ts';
 import { type MatrixView, viewLength } from '../kernel.ts';
 import { unpackHalves } from '../words.ts';
@@ -28,6 +29,7 @@ export interface SegmentInput {
  * @param element type of the loaded values
  * @param step the caller asks for `k` up to the next multiple of this beyond a segment's width
  * @param words read f16 as 32-bit words and unpack them: a CPU's driver gathers 16-bit values one at a time
+ * @param sizes how the text gets what differs between shapes
  */
 export function emitInputs(
   spec: MatmulSpec,
@@ -35,23 +37,25 @@ export function emitInputs(
   element: 'f32' | 'f16',
   step: number,
   words = false,
+  sizes: Sizes = LITERALS,
 ): MatmulInputs {
   const text: string[] = [];
   const count = spec.segments.length;
-  const main = weightLoader(spec.weight, count, 'b', target, element, words);
-  const beside = spec.beside && weightLoader(spec.beside.weight, count + 2, 'c', target, element, words);
+  const main = weightLoader(spec.weight, count, 'b', target, element, words, sizes);
+  const beside = spec.beside && weightLoader(spec.beside.weight, count + 2, 'c', target, element, words, sizes);
   const numbered = segmentsOf(spec).map((segment, s) => ({ ...segment, s }));
   const parts = joinSegments(numbered, step).map((group): SegmentInput[] => {
     const { s: number, first: from } = group[0]!;
     // The path beside comes after the main weight, with one of its own.
     const weight = number < count ? main : beside!;
     const cols = group.reduce((sum, { a }) => sum + a.cols, 0);
-    const right = emitRight(weight, `b${number}`, from, cols, element, step);
+    const right = emitRight(weight, `b${number}`, from, cols, element, step, sizes);
     text.push(right.declarations);
     return group.map(({ a, first, s }) => {
-      const left = emitLeft(a, `a${s}`, s < count ? s : count + 1, element, step, words);
+      const left = emitLeft(a, `a${s}`, s < count ? s : count + 1, element, step, words, sizes);
       text.push(left.declarations);
-      const loadB: SegmentInput['loadB'] = (row, k) => right.load(row, first > from ? `${first - from}u + ${k}` : k);
+      const loadB: SegmentInput['loadB'] = (row, k) =>
+        right.load(row, first > from ? `${sizes.of(`b${s}_from`, first - from)} + ${k}` : k);
       return { cols: a.cols, loadA: left.load, loadB };
     });
   });
@@ -78,7 +82,9 @@ export const weightLoader = (
   target: TargetProfile,
   element: 'f32' | 'f16',
   words = false,
-): WeightLoader => emitWeightLoader({ ...weight, binding, name, shaderF16: hasTier(target, 'f16') && !words, element });
+  sizes: Sizes = LITERALS,
+): WeightLoader =>
+  emitWeightLoader({ ...weight, binding, name, shaderF16: hasTier(target, 'f16') && !words, element, sizes });
 
 /** A left operand, zero from its last column to the next multiple of `step`. */
 export function emitLeft(
@@ -88,25 +94,27 @@ export function emitLeft(
   element: 'f32' | 'f16',
   step: number,
   words = false,
+  sizes: Sizes = LITERALS,
 ): Loader {
   const wide = [a.cols, a.rowStride, a.offset].every((x) => x % 4 === 0);
   const packed = words && wide && a.type === 'f16';
   const stored = packed ? 'vec2<u32>' : wide ? `vec4<${a.type}>` : a.type;
   const length = wide ? Math.ceil(viewLength(a) / 4) : viewLength(a);
+  const offset = (unit: number): string => sizes.of(`${name}_offset`, a.offset / unit);
+  const stride = (unit: number): string => sizes.of(`${name}_stride`, a.rowStride / unit);
   const at = (k: string): string =>
     wide
-      ? `${name}[${a.offset / 4}u + row * ${a.rowStride / 4}u + ${k} / 4u]`
-      : `${name}[${a.offset}u + row * ${a.rowStride}u + ${k}]`;
+      ? `${name}[${offset(4)} + row * ${stride(4)} + ${k} / 4u]`
+      : `${name}[${offset(1)} + row * ${stride(1)} + ${k}]`;
   const read = loader(
     `${name}_load`,
     `vec4<${element}>`,
     wide,
-    a.cols % step !== 0,
-    a.cols,
+    a.cols % step === 0 ? undefined : sizes.of(`${name}_columns`, a.cols),
     packed ? (k) => unpackHalves(at(k)) : at,
   );
   return {
-    declarations: `@group(0) @binding(${binding}) var<storage, read> ${name}: array<${stored}, ${length}>;\n${read}`,
+    declarations: `@group(0) @binding(${binding}) var<storage, read> ${name}: array<${stored}${sizes.length(length)}>;\n${read}`,
     load: (row, k) => `${name}_load(${row}, ${k})`,
   };
 }
@@ -119,15 +127,22 @@ export function emitRight(
   cols: number,
   element: 'f32' | 'f16',
   step: number,
+  sizes: Sizes = LITERALS,
 ): Loader {
   const wide = first % 4 === 0 && cols % 4 === 0 && weight.width === 4;
   const at = (k: string): string => {
-    const column = first ? `${first}u + ${k}` : k;
+    const column = first ? `${sizes.of(`${name}_first`, first)} + ${k}` : k;
     if (wide || weight.width === 1) return weight.load('row', column);
     return `${weight.load('row', `(${column}) & ~3u`)}[(${column}) & 3u]`;
   };
   return {
-    declarations: loader(`${name}_load`, `vec4<${element}>`, wide, cols % step !== 0, cols, at),
+    declarations: loader(
+      `${name}_load`,
+      `vec4<${element}>`,
+      wide,
+      cols % step === 0 ? undefined : sizes.of(`${name}_columns`, cols),
+      at,
+    ),
     load: (row, k) => `${name}_load(${row}, ${k})`,
   };
 }
@@ -150,25 +165,18 @@ export function joinSegments<T extends { a: MatrixView; weight: StoredMatrix; fi
   return joined;
 }
 
-/** A function `(row, k) → type`; `at` gives the WGSL of a vector (`wide`) or one element, at a column. */
-function loader(
-  name: string,
-  type: string,
-  wide: boolean,
-  guarded: boolean,
-  cols: number,
-  at: (k: string) => string,
-): string {
+/** A function `(row, k) → type`, zero from `end` on; `at` gives the WGSL of a vector (`wide`) or one element, at a column. */
+function loader(name: string, type: string, wide: boolean, end: string | undefined, at: (k: string) => string): string {
   const lines: string[] = [];
   if (wide) {
-    if (guarded) lines.push(`if (k >= ${cols}u) { return ${type}(); }`);
+    if (end) lines.push(`if (k >= ${end}) { return ${type}(); }`);
     lines.push(`return ${type}(${at('k')});`);
   } else {
     const scalar = type.slice(5, -1);
     lines.push(`var v = ${type}();`);
     for (let i = 0; i < 4; i++) {
       const k = i ? `(k + ${i}u)` : 'k';
-      lines.push(`${guarded ? `if (${k} < ${cols}u) ` : ''}{ v[${i}] = ${scalar}(${at(k)}); }`);
+      lines.push(`${end ? `if (${k} < ${end}) ` : ''}{ v[${i}] = ${scalar}(${at(k)}); }`);
     }
     lines.push('return v;');
   }

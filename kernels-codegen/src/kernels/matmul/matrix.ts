@@ -5,10 +5,11 @@ import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
 import type { BlockReader } from '../../wgsl/sixteen.ts';
 import type { KernelSource } from '../kernel.ts';
-import { emitMatrixProduct } from '../matrix/product.ts';
+import { emitMatrixProduct, twoBuffers } from '../matrix/product.ts';
 import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes, unitOf } from '../matrix/schedule.ts';
-import { type Copy, rowOf, stage, stageOneOf } from '../staging.ts';
+import { type Copy, rowOf } from '../staging.ts';
 import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
+import { matrixSteps } from './matrix-steps.ts';
 import { emitOutput } from './output.ts';
 import { emitRows, type Part } from './rows16.ts';
 import { describeMatmul, type MatmulSpec, matmulBytes, matmulFlops, tileElement, usesF16 } from './spec.ts';
@@ -68,6 +69,7 @@ export function matrixMatmul(
       count: count * width,
       width,
       words: 4,
+      spread: true,
       item: (at) => ({
         values: [
           last === false
@@ -96,36 +98,22 @@ export function matrixMatmul(
     }),
   });
 
-  let firstStep = 0;
-  const accumulate = inputs.parts
-    .map(({ left, right }, i) => {
-      const start = firstStep;
-      // Where each left operand ends, in steps and in columns of the part.
-      const ends = left.map(({ cols }) => {
-        firstStep += Math.ceil(cols / s.tileK);
-        return firstStep;
-      });
-      const k = start ? `(t - ${start}u) * ${s.tileK}u` : `t * ${s.tileK}u`;
-      const b = 'block' in right ? blocks(right.block) : rows('b', right.read);
-      const last = i === inputs.parts.length - 1;
-      // One operand after the other: together they take the registers that a third workgroup on NVIDIA's units needs, and
-      // three hide a second trip to the cache better than two hide one.
-      const type = element === 'f16' ? 'vec4<u32>' : 'vec4<f32>';
-      const leftRows =
-        left.length === 1
-          ? stage([rows('a', left[0]!.read)], threads)
-          : stageOneOf(
-              left.map(({ read }) => rows('a', read)),
-              threads,
-              { type, ends, start, step: s.tileK },
-            );
-      const body = `${leftRows}\n${stage([b], threads)}`;
-      return `${last ? '' : `if (t < ${firstStep}u) `}{
-let k = ${k};
-${body}
+  const steps = matrixSteps({
+    parts: inputs.parts,
+    threads,
+    tileK: s.tileK,
+    type: element === 'f16' ? 'vec4<u32>' : 'vec4<f32>',
+    rows,
+    blocks,
+  });
+  const loop = s.buffers
+    ? twoBuffers(s, config, steps.count, steps.prefetch(), product.multiply)
+    : `for (var t = 0u; t < ${steps.count}u; t++) {
+${steps.stage()}
+workgroupBarrier();
+${product.multiply}
+workgroupBarrier();
 }`;
-    })
-    .join(' else ');
 
   const wgsl = `${half ? 'enable f16;\n' : ''}${subgroupEnables(target)}enable chromium_experimental_subgroup_matrix;
 ${inputs.declarations}
@@ -137,17 +125,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 let rowBase = ${layers > 1 ? `(group.z * ${groupsY}u + group.y)` : 'group.y'} * ${tileM}u;
 let colBase = group.x * ${tileN}u;
 ${product.before}
-for (var t = 0u; t < ${firstStep}u; t++) {
-${accumulate}
-workgroupBarrier();
-${product.multiply}
-workgroupBarrier();
-}
+${loop}
 ${product.after}
 }
 `;
   return {
-    label: `matmul matrix ${element} ${tileM}×${tileN}×${s.tileK} (${describeMatmul(spec)})`,
+    label: `matmul matrix ${element} ${tileM}×${tileN}×${s.tileK}${s.buffers ? ' two buffers' : ''} (${describeMatmul(spec)})`,
     wgsl,
     bindings: [...Array.from({ length: inputs.count }, () => 'read' as const), ...output.bindings],
     workgroups: [groupsN, groupsY, layers],

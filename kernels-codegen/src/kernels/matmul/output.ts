@@ -2,6 +2,7 @@
 // Where the output's alignment allows only single elements, or the block hangs over an edge, is decided here once.
 
 import type { BindingAccess } from '../../../../runtime/src/program/types.ts';
+import { LITERALS, type Sizes } from '../../wgsl/sizes.ts';
 import { emitEpilogue, epilogueWidth } from '../epilogue.ts';
 import type { MatmulSpec } from './spec.ts';
 
@@ -17,27 +18,34 @@ export interface MatmulOutput {
 
 /**
  * @param firstBinding number of the epilogue's first binding
- * @param anyRows as {@link emitEpilogue} has it
+ * @param anyRows, sizes as {@link emitEpilogue} has them
  */
 export function emitOutput(
   spec: Pick<MatmulSpec, 'm' | 'n' | 'epilogue' | 'out'>,
   firstBinding: number,
   anyRows = false,
+  sizes: Sizes = LITERALS,
 ): MatmulOutput {
   const width = epilogueWidth(spec.epilogue, spec.out);
-  const epilogue = emitEpilogue(spec.epilogue, spec.out, firstBinding, width, anyRows);
+  const epilogue = emitEpilogue(spec.epilogue, spec.out, firstBinding, width, anyRows, sizes);
   const guard = (conditions: string[], body: string): string =>
     conditions.length ? `if (${conditions.join(' && ')}) {\n${body}\n}` : body;
   return {
     declarations: epilogue.declarations,
     bindings: epilogue.bindings,
     store(value, { raggedM, raggedN }) {
-      const rowInside = raggedM ? [`row < ${spec.m}u`] : [];
+      const rowInside = raggedM ? [`row < ${sizes.of('rows', spec.m)}`] : [];
       if (width === 4) {
-        return guard(raggedN ? [...rowInside, `col < ${spec.n}u`] : rowInside, epilogue.store('row', 'col', value));
+        return guard(
+          raggedN ? [...rowInside, `col < ${sizes.of('columns', spec.n)}`] : rowInside,
+          epilogue.store('row', 'col', value),
+        );
       }
       const single = [0, 1, 2, 3].map((i) =>
-        guard(raggedN ? [`col + ${i}u < ${spec.n}u`] : [], epilogue.store('row', `col + ${i}u`, `${value}[${i}]`)),
+        guard(
+          raggedN ? [`col + ${i}u < ${sizes.of('columns', spec.n)}`] : [],
+          epilogue.store('row', `col + ${i}u`, `${value}[${i}]`),
+        ),
       );
       return guard(rowInside, single.join('\n'));
     },

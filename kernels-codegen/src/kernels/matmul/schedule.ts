@@ -2,9 +2,9 @@
 // A schedule is data, so a measured one from a target's profile replaces the estimate without touching a kernel.
 
 import { KontextError } from '../../../../runtime/src/errors.ts';
-import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile, unitsOf } from '../../targets/types.ts';
 import { sameSchedule, tunedSchedule } from '../../tune/tuned.ts';
+import { matrices, measuredMatrices } from '../matrix/candidates.ts';
 import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes } from '../matrix/schedule.ts';
 import { maySumPacked, packedSumsOf } from '../packed.ts';
 import { type DirectSchedule, directCandidates, directMisfit, directSchedule } from './direct.ts';
@@ -86,48 +86,16 @@ const packed = (s: TiledSchedule): TiledSchedule => ({ ...s, packed: true });
 /** What measuring may choose from: every schedule that the target can hold, the estimate's among them. */
 export function matmulCandidates(spec: MatmulSpec, target: TargetProfile): MatmulSchedule[] {
   const estimated = candidatesFor(spec, target);
-  const deeper = estimated.flatMap((s): MatmulSchedule[] =>
-    s.variant === 'matrix'
-      ? [
-          { ...s, tileK: 16 },
-          { ...s, tileK: 64 },
-        ]
-      : [],
-  );
+  const config = matrixConfig(spec, target);
+  const matrix =
+    config && estimated.some((s) => s.variant === 'matrix') ? measuredMatrices(config, target.subgroupSize!.max) : [];
   const wider = estimated.flatMap((s) =>
     s.variant === 'skinny' ? [32, 64, 128, 256].map((threads) => ({ ...s, threads })) : [],
   );
   const direct = target.software ? directCandidates(spec.m, target) : [];
   const either = packable(spec, target) && spec.m > SKINNY_ROWS ? [...MATMUL_TILES, ...MATMUL_TILES.map(packed)] : [];
-  const all = [...estimated, ...deeper, ...wider, ...direct, ...either].filter((s) => !misfit(spec, target, s));
+  const all = [...estimated, ...matrix, ...wider, ...direct, ...either].filter((s) => !misfit(spec, target, s));
   return all.filter((s, i) => all.findIndex((other) => sameSchedule(s, other)) === i);
-}
-
-/** Blocks of 64 × 64 to 16 × 16 a subgroup, as far as its threads' registers hold the results. */
-function matrices(config: SubgroupMatrixConfig, subgroupSize: number): MatrixSchedule[] {
-  const edges = [64, 32, 16];
-  const found: MatrixSchedule[] = [];
-  for (const [subgroupsM, subgroupsN] of [
-    [2, 2],
-    [1, 4],
-    [4, 1],
-  ] as const) {
-    for (const rows of edges) {
-      for (const cols of edges) {
-        // 128 of a thread's usual 256 registers for results leave room for operands and addresses.
-        if ((rows * cols) / subgroupSize > 128 || rows % config.m || cols % config.n) continue;
-        const [tilesM, tilesN] = [rows / config.m, cols / config.n];
-        const common = { variant: 'matrix', subgroupsM, subgroupsN, tilesM, tilesN, tileK: 32 } as const;
-        // The most matrices at a time that fit where the tiles lay: each pass is the epilogue's text once more.
-        const bytes = matrixWorkgroupBytes({ ...common, storeTiles: 0 }, config);
-        const storeTiles = [8, 4, 2].find(
-          (t) => tilesN % t === 0 && matrixWorkgroupBytes({ ...common, storeTiles: t }, config) <= bytes,
-        );
-        found.push({ ...common, storeTiles: storeTiles ?? 1 });
-      }
-    }
-  }
-  return found;
 }
 
 /**

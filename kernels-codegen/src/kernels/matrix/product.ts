@@ -4,7 +4,7 @@
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import type { MatmulOutput } from '../matmul/output.ts';
 import { indexOf, type Place } from '../staging.ts';
-import { type MatrixSchedule, matrixElements, matrixTile, rowUnits, unitOf } from './schedule.ts';
+import { type MatrixSchedule, matrixElements, matrixTile, rowUnits, tileElements, unitOf } from './schedule.ts';
 
 export interface MatrixProduct {
   /** Edges of the workgroup's block. */
@@ -13,7 +13,7 @@ export interface MatrixProduct {
   /** Module-scope text: the memory of both tiles and of the results after them. */
   declarations: string;
   /**
-   * Statement that stores 16 bytes of a tile: `a` is [m][k], `b` [n][k].
+   * Statement that stores 16 bytes of a tile: `a` is [m][k], `b` [n][k]. With two buffers `filling` is in scope, see {@link twoBuffers}.
    * @param at the row, and the number of the 16 bytes in it
    * @param value `vec4<u32>`, eight values, of f16 tiles; `vec4<f32>` of others
    */
@@ -45,10 +45,11 @@ export function emitMatrixProduct(
   const right = `subgroup_matrix_right<${element}, ${config.n}, ${config.k}>`;
   const result = `subgroup_matrix_result<f32, ${config.n}, ${config.m}>`;
 
+  const [ready, filling] = s.buffers ? ['ready + ', ' + filling'] : ['', ''];
   // Offsets and strides count the array's elements, here 16 bytes. Rows of `a` are row-major left matrices, rows
   // of `b`, k contiguous as well, column-major right ones.
   const at = (row: string, base = 0): string =>
-    `${base ? `${base}u + ` : ''}(${row}) * ${stride}u + kk * ${config.k / unit}u, ${stride}u`;
+    `${ready}${base ? `${base}u + ` : ''}(${row}) * ${stride}u + kk * ${config.k / unit}u, ${stride}u`;
   const multiply = [
     ...each(
       s.tilesN,
@@ -92,11 +93,45 @@ workgroupBarrier();
     tileN,
     declarations: `var<workgroup> tiles: array<${element === 'f16' ? 'vec4<u32>' : 'vec4<f32>'}, ${matrixElements(s, config)}>;`,
     store: (tile, at, value) =>
-      `tiles[${indexOf(at, stride)}${tile === 'b' ? ` + ${tileM * stride}u` : ''}] = ${value};`,
+      `tiles[${indexOf(at, stride)}${tile === 'b' ? ` + ${tileM * stride}u` : ''}${filling}] = ${value};`,
     before: `let subRow = subgroup / ${s.subgroupsN}u * ${s.tilesM * config.m}u;
 let subCol = subgroup % ${s.subgroupsN}u * ${s.tilesN * config.n}u;
 ${each(s.tilesM, (i) => each(s.tilesN, (j) => `var c${i}_${j} = ${result}();`).join('\n')).join('\n')}`,
     multiply: `for (var kk = 0u; kk < ${s.tileK / config.k}u; kk++) {\n${multiply.join('\n')}\n}`,
     after: store,
   };
+}
+
+/**
+ * The loop over k of a schedule with two buffers: one barrier a step, and a step's loads are on their way while the step before it multiplies.
+ * @param steps of the loop
+ * @param tiles statements as {@link Prefetch} has them; `load` reads the step `t`
+ */
+export function twoBuffers(
+  s: MatrixSchedule,
+  config: SubgroupMatrixConfig,
+  steps: number,
+  tiles: { declare: string; load: string; store: string },
+  multiply: string,
+): string {
+  const size = tileElements(s, config);
+  // The step beyond the last is the last one again, and not used.
+  return `${tiles.declare}
+{
+let t = 0u;
+let filling = 0u;
+${tiles.load}
+${tiles.store}
+}
+var ready = 0u;
+for (var turn = 1u; turn <= ${steps}u; turn++) {
+workgroupBarrier();
+let t = min(turn, ${steps - 1}u);
+${tiles.load}
+${multiply}
+let filling = ${size}u - ready;
+${tiles.store}
+ready = filling;
+}
+workgroupBarrier();`;
 }

@@ -12,6 +12,8 @@ export interface MatrixSchedule {
   tilesN: number;
   /** Columns staged at a time, a multiple of 8 and of the matrix's own k. */
   tileK: number;
+  /** Pairs of tiles: with two, a step's loads are issued before the products of the step before it, between single barriers. One when left out. */
+  buffers?: 2;
   /** Matrices side by side that pass to the epilogue at a time; divides `tilesN`. */
   storeTiles: number;
 }
@@ -25,14 +27,19 @@ export const matrixTile = (s: MatrixSchedule, c: SubgroupMatrixConfig): { tileM:
 /** Values in 16 bytes, the element of the workgroup memory: what a thread moves at a time, and bounds checks leave whole. */
 export const unitOf = (element: 'f32' | 'f16'): 8 | 4 => (element === 'f16' ? 8 : 4);
 
-/** Elements of the workgroup memory, 16 bytes each: values of both tiles, or, once the sums are done, four f32 results. */
-export function matrixElements(s: MatrixSchedule, c: SubgroupMatrixConfig): number {
+/** Elements of both operands' tiles, 16 bytes each. */
+export function tileElements(s: MatrixSchedule, c: SubgroupMatrixConfig): number {
   const { tileM, tileN } = matrixTile(s, c);
-  const results = s.subgroupsM * s.subgroupsN * c.m * s.storeTiles * c.n;
-  return Math.max((tileM + tileN) * rowUnits(s, c.componentType), results / 4);
+  return (tileM + tileN) * rowUnits(s, c.componentType);
 }
 
-/** Bytes of workgroup memory: both operands' tiles, and in the same place the results on their way to the epilogue. */
+/** Elements of the workgroup memory, 16 bytes each: values of the tiles, or, once the sums are done, four f32 results. */
+export function matrixElements(s: MatrixSchedule, c: SubgroupMatrixConfig): number {
+  const results = s.subgroupsM * s.subgroupsN * c.m * s.storeTiles * c.n;
+  return Math.max((s.buffers ?? 1) * tileElements(s, c), results / 4);
+}
+
+/** Bytes of workgroup memory: the operands' tiles, and in the same place the results on their way to the epilogue. */
 export const matrixWorkgroupBytes = (s: MatrixSchedule, c: SubgroupMatrixConfig): number => matrixElements(s, c) * 16;
 
 /**
