@@ -32,7 +32,7 @@ export function normsHeads(spec: MatmulSpec, target: TargetProfile): boolean {
  *
  * Bindings: each segment's `a`, the weight (with its scales), both of `beside` if any, with `heads` the scales of q and k and the table if any, the epilogue's
  * operands but the in-place one, the output.
- * Accumulates in f32 in every tier.
+ * Accumulates in f32 in every tier; packed schedules sum 16 products in f16 first.
  * @throws KontextError `program-invalid` for a contradictory spec or schedule, `limit-too-small` when the schedule does not fit
  */
 export function matmul(
