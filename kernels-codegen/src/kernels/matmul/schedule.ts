@@ -9,7 +9,7 @@ import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes } from '../matrix
 import { type DirectSchedule, directCandidates, directMisfit, directSchedule } from './direct.ts';
 import { matrixConfig } from './matrix.ts';
 import { SKINNY_ROWS, type SkinnySchedule, skinnyWorkgroupBytes } from './skinny.ts';
-import { describeMatmul, type MatmulSpec, tileElement } from './spec.ts';
+import { describeMatmul, type MatmulSpec, matmulFlops, tileElement } from './spec.ts';
 import { type TiledSchedule, tiledWorkgroupBytes } from './tiled.ts';
 
 export type MatmulSchedule = TiledSchedule | SkinnySchedule | DirectSchedule | MatrixSchedule;
@@ -56,6 +56,9 @@ export const MATMUL_TILES: readonly TiledSchedule[] = [
   tile(32, 1, 4, 4, 8),
 ];
 
+/** Operations that a GPU with matrix instructions does in a millisecond without them. */
+const LITTLE_WORK = 2 ** 34;
+
 function skinny(spec: MatmulSpec, target: TargetProfile): SkinnySchedule {
   const subgroups = hasTier(target, 'subgroups') && target.subgroupSize !== undefined;
   // 64 threads × 4 values along k: one step covers K = 256, the narrowest embedder.
@@ -68,7 +71,12 @@ function candidatesFor(spec: MatmulSpec, target: TargetProfile): readonly Matmul
   if (target.software) return [directSchedule(spec.m, spec.n, spec.weight.cols, target)];
   if (spec.m <= SKINNY_ROWS) return [skinny(spec, target)];
   const config = matrixConfig(spec, target);
-  return config ? [...matrices(config, target.subgroupSize!.max), ...MATMUL_TILES] : MATMUL_TILES;
+  // Beside matrices f32 operands are those of a program's inputs: too little work for a text that takes longer to compile than to run.
+  const little = hasTier(target, 'subgroup-matrix') && matmulFlops(spec) < LITTLE_WORK;
+  if (!config) return little ? MATMUL_TILES.filter((s) => s.rows * s.cols <= 16) : MATMUL_TILES;
+  // AMD's units hold as many waves either way, and half the text is half the compiler's work.
+  const eight = target.fixedSubgroupSize === true && target.subgroupSize?.max === 32;
+  return [...matrices(config, target.subgroupSize!.max, eight), ...MATMUL_TILES];
 }
 
 /** What measuring may choose from: every schedule that the target can hold, the estimate's among them. */
