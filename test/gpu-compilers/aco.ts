@@ -38,7 +38,7 @@ export function parseAco(text: string, gpu: string): Compiled | undefined {
     if (/^v_fma_f16|^v_fmac_f16/.test(op)) return lanes;
     return 0;
   };
-  const loop = loopOf(lines, work);
+  const loop = loopOf(lines, work, ({ op }) => op.startsWith('v_pk_fma_f16'));
   const mix: Record<string, number> = {};
   let valu = 0;
   let matrix = 0;

@@ -28,7 +28,7 @@ export function parseIr3(text: string): Compiled | undefined {
   }
   const repeat = (t: string): number => 1 + Number(/\(rpt(\d)\)/.exec(t)?.[1] ?? 0);
   const work = ({ op, text: t }: Line): number => (/^mad\.f/.test(op) ? 128 * repeat(t) : 0);
-  const loop = loopOf(lines, work);
+  const loop = loopOf(lines, work, ({ op }) => op.startsWith('mad.f16'));
   const mix: Record<string, number> = {};
   let alu = 0;
   let madds = 0;

@@ -1,12 +1,14 @@
 // Runs inside the sid system: creates the pipelines of the real model's programs on the device at hand, between marks.
-// usage: kernels.ts [programs=denoise,vae-decode,t5] [quantization=none|q8|q4] [only=TEXT] [checked=1]
+// usage: kernels.ts [programs=denoise,vae-decode,t5] [quantization=none|q8|q4] [only=TEXT] [checked=1] [tier=f32|f16|subgroups]
 //                   [schedules=PATTERN]   instead of the chosen schedules all that a profile may name and PATTERN matches, as {field:value,…}
-// The compilers print to the same stream; report.ts reads what lies between the marks. `checked` keeps bounds checks, as a page has.
+// The compilers print to the same stream; report.ts reads what lies between the marks. `checked` keeps bounds checks, as a page has;
+// `tier` goes no higher than that one: `subgroups` is what a browser without matrix instructions gets.
 
 import { writeSync } from 'node:fs';
 import { type CompileRequest, type Component, compile } from '../../kernels-codegen/src/compile.ts';
 import { FLUX1_KONTEXT_DEV } from '../../kernels-codegen/src/models/specs.ts';
 import { targetFor } from '../../kernels-codegen/src/targets/profiles.ts';
+import type { Tier } from '../../kernels-codegen/src/targets/types.ts';
 import { candidatesOf, tunableShapes } from '../../kernels-codegen/src/tune/shapes.ts';
 import { openDevice } from '../../runtime/src/gpu/open.ts';
 import type { Mark, MarkEnd } from './marks.ts';
@@ -22,7 +24,7 @@ const components: Record<string, Component> = {
 
 const gpu = await openDevice({ unchecked: !options.checked });
 // The stand-in for Apple's driver is reported as a software renderer; its kernels are to be a GPU's all the same.
-const { software: _, ...target } = targetFor(gpu.report);
+const { software: _, ...target } = targetFor(gpu.report, 'auto', tierNamed(options.tier));
 for (const name of (options.programs ?? 'denoise,vae-decode,t5').split(',')) {
   const component = components[name];
   if (!component) throw new Error(`unknown program "${name}"; known: ${Object.keys(components).join(', ')}`);
@@ -48,6 +50,13 @@ for (const name of (options.programs ?? 'denoise,vae-decode,t5').split(',')) {
   }
 }
 process.exit(0);
+
+function tierNamed(name = 'subgroup-matrix'): Tier {
+  const tiers: readonly Tier[] = ['f32', 'f16', 'subgroups', 'subgroup-matrix'];
+  const found = tiers.find((tier) => tier === name);
+  if (!found) throw new Error(`unknown tier "${name}"; known: ${tiers.join(', ')}`);
+  return found;
+}
 
 interface Kernel extends Pick<Mark, 'label' | 'uses' | 'flops'> {
   wgsl: string;

@@ -23,9 +23,10 @@ export const NEARLY_ALL = 0.9;
 
 /**
  * The outermost loop that holds at least half of the products; a smaller one with barriers where that holds nearly all of them. Its branches are all counted, but for parts with a barrier in
- * them: those are taken for rare ones (attention's rescaling), as the model of NVIDIA's does.
+ * them: those are taken for rare ones (attention's rescaling), as the model of NVIDIA's does. Rare, too, are products that are not packed where the
+ * loop has packed ones: what a tile of too large values gets.
  */
-export function loopOf(lines: Line[], work: (l: Line) => number): Line[] {
+export function loopOf(lines: Line[], work: (l: Line) => number, packed: (l: Line) => boolean = () => false): Line[] {
   const at = new Map<string, number>();
   for (const [i, l] of lines.entries()) if (l.label) at.set(l.label, i);
   const total = lines.reduce((a, l) => a + work(l), 0);
@@ -41,12 +42,19 @@ export function loopOf(lines: Line[], work: (l: Line) => number): Line[] {
       whole = [head, i];
   });
   best = whole ?? best;
-  return best ? withoutRare(lines.slice(best[0], best[1] + 1)) : lines;
+  if (!best) return lines;
+  const loop = lines.slice(best[0], best[1] + 1);
+  const products = (part: Line[]): number => part.reduce((sum, l) => sum + work(l), 0);
+  const most = loop.some(packed) ? products(loop.filter(packed)) / 2 : Number.POSITIVE_INFINITY;
+  return withoutRare(
+    loop,
+    (part) => part.some(({ op }) => isBarrier(op)) || (!part.some(packed) && products(part) > most),
+  );
 }
 
 const isBarrier = (op: string): boolean => /barrier|^bar/.test(op);
 
-function withoutRare(loop: Line[]): Line[] {
+function withoutRare(loop: Line[], rare: (part: Line[]) => boolean): Line[] {
   const at = new Map(loop.flatMap((l, i) => (l.label ? [[l.label, i] as const] : [])));
   const kept: Line[] = [];
   for (let i = 0; i < loop.length; i++) {
@@ -54,7 +62,7 @@ function withoutRare(loop: Line[]): Line[] {
     kept.push(line);
     const target = line.target === undefined ? undefined : at.get(line.target);
     if (target === undefined || target <= i) continue;
-    if (loop.slice(i + 1, target).some(({ op }) => isBarrier(op))) i = target - 1;
+    if (rare(loop.slice(i + 1, target))) i = target - 1;
   }
   return kept;
 }

@@ -3,7 +3,7 @@
 #
 # usage (root, Linux on x86-64, debootstrap): npm run gpu-report -- [--write] [TARGET…] [OPTION=VALUE…]
 #   TARGET  nvidia-ada nvidia-ampere amd-rdna3 amd-rdna4 apple-m1 adreno-740 all   (default: all)
-#   OPTION  programs=denoise,vae-decode,t5  quantization=none|q8|q4  only=TEXT  checked=1   (as in kernels.ts)
+#   OPTION  programs=denoise,vae-decode,t5  quantization=none|q8|q4  only=TEXT  checked=1  tier=subgroups   (as in kernels.ts)
 #   --write puts the result into docs/benchmarks/gpu-compilers.md instead of failing on what got worse
 #   KONTEXT_MATRIX_ROOT, DEBIAN_MIRROR   as for scripts/test-matrix.sh, whose system is shared
 set -euo pipefail
@@ -17,6 +17,7 @@ for argument in "$@"; do
   case $argument in
     all) ;;
     --write) report+=(--write) ;;
+    tier=*) options+=("$argument") report+=(--apart) ;;
     *=*) options+=("$argument") ;;
     *) targets+=("$argument") ;;
   esac

@@ -67,7 +67,8 @@ const matmuls = distinct(
   GPUS.flatMap((target) =>
     LINEARS.map(([m, n, k]): [string, { type: Element; schedule: MatmulSchedule }] => {
       const type = elementOf(target);
-      const spec = matmulSpec({ m, n, k, type, format: type, out: type, epilogue: gatedResidual });
+      const normalised = typeof k === 'number' ? true : undefined;
+      const spec = matmulSpec({ m, n, k, type, format: type, out: type, normalised, epilogue: gatedResidual });
       return [target.name, { type, schedule: chooseMatmulSchedule(spec, target) }];
     }),
   ),
@@ -77,7 +78,7 @@ const convolutions = distinct(
   GPUS.flatMap((target) =>
     CONVOLUTIONS.map((shape): [string, { type: Element; schedule: Conv2dSchedule }] => {
       const type = elementOf(target);
-      const spec = conv2dSpec({ ...shape, x: type, weight: type, out: type });
+      const spec = conv2dSpec({ ...shape, x: type, weight: type, out: type, normed: shape.cin > 4 ? true : undefined });
       return [target.name, { type, schedule: chooseConv2dSchedule(spec, target) }];
     }),
   ),
@@ -124,13 +125,16 @@ describe('the schedules of the known GPUs', { timeout: 600_000 }, () => {
 
   it.each(named(matmuls))('matmul %s', (_, { type, schedule }) => {
     if (!offers(type)) return;
-    const spec = matmulSpec({ m: 70, n: 69, k: [24, 20], type, format: type, out: type, epilogue: gatedResidual });
-    return checkMatmul(gpu, spec, targetOf(type), matmulTolerance(spec, type === 'f16' ? 1 : 0), schedule);
+    const packed = schedule.variant === 'tiled' ? schedule.packed : undefined;
+    const shape = { m: 70, n: 69, k: [24, 20], type, format: type, out: type, normalised: packed };
+    const spec = matmulSpec({ ...shape, epilogue: gatedResidual });
+    return checkMatmul(gpu, spec, targetOf(type), matmulTolerance(spec, type === 'f16' ? 1 : 0, packed), schedule);
   });
 
   it.each(named(convolutions))('conv2d %s', (_, { type, schedule }) => {
     if (!offers(type)) return;
-    const shape = { height: 9, width: 11, cin: 12, cout: 37, x: type, weight: type, out: type };
+    const normed = schedule.variant === 'tiled' ? schedule.packed : undefined;
+    const shape = { height: 9, width: 11, cin: 12, cout: 37, x: type, weight: type, out: type, normed };
     return checkConv2d(gpu, shape, targetOf(type), schedule);
   });
 

@@ -18,6 +18,8 @@ export interface MatmulShape {
   /** Rank of an adapter's path, its factors stored as `besideFormat`. */
   beside?: number;
   besideFormat?: 'f32' | 'f16';
+  /** The left operand is what a norm gave. */
+  normalised?: true | undefined;
   epilogue?: (n: number, out: MatrixView) => Epilogue;
   outAt?: { rowStride: number; offset: number };
   aAt?: { rowStride: number; offset: number };
@@ -40,6 +42,7 @@ export function matmulSpec(s: MatmulShape): MatmulSpec {
           },
         }
       : {}),
+    ...(s.normalised ? { normalised: true as const } : {}),
     epilogue: s.epilogue?.(s.n, out) ?? { expr: acc, operands: [] },
     out,
   };

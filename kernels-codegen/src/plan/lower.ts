@@ -40,6 +40,7 @@ import { pointwise } from '../kernels/pointwise.ts';
 import { rearrange } from '../kernels/rearrange.ts';
 import { rowNorm } from '../kernels/row-norm.ts';
 import type { TargetProfile } from '../targets/types.ts';
+import { normalisedTensors } from './normalised.ts';
 import { place, type Storage } from './place.ts';
 import { RequirementSum } from './requirements.ts';
 import { ALIGNMENT, BINDING_UNIT, packSlabs, roundUp } from './slabs.ts';
@@ -79,6 +80,7 @@ export function lower(graph: Graph, o: LowerOptions): Program {
   const constants = new Unique<Constant>((c) => c.data);
   const dispatches: Dispatch[] = [];
   const requires = new RequirementSum();
+  const normalised = normalisedTensors(graph);
 
   const storageRange = (s: Storage, byteStart: number, bytes: number): BufferRange => {
     if (s.port !== undefined) return ['port', ports.findIndex((p) => p.name === s.port), byteStart, bytes];
@@ -174,6 +176,7 @@ export function lower(graph: Graph, o: LowerOptions): Program {
           segments: a.map(({ view }) => ({ a: view })),
           weight: b.stored,
           ...(beside ? { beside: { a: beside.a.view, weight: beside.b.stored } } : {}),
+          ...(inputs.every((t) => normalised.has(t)) ? { normalised: true } : {}),
           epilogue: finish,
           out,
         };
@@ -189,7 +192,14 @@ export function lower(graph: Graph, o: LowerOptions): Program {
         const { epilogue: finish, ranges, out } = epilogue(node);
         const stored = { format: b.format, rows: op.weight.rows, cols: op.weight.cols };
         const shape = { ...op.geometry, cin: inputs[0]!.cols, cout: node.output.cols };
-        const spec = { ...shape, x: x.view, weight: stored, epilogue: finish, out };
+        const spec: Conv2dSpec = {
+          ...shape,
+          x: x.view,
+          weight: stored,
+          ...(normalised.has(inputs[0]!) ? { normalised: true } : {}),
+          epilogue: finish,
+          out,
+        };
         const kernel = generate(conv2d, spec);
         o.observe?.({ family: 'conv2d', spec }, kernel);
         emit(node, kernel, [x.range, b.range, ...ranges]);

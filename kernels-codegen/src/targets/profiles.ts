@@ -91,12 +91,14 @@ export const TARGETS: readonly TargetProfile[] = [
   },
   {
     name: 'intel-xe',
+    packedSums: true,
     tier: 'subgroups',
     limits: limits(2048, { ...DESKTOP, maxBufferSize: 4096 * MiB }),
     subgroupSize: { min: 8, max: 32 },
   },
   {
     name: 'amd-rdna',
+    packedSums: true,
     units: UNITS.amd,
     tier: 'subgroups',
     limits: limits(2048, { ...DESKTOP, maxBufferSize: 2048 * MiB }),
@@ -105,6 +107,7 @@ export const TARGETS: readonly TargetProfile[] = [
   // With matrices, where the browser or Node offers them: `@subgroup_size` picks one of the range. Shapes are what drivers list.
   {
     name: 'intel-xe-matrix',
+    packedSums: true,
     tier: 'subgroup-matrix',
     limits: limits(2048, { ...DESKTOP, maxBufferSize: 4096 * MiB }),
     subgroupSize: { min: 16, max: 16 },
@@ -114,6 +117,7 @@ export const TARGETS: readonly TargetProfile[] = [
   ...['amd-rdna3', 'amd-rdna4'].map(
     (name): TargetProfile => ({
       name,
+      packedSums: true,
       units: UNITS.amd,
       tier: 'subgroup-matrix',
       limits: limits(2048, { ...DESKTOP, maxBufferSize: 2048 * MiB }),
@@ -128,6 +132,7 @@ export const TARGETS: readonly TargetProfile[] = [
     name: 'adreno',
     tier: 'f16',
     wideTiles: true,
+    packedSums: true,
     limits: limits(128, {
       maxComputeWorkgroupStorageSize: 32768,
       maxComputeInvocationsPerWorkgroup: 1024,
@@ -177,6 +182,7 @@ export function targetFor(
     // Not by name: Dawn and Chrome tell the driver's, wgpu (Deno, Firefox) leaves the architecture empty.
     ...(device.isFallbackAdapter ? { software: true as const } : {}),
     ...(device.vendor === 'qualcomm' ? { wideTiles: true as const } : {}),
+    ...(packsHalves(device) ? { packedSums: true } : {}),
     ...(Object.hasOwn(UNITS, device.vendor) ? { units: UNITS[device.vendor as keyof typeof UNITS] } : {}),
     limits: Object.fromEntries(known) as unknown as TargetLimits,
   };
@@ -206,6 +212,10 @@ export function targetFor(
   const fixed = { subgroupSize: { min: size, max: size }, fixedSubgroupSize: true as const };
   return { ...profile, tier: 'subgroup-matrix', ...fixed, subgroupMatrix };
 }
+
+/** Families that do two f16 products in the time of one in f32: all of Intel's, Qualcomm's, and AMD's from Vega on. */
+const packsHalves = ({ vendor, architecture }: DeviceFacts): boolean =>
+  vendor === 'intel' || vendor === 'qualcomm' || (vendor === 'amd' && !/^gcn-[1-4]$/.test(architecture));
 
 /**
  * The subgroup size to ask for where a device has a range: matrices are spread over one size only. AMD's matrix

@@ -33,6 +33,11 @@ export interface TargetProfile {
   software?: true;
   /** Reading an f16 value for f32 arithmetic takes an instruction of its own (Adreno): without matrices, tiles are widened when they are staged. */
   wideTiles?: true;
+  /**
+   * f16 products come in pairs, twice as fast as f32's (AMD, Intel, Qualcomm): layers that may have it (`kernels/packed.ts`) sum them 16 at a time in f16.
+   * `false` forbids it; left out, only `kontext tune` may choose it.
+   */
+  packedSums?: boolean;
   /** Multiprocessors or compute units: fewer than two workgroups for each leave some idle. WebGPU does not tell; 32 where nobody has said. */
   units?: number;
   /** Range of `subgroup_size`; present when the tier uses subgroups, and on software adapters that have them, whatever the precision. */

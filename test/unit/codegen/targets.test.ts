@@ -35,3 +35,24 @@ it('falls back where sizes cannot be asked for, as in pages', () => {
   expect(targetFor({ ...amd, subgroupSize: { min: 64, max: 64 } }).fixedSubgroupSize).toBeUndefined();
   expect(targetFor({ ...amd, subgroupSize: { min: 64, max: 128 } }).tier).toBe('subgroups');
 });
+
+it('sums in f16 on families that do two such products for one in f32', () => {
+  const sums = (vendor: string, architecture = '') => targetFor({ ...amd, vendor, architecture }).packedSums;
+  for (const [vendor, architecture] of [
+    ['amd', 'rdna-2'],
+    ['amd', 'gcn-5'],
+    ['amd', ''],
+    ['intel', 'gen-12lp'],
+    ['qualcomm', 'adreno-7xx'],
+  ] as const) {
+    expect(sums(vendor, architecture), `${vendor} ${architecture}`).toBe(true);
+  }
+  for (const [vendor, architecture] of [
+    ['amd', 'gcn-4'],
+    ['nvidia', 'lovelace'],
+    ['apple', 'metal-3'],
+    ['arm', 'valhall'],
+  ] as const) {
+    expect(sums(vendor, architecture), `${vendor} ${architecture}`).toBeUndefined();
+  }
+});

@@ -17,7 +17,7 @@ export type { Conv2dSpec } from './spec.ts';
  * WGSL for {@link Conv2dSpec}.
  *
  * Bindings: the image, the weight (with its scales), the prologue's matrix if any, the epilogue's operands but the in-place
- * one, the output. Accumulates in f32 in every tier.
+ * one, the output. Accumulates in f32 in every tier; packed schedules sum 16 products in f16 first.
  * @throws KontextError `program-invalid` for a contradictory spec, `limit-too-small` when the schedule does not fit
  */
 export function conv2d(

@@ -7,15 +7,23 @@ import { sameSchedule, tunedSchedule } from '../../tune/tuned.ts';
 import { type DirectSchedule, directCandidates, directMisfit, directSchedule } from '../matmul/direct.ts';
 import { checkMatmulSchedule, chooseMatmulSchedule, matmulCandidates } from '../matmul/schedule.ts';
 import type { MatrixSchedule } from '../matrix/schedule.ts';
+import { maySumPacked, packedSumsOf } from '../packed.ts';
 import { equivalentMatmul } from './matrix.ts';
-import { type Conv2dSpec, conv2dElement, describeConv2d } from './spec.ts';
+import { type Conv2dSpec, conv2dElement, conv2dHalves, describeConv2d } from './spec.ts';
 import { type TiledConv2dSchedule, tiledConv2dWorkgroupBytes } from './tiled.ts';
 
 export type Conv2dSchedule = TiledConv2dSchedule | DirectSchedule | MatrixSchedule;
 
 /** Key of a spec in `TargetProfile.tuned.conv2d`. */
 export const conv2dShapeKey = (spec: Conv2dSpec, target: TargetProfile): string =>
-  `${describeConv2d(spec)} ${conv2dElement(spec, target)}`;
+  `${describeConv2d(spec)}${packable(spec, target) ? ' normed' : ''} ${conv2dElement(spec, target)}`;
+
+/** As the matmul has it. */
+const packable = (spec: Conv2dSpec, target: TargetProfile): boolean =>
+  packedSumsOf(target) !== 'never' && legalPacked(spec, target);
+
+const legalPacked = (spec: Conv2dSpec, target: TargetProfile): boolean =>
+  maySumPacked(target, { normalised: spec.prologue ? true : spec.normalised, halves: conv2dHalves(spec) });
 
 /** The profile's measured schedule for this shape, else the best by estimate that fits the target's limits. */
 export function chooseConv2dSchedule(spec: Conv2dSpec, target: TargetProfile): Conv2dSchedule {
@@ -26,7 +34,8 @@ export function chooseConv2dSchedule(spec: Conv2dSpec, target: TargetProfile): C
     const same = chooseMatmulSchedule(equivalentMatmul(spec, target), target);
     if (same.variant === 'matrix') return same;
   }
-  const fitting = CONV2D_TILES.filter((s) => !misfit(spec, target, s));
+  const packs = packedSumsOf(target) === 'chosen' && legalPacked(spec, target);
+  const fitting = (packs ? CONV2D_TILES.map(packed) : CONV2D_TILES).filter((s) => !misfit(spec, target, s));
   if (!fitting.length) checkConv2dSchedule(spec, target, CONV2D_TILES.at(-1)!);
   return fitting.reduce((best, s) => (estimate(spec, s) < estimate(spec, best) ? s : best));
 }
@@ -41,8 +50,11 @@ export function conv2dCandidates(spec: Conv2dSpec, target: TargetProfile): Conv2
   const matrices = hasTier(target, 'subgroup-matrix')
     ? matmulCandidates(equivalentMatmul(spec, target), target).filter((s) => s.variant === 'matrix')
     : [];
-  return [...matrices, ...CONV2D_TILES.filter((s) => !misfit(spec, target, s))];
+  const tiles = packable(spec, target) ? [...CONV2D_TILES, ...CONV2D_TILES.map(packed)] : CONV2D_TILES;
+  return [...matrices, ...tiles.filter((s) => !misfit(spec, target, s))];
 }
+
+const packed = (s: TiledConv2dSchedule): TiledConv2dSchedule => ({ ...s, packed: true });
 
 /** Throws `limit-too-small` when `schedule` exceeds what the target offers, `program-invalid` when it makes no sense. */
 export function checkConv2dSchedule(spec: Conv2dSpec, target: TargetProfile, schedule: Conv2dSchedule): void {
@@ -88,7 +100,7 @@ function estimate(spec: Conv2dSpec, s: TiledConv2dSchedule): number {
   const [groupsM, groupsN] = [Math.ceil((spec.outHeight * spec.outWidth) / tileM), Math.ceil(spec.cout / tileN)];
   const k = Math.ceil(spec.weight.cols / s.tileK) * s.tileK;
   const addressing = spec.cin % s.tileK === 0 ? 16 : 24;
-  const traffic = 1 + addressing / tileN + 16 / tileM + 1 / s.tileK;
+  const traffic = (s.packed ? 0.6 : 1) + addressing / tileN + 16 / tileM + 1 / s.tileK;
   return groupsM * tileM * groupsN * tileN * k * traffic * Math.max(1, 64 / (groupsM * groupsN));
 }
 
@@ -106,7 +118,10 @@ function misfit(
     return message ? { code: 'program-invalid', message } : undefined;
   }
   if (s.cols % 4 || s.tileK % 4) return { code: 'program-invalid', message: 'cols and tileK must be multiples of 4' };
-  const bytes = tiledConv2dWorkgroupBytes(s, conv2dElement(spec, target));
+  if (s.packed && !legalPacked(spec, target)) {
+    return { code: 'program-invalid', message: 'packed sums need f16 operands, the image from a norm' };
+  }
+  const bytes = tiledConv2dWorkgroupBytes(s, s.packed ? 'f16' : conv2dElement(spec, target));
   const memory = limits.maxComputeWorkgroupStorageSize;
   if (bytes > memory) {
     return { code: 'limit-too-small', message: `${bytes} bytes of workgroup memory, the limit is ${memory}` };

@@ -35,6 +35,8 @@ export interface Conv2dSpec {
   weight: { format: WeightFormat; rows: number; cols: number };
   /** Replaces x by silu(x·s[0, c] + s[1, c]) inside the image; padding stays 0. `view` is f32 `[2, cin]`. */
   prologue?: { kind: 'scale-shift-silu'; view: MatrixView };
+  /** The image is what a norm and its activation gave: as a matmul's `normalised`. One with a `prologue` is by itself. */
+  normalised?: true;
   epilogue: Epilogue;
   /** `[outHeight·outWidth, cout]`. */
   out: MatrixView;
@@ -71,9 +73,12 @@ export function checkConv2dSpec(spec: Conv2dSpec, target: TargetProfile): void {
  * one cannot, and f32 weights were stored so for their precision.
  */
 export function conv2dElement(spec: Conv2dSpec, target: TargetProfile): 'f32' | 'f16' {
-  const narrow = spec.x.type === 'f16' || spec.prologue !== undefined;
-  return hasTier(target, 'f16') && !target.wideTiles && spec.weight.format !== 'f32' && narrow ? 'f16' : 'f32';
+  return hasTier(target, 'f16') && !target.wideTiles && conv2dHalves(spec) ? 'f16' : 'f32';
 }
+
+/** Both operands lose nothing in f16. */
+export const conv2dHalves = (spec: Conv2dSpec): boolean =>
+  spec.weight.format !== 'f32' && (spec.x.type === 'f16' || spec.prologue !== undefined);
 
 /** True when the text needs `enable f16`. */
 export function conv2dUsesF16(spec: Conv2dSpec, target: TargetProfile): boolean {

@@ -5,6 +5,7 @@ import { hasTier, type TargetProfile } from '../../targets/types.ts';
 import { emitWeightLoader } from '../../wgsl/weights.ts';
 import type { KernelSource } from '../kernel.ts';
 import { emitOutput } from '../matmul/output.ts';
+import { PACKED_BYTES, PACKED_DECLARATIONS, packedProducts, watched, watchedStep } from '../packed.ts';
 import { type Copy, indexOf, rowOf, stage, storeTransposed } from '../staging.ts';
 import { emitConv2dInput } from './input.ts';
 import { type Conv2dSpec, conv2dBytes, conv2dElement, conv2dFlops, conv2dUsesF16, describeConv2d } from './spec.ts';
@@ -20,13 +21,16 @@ export interface TiledConv2dSchedule {
   cols: number;
   /** A multiple of 4; best a divisor of cin, so that a step stays on one tap. */
   tileK: number;
+  /** Products are summed in f16, 16 at a time; see `packed.ts`. */
+  packed?: true;
 }
 
 /** Bytes of workgroup memory of both tiles; the weight's rows are one vector longer, see {@link tiledConv2d}. */
 export function tiledConv2dWorkgroupBytes(s: TiledConv2dSchedule, element: 'f32' | 'f16'): number {
   const tileM = s.threadsM * s.rows;
   const tileN = s.threadsN * s.cols;
-  return (tileM * (s.tileK / 4) + s.tileK * (tileN / 4 + 1)) * (element === 'f32' ? 16 : 8);
+  const vectors = tileM * (s.tileK / 4) + s.tileK * (tileN / 4 + 1);
+  return vectors * (element === 'f32' ? 16 : 8) + (s.packed ? PACKED_BYTES : 0);
 }
 
 /**
@@ -36,13 +40,13 @@ export function tiledConv2dWorkgroupBytes(s: TiledConv2dSchedule, element: 'f32'
  * along k, the weight transposed in 4×4 blocks on the way to [k][n/4] vectors along n, whose rows are padded by one vector
  * to spread the transposed writes over the memory banks. Thread (ty, tx) owns pixels ty + i·threadsM and
  * channel vectors tx + j·threadsN. Products and sums are f32 whatever the tile's type: at 4608 taps an f16 sum keeps
- * only three digits. Neighbouring workgroups share pixels, not weights: the image is the larger operand.
+ * only three digits ("packed" schedules sum 16 products in f16 where no tile's value is too large). Neighbouring workgroups share pixels, not weights: the image is the larger operand.
  */
 export function tiledConv2d(spec: Conv2dSpec, target: TargetProfile, s: TiledConv2dSchedule): KernelSource {
   const { cout: n } = spec;
   const m = spec.outHeight * spec.outWidth;
   const k = spec.weight.cols;
-  const element = conv2dElement(spec, target);
+  const element = s.packed ? 'f16' : conv2dElement(spec, target);
   const type = `vec4<${element}>`;
   const [tileM, tileN] = [s.threadsM * s.rows, s.threadsN * s.cols];
   const threads = s.threadsM * s.threadsN;
@@ -98,9 +102,12 @@ export function tiledConv2d(spec: Conv2dSpec, target: TargetProfile, s: TiledCon
     }),
   };
   // Each step of the image's copy has windows of its own, so it is never a loop.
+  const [pixels, channels] = s.packed
+    ? [watched(image.copy, 'left'), watched(weights, 'right')]
+    : [image.copy, weights];
   const staging = open
-    ? `${stage([image.copy], threads)}\n${stage([weights], threads, open)}`
-    : stage([image.copy, weights], threads);
+    ? `${stage([pixels], threads)}\n${stage([channels], threads, open)}`
+    : stage([pixels, channels], threads);
   const wide = (text: string): string => (element === 'f32' ? text : `vec4<f32>(${text})`);
   const arithmetic = [
     ...LANES.flatMap((_, kk) =>
@@ -114,14 +121,19 @@ export function tiledConv2d(spec: Conv2dSpec, target: TargetProfile, s: TiledCon
       ...LANES.flatMap((lane, kk) => each(colVectors, (j) => `c${i}_${j} += a${i}.${lane} * b${kk}_${j};`)),
     ]).flat(),
   ];
+  const loop = `for (var q = 0u; q < ${kVectors}u${open}; q++) {
+${arithmetic.join('\n')}
+}`;
+  const block = { rows: s.rows, colVectors, kVectors, strideB, threadsM: s.threadsM, threadsN: s.threadsN };
+  const products = s.packed ? packedProducts({ ...block, step: 'k + 1u', open }, loop) : loop;
   const blocks = each(s.rows, (i) => each(colVectors, (j) => ({ i, j }))).flat();
-  const usesF16 = conv2dUsesF16(spec, target);
+  const usesF16 = s.packed || conv2dUsesF16(spec, target);
   const wgsl = `${usesF16 ? 'enable f16;\n' : ''}${input.declarations}
 ${weight.declarations}
 ${output.declarations}
 var<workgroup> tileA: array<${type}, ${tileM * kVectors}>;
 var<workgroup> tileB: array<${type}, ${s.tileK * strideB}>;
-
+${s.packed ? `${PACKED_DECLARATIONS}\n` : ''}
 @compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
 let tx = thread % ${s.threadsN}u;
@@ -132,11 +144,9 @@ ${image.before}
 ${blocks.map(({ i, j }) => `var c${i}_${j} = vec4<f32>();`).join('\n')}
 for (var k = 0u; k < ${k}u${open}; k += ${s.tileK}u) {
 ${image.tap}
-${staging}
+${s.packed ? watchedStep(staging, 'k + 1u') : staging}
 workgroupBarrier();
-for (var q = 0u; q < ${kVectors}u${open}; q++) {
-${arithmetic.join('\n')}
-}
+${products}
 workgroupBarrier();
 }
 ${blocks
@@ -151,7 +161,7 @@ ${output.store(`c${i}_${j}`, { raggedM, raggedN })}
 }
 `;
   return {
-    label: `conv2d ${element} ${tileM}×${tileN}×${s.tileK} (${describeConv2d(spec)})`,
+    label: `conv2d ${s.packed ? 'packed ' : ''}${element} ${tileM}×${tileN}×${s.tileK} (${describeConv2d(spec)})`,
     wgsl,
     bindings: [...each(inputs, () => 'read' as const), ...output.bindings],
     workgroups: [groupsN, groupsY, layers],

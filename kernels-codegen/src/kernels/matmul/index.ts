@@ -17,7 +17,7 @@ export type { MatmulSpec } from './spec.ts';
  * WGSL for `out = epilogue(Σ_s a_s · bᵀ)`, see {@link MatmulSpec}.
  *
  * Bindings: each segment's `a`, the weight (with its scales), both of `beside` if any, the epilogue's operands but the in-place one, the output.
- * Accumulates in f32 in every tier.
+ * Accumulates in f32 in every tier; packed schedules sum 16 products in f16 first.
  * @throws KontextError `program-invalid` for a contradictory spec or schedule, `limit-too-small` when the schedule does not fit
  */
 export function matmul(

@@ -6,17 +6,25 @@ import { hasTier, type TargetProfile, unitsOf } from '../../targets/types.ts';
 import { sameSchedule, tunedSchedule } from '../../tune/tuned.ts';
 import { matrices, measuredMatrices } from '../matrix/candidates.ts';
 import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes } from '../matrix/schedule.ts';
+import { maySumPacked, packedSumsOf } from '../packed.ts';
 import { type DirectSchedule, directCandidates, directMisfit, directSchedule } from './direct.ts';
 import { matrixConfig } from './matrix.ts';
 import { SKINNY_ROWS, type SkinnySchedule, skinnyWorkgroupBytes } from './skinny.ts';
-import { describeMatmul, type MatmulSpec, matmulFlops, tileElement } from './spec.ts';
+import { describeMatmul, halvesOf, type MatmulSpec, matmulFlops, tileElement } from './spec.ts';
 import { type TiledSchedule, tiledWorkgroupBytes } from './tiled.ts';
 
 export type MatmulSchedule = TiledSchedule | SkinnySchedule | DirectSchedule | MatrixSchedule;
 
 /** Key of a spec in `TargetProfile.tuned.matmul`; what a shape was measured for holds with an adapter beside it. */
 export const matmulShapeKey = (spec: MatmulSpec, target: TargetProfile): string =>
-  `${describeMatmul({ ...spec, beside: undefined })} ${tileElement(spec, target)}`;
+  `${describeMatmul({ ...spec, beside: undefined })}${packable(spec, target) ? ' normed' : ''} ${tileElement(spec, target)}`;
+
+/** Products of normalised rows have more to choose from, where the target's sums may be packed. */
+const packable = (spec: MatmulSpec, target: TargetProfile): boolean =>
+  packedSumsOf(target) !== 'never' && legalPacked(spec, target);
+
+const legalPacked = (spec: MatmulSpec, target: TargetProfile): boolean =>
+  maySumPacked(target, { normalised: spec.normalised, halves: halvesOf(spec) });
 
 /** The profile's measured schedule for this shape, else the best by estimate that fits the target's limits. */
 export function chooseMatmulSchedule(spec: MatmulSpec, target: TargetProfile): MatmulSchedule {
@@ -72,12 +80,17 @@ function candidatesFor(spec: MatmulSpec, target: TargetProfile): readonly Matmul
   if (spec.m <= SKINNY_ROWS) return [skinny(spec, target)];
   const config = matrixConfig(spec, target);
   // Beside matrices f32 operands are those of a program's inputs: too little work for a text that takes longer to compile than to run.
-  const little = hasTier(target, 'subgroup-matrix') && matmulFlops(spec) < LITTLE_WORK;
-  if (!config) return little ? MATMUL_TILES.filter((s) => s.rows * s.cols <= 16) : MATMUL_TILES;
+  if (!config && hasTier(target, 'subgroup-matrix') && matmulFlops(spec) < LITTLE_WORK) {
+    return MATMUL_TILES.filter((s) => s.rows * s.cols <= 16);
+  }
+  const tiles =
+    packedSumsOf(target) === 'chosen' && legalPacked(spec, target) ? MATMUL_TILES.map(packed) : MATMUL_TILES;
   // AMD's units hold as many waves either way, and half the text is half the compiler's work.
   const eight = target.fixedSubgroupSize === true && target.subgroupSize?.max === 32;
-  return [...matrices(config, target.subgroupSize!.max, eight), ...MATMUL_TILES];
+  return config ? [...matrices(config, target.subgroupSize!.max, eight), ...tiles] : tiles;
 }
+
+const packed = (s: TiledSchedule): TiledSchedule => ({ ...s, packed: true });
 
 /** What measuring may choose from: every schedule that the target can hold, the estimate's among them. */
 export function matmulCandidates(spec: MatmulSpec, target: TargetProfile): MatmulSchedule[] {
@@ -89,14 +102,17 @@ export function matmulCandidates(spec: MatmulSpec, target: TargetProfile): Matmu
     s.variant === 'skinny' ? [32, 64, 128, 256].map((threads) => ({ ...s, threads })) : [],
   );
   const direct = target.software ? directCandidates(spec.m, target) : [];
-  const all = [...estimated, ...matrix, ...wider, ...direct].filter((s) => !misfit(spec, target, s));
+  // All tiles, also where the estimate has to choose among the small ones.
+  const tiles = target.software || spec.m <= SKINNY_ROWS ? [] : MATMUL_TILES;
+  const either = packable(spec, target) ? [...tiles, ...tiles.map(packed)] : tiles;
+  const all = [...estimated, ...matrix, ...wider, ...direct, ...either].filter((s) => !misfit(spec, target, s));
   return all.filter((s, i) => all.findIndex((other) => sameSchedule(s, other)) === i);
 }
 
 /**
  * Relative time: padded arithmetic, plus traffic through the tiles (the reciprocal edges; 16 multiply-adds for one
  * element moved is about where GPUs balance), times the idle share when there are fewer than two workgroups for
- * each of the target's units. Matrix instructions do at least four times the arithmetic (2.5 to 8 in published measurements).
+ * each of the target's units. Matrix instructions do at least four times the arithmetic (2.5 to 8 in published measurements), packed sums nearly twice.
  */
 function estimate(spec: MatmulSpec, target: TargetProfile, s: MatmulSchedule): number {
   if (s.variant !== 'tiled' && s.variant !== 'matrix') return 0;
@@ -106,7 +122,7 @@ function estimate(spec: MatmulSpec, target: TargetProfile, s: MatmulSchedule): n
     : { tileM: s.threadsM * s.rows, tileN: s.threadsN * s.cols };
   const [groupsM, groupsN] = [Math.ceil(spec.m / tileM), Math.ceil(spec.n / tileN)];
   const padded = groupsM * tileM * groupsN * tileN;
-  const traffic = (matrix ? 0.25 : 1) + 16 * (1 / tileM + 1 / tileN) + 1 / s.tileK;
+  const traffic = (matrix ? 0.25 : s.packed ? 0.6 : 1) + 16 * (1 / tileM + 1 / tileN) + 1 / s.tileK;
   return padded * traffic * Math.max(1, (2 * unitsOf(target)) / (groupsM * groupsN));
 }
 
@@ -134,6 +150,9 @@ function misfit(
         return { code: 'program-invalid', message: 'cols and tileK must be multiples of 4' };
       if (Math.ceil(spec.n / (s.threadsN * s.cols)) > limits.maxComputeWorkgroupsPerDimension) {
         return { code: 'limit-too-small', message: 'too many column blocks for one dispatch; use a wider tile' };
+      }
+      if (s.packed && !legalPacked(spec, target)) {
+        return { code: 'program-invalid', message: 'packed sums need f16 operands, the left one from a norm' };
       }
       return undefined;
     case 'skinny':
@@ -176,7 +195,7 @@ function invocations(target: TargetProfile, s: MatmulSchedule): number {
 function workgroupBytes(spec: MatmulSpec, target: TargetProfile, s: MatmulSchedule): number {
   switch (s.variant) {
     case 'tiled':
-      return tiledWorkgroupBytes(s, tileElement(spec, target));
+      return tiledWorkgroupBytes(s, s.packed ? 'f16' : tileElement(spec, target));
     case 'skinny':
       return skinnyWorkgroupBytes(s, spec.m, target);
     case 'matrix':

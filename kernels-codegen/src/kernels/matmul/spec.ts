@@ -22,6 +22,11 @@ export interface MatmulSpec {
   weight: StoredMatrix;
   /** Adds `a · weightᵀ` of another pair, before the epilogue: an adapter's low-rank path. */
   beside?: { a: MatrixView; weight: StoredMatrix };
+  /**
+   * The segments are what a norm gave, scaled or modulated: values about one. Their products with weights may then be summed in f16, 16 at a time
+   * (`packed.ts`): a product too small for f16 is one of a weight that is itself too small for it.
+   */
+  normalised?: true;
   epilogue: Epilogue;
   /** `rows` is `m`, `cols` is `n`. */
   out: MatrixView;
@@ -78,12 +83,12 @@ export function checkMatmulSpec(spec: MatmulSpec, target: TargetProfile): void {
  * modulation vectors) may exceed f16's range, and f32 weights were stored so for their precision.
  */
 export function tileElement(spec: MatmulSpec, target: TargetProfile): 'f32' | 'f16' {
-  const half =
-    hasTier(target, 'f16') &&
-    !target.wideTiles &&
-    segmentsOf(spec).every((s) => s.a.type === 'f16' && s.weight.format !== 'f32');
-  return half ? 'f16' : 'f32';
+  return hasTier(target, 'f16') && !target.wideTiles && halvesOf(spec) ? 'f16' : 'f32';
 }
+
+/** Both operands lose nothing in f16. */
+export const halvesOf = (spec: MatmulSpec): boolean =>
+  segmentsOf(spec).every((s) => s.a.type === 'f16' && s.weight.format !== 'f32');
 
 /** True when the text needs `enable f16`. */
 export function usesF16(spec: MatmulSpec, target: TargetProfile): boolean {

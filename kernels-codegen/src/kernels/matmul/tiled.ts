@@ -3,6 +3,7 @@
 
 import type { TargetProfile } from '../../targets/types.ts';
 import type { KernelSource } from '../kernel.ts';
+import { PACKED_BYTES, PACKED_DECLARATIONS, packedProducts, watched, watchedStep } from '../packed.ts';
 import { type Copy, indexOf, rowOf, stage, stageOneOf, storeTransposed } from '../staging.ts';
 import { emitInputs, type SegmentInput } from './inputs.ts';
 import { emitOutput } from './output.ts';
@@ -18,6 +19,8 @@ export interface TiledSchedule {
   cols: number;
   /** A multiple of 4. */
   tileK: number;
+  /** Products are summed in f16, 16 at a time; see `packed.ts`. */
+  packed?: true;
 }
 
 /** Bytes of workgroup memory of both tiles; `b`'s rows are one vector longer, see {@link tiledMatmul}. */
@@ -25,7 +28,7 @@ export function tiledWorkgroupBytes(s: TiledSchedule, element: 'f32' | 'f16'): n
   const vector = element === 'f32' ? 16 : 8;
   const tileM = s.threadsM * s.rows;
   const tileN = s.threadsN * s.cols;
-  return (tileM * (s.tileK / 4) + s.tileK * (tileN / 4 + 1)) * vector;
+  return (tileM * (s.tileK / 4) + s.tileK * (tileN / 4 + 1)) * vector + (s.packed ? PACKED_BYTES : 0);
 }
 
 /**
@@ -36,11 +39,12 @@ export function tiledWorkgroupBytes(s: TiledSchedule, element: 'f32' | 'f16'): n
  * ty + i·threadsM and column vectors tx + j·threadsN, so neighbours read neighbouring vectors of `b` and the same of `a`.
  * A row of `b`'s tile is padded by one vector: threads next to each other write to rows four apart, whose distance would
  * otherwise be a multiple of the memory banks.
- * Products and sums are f32 whatever the tile's type: f16 sums overflow in FLUX's MLPs.
+ * Products and sums are f32 whatever the tile's type: f16 sums overflow in FLUX's MLPs. "Packed" schedules sum 16 products in f16 where the tile's
+ * values are too small for that.
  */
 export function tiledMatmul(spec: MatmulSpec, target: TargetProfile, s: TiledSchedule): KernelSource {
   const { m, n } = spec;
-  const element = tileElement(spec, target);
+  const element = s.packed ? 'f16' : tileElement(spec, target);
   const tileM = s.threadsM * s.rows;
   const tileN = s.threadsN * s.cols;
   const threads = s.threadsM * s.threadsN;
@@ -64,30 +68,47 @@ export function tiledMatmul(spec: MatmulSpec, target: TargetProfile, s: TiledSch
   const inM = (r: string): string => (raggedM ? `min(rowBase + ${r}, ${m - 1}u)` : `rowBase + ${r}`);
   const inN = (c: string): string => (raggedN ? `min(colBase + ${c}, ${n - 1}u)` : `colBase + ${c}`);
 
+  const seen = s.packed ? watched : (copy: Copy): Copy => copy;
   const quarter = (col: string): string => `k + ${col} * 4u`;
-  const tileRows = (segment: SegmentInput): Copy => ({
-    count: tileM * kVectors,
-    width: kVectors,
-    item: (place) => ({
-      values: [segment.loadA(inM(rowOf(place)), quarter(place.col))],
-      store: ([v]) => `tileA[${indexOf(place, kVectors)}] = ${v};`,
-    }),
-  });
-  const tileCols = (segment: SegmentInput): Copy => ({
-    count: (tileN / 4) * kVectors,
-    width: kVectors,
-    item: (place) => ({
-      values: each(4, (j) => segment.loadB(inN(`${rowOf(place)} * 4u + ${j}u`), quarter(place.col))),
-      store: (w) =>
-        storeTransposed('tileB', `${place.col} * ${4 * strideB}u + ${rowOf(place)}`, strideB, `vec4<${element}>`, w),
-    }),
-  });
+  const tileRows = (segment: SegmentInput): Copy =>
+    seen(
+      {
+        count: tileM * kVectors,
+        width: kVectors,
+        item: (place) => ({
+          values: [segment.loadA(inM(rowOf(place)), quarter(place.col))],
+          store: ([v]) => `tileA[${indexOf(place, kVectors)}] = ${v};`,
+        }),
+      },
+      'left',
+    );
+  const tileCols = (segment: SegmentInput): Copy =>
+    seen(
+      {
+        count: (tileN / 4) * kVectors,
+        width: kVectors,
+        item: (place) => ({
+          values: each(4, (j) => segment.loadB(inN(`${rowOf(place)} * 4u + ${j}u`), quarter(place.col))),
+          store: (w) =>
+            storeTransposed(
+              'tileB',
+              `${place.col} * ${4 * strideB}u + ${rowOf(place)}`,
+              strideB,
+              `vec4<${element}>`,
+              w,
+            ),
+        }),
+      },
+      'right',
+    );
 
   // One loop over the tiles of all segments: the arithmetic stays in the text once. A CPU's driver gets loops, which have no half to share.
   let firstTile = 0;
+  let besideTile: number | undefined;
   const parts = open ? inputs.segments.map((segment) => [segment]) : inputs.parts;
   const branches = parts.map((part) => {
     const start = firstTile;
+    if (part[0] === inputs.segments[spec.segments.length]) besideTile = start;
     const ends = part.map(({ cols }) => {
       firstTile += Math.ceil(cols / s.tileK);
       return firstTile;
@@ -122,6 +143,15 @@ export function tiledMatmul(spec: MatmulSpec, target: TargetProfile, s: TiledSch
     ]).flat(),
   ];
 
+  const loop = `for (var q = 0u; q < ${kVectors}u${open}; q++) {
+${arithmetic.join('\n')}
+}`;
+  const block = { rows: s.rows, colVectors, kVectors, strideB, threadsM: s.threadsM, threadsN: s.threadsN };
+  // A path beside is of values that no norm gave.
+  const always = besideTile === undefined ? undefined : `t >= ${besideTile}u`;
+  const products = s.packed ? packedProducts({ ...block, step: 't + 1u', always, open }, loop) : loop;
+  const filled = s.packed ? watchedStep(staging, 't + 1u') : staging;
+
   const storing = each(s.rows, (i) =>
     each(colVectors, (j) => {
       const row = `rowBase + ty + ${i * s.threadsM}u`;
@@ -138,7 +168,7 @@ ${output.store(`c${i}_${j}`, { raggedM, raggedN })}
 ${output.declarations}
 var<workgroup> tileA: array<vec4<${element}>, ${tileM * kVectors}>;
 var<workgroup> tileB: array<vec4<${element}>, ${s.tileK * strideB}>;
-
+${s.packed ? `${PACKED_DECLARATIONS}\n` : ''}
 @compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
 let tx = thread % ${s.threadsN}u;
@@ -149,18 +179,16 @@ ${each(s.rows, (i) => each(colVectors, (j) => `var c${i}_${j} = vec4<f32>();`))
   .flat()
   .join('\n')}
 for (var t = 0u; t < ${firstTile}u${open}; t++) {
-${staging}
+${filled}
 workgroupBarrier();
-for (var q = 0u; q < ${kVectors}u${open}; q++) {
-${arithmetic.join('\n')}
-}
+${products}
 workgroupBarrier();
 }
 ${storing.join('\n')}
 }
 `;
   return {
-    label: `matmul ${element} ${tileM}×${tileN}×${s.tileK} (${describeMatmul(spec)})`,
+    label: `matmul ${s.packed ? 'packed ' : ''}${element} ${tileM}×${tileN}×${s.tileK} (${describeMatmul(spec)})`,
     wgsl,
     bindings: [...Array.from({ length: inputs.count }, () => 'read' as const), ...output.bindings],
     workgroups: [groupsN, groupsY, layers],

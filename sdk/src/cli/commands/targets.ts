@@ -74,7 +74,7 @@ function checkProfile(
   known: TargetProfile['limits'],
   checkTuned: (tuned: unknown) => NonNullable<TargetProfile['tuned']>,
 ): TargetProfile {
-  const { name, tier, limits, subgroupSize, subgroupMatrix, tuned } = profile;
+  const { name, tier, limits, subgroupSize, subgroupMatrix, packedSums, tuned } = profile;
   const tiers = ['f32', 'f16', 'subgroups', 'subgroup-matrix'];
   if (typeof name !== 'string' || name === '') throw new Error('no name');
   if (!tiers.includes(tier!)) throw new Error(`tier ${JSON.stringify(tier)} is not one of ${tiers.join(', ')}`);
@@ -85,6 +85,8 @@ function checkProfile(
   if (lanes && !(subgroupSize && subgroupSize.min >= 1 && subgroupSize.min <= subgroupSize.max))
     throw new Error(`tier ${tier} needs a subgroupSize`);
   if (tier === 'subgroup-matrix' && !subgroupMatrix?.length) throw new Error(`tier ${tier} needs subgroupMatrix`);
+  if (packedSums !== undefined && typeof packedSums !== 'boolean')
+    throw new Error('packedSums is neither true nor false');
   const { tuned: _, ...rest } = profile as TargetProfile;
   return tuned === undefined ? rest : { ...rest, tuned: checkTuned(tuned) };
 }
