@@ -84,18 +84,19 @@ export function matmulTolerance(spec: MatmulSpec, halves: number, packed = false
  */
 export const PACKED_TOLERANCE: Tolerance = { nmse: 6e-7, worst: 4.2e-3 };
 
-/** Runs one matmul on random data and compares it with the oracle, also that nothing beside the output was written. */
+/** Runs one matmul on random data, or with a given weight, and compares it with the oracle, also that nothing beside the output was written. */
 export async function checkMatmul(
   gpu: TestDevice,
   spec: MatmulSpec,
   target: TargetProfile,
   tolerance: Tolerance,
   schedule?: MatmulSchedule,
+  given?: { bytes: Uint8Array; values: Float64Array },
 ): Promise<void> {
   const kernel = schedule ? matmul(spec, target, schedule) : matmul(spec, target);
   const next = gaussian(spec.m * 7919 + spec.n * 104729 + spec.weight.cols);
   const inputs = spec.segments.map(({ a }) => filled(a, next));
-  const weight = randomWeight(spec.weight.format, spec.n, spec.weight.cols, next);
+  const weight = given ?? randomWeight(spec.weight.format, spec.n, spec.weight.cols, next);
   const { epilogue, out, beside } = spec;
   const low = beside && {
     a: filled(beside.a, next),
