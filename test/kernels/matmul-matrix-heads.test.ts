@@ -48,10 +48,12 @@ describe('projections that normalise their heads', { timeout: 300_000 }, () => {
     ...{ variant: 'matrix', subgroupsM, subgroupsN, tilesM, tilesN: 4, tileK: 32, storeTiles: 4 },
   });
   const [square, flat, tall] = [schedule(2, 2), schedule(1, 4), schedule(2, 2, 2)];
+  const wide: MatrixSchedule = { ...schedule(1, 8), tilesN: 2, storeTiles: 2 };
   const cases: [string, Case, MatrixSchedule][] = [
     ['one head of 64 a block', { m: 32, k: 64, heads: 1, size: 64, rope: 0, epilogue: bias }, square],
     ['heads of 128', { m: 24, k: 64, heads: 2, size: 128, rope: 0, epilogue: bias }, flat],
     ['heads of 128, ragged rows, no bias', { m: 21, k: 40, heads: 1, size: 128, rope: 0 }, flat],
+    ['more threads than rows can share', { m: 21, k: 64, heads: 1, size: 128, rope: 0, epilogue: bias }, wide],
     ['no rotation', { m: 19, k: 64, heads: 1, size: 64, epilogue: bias }, square],
     ['two heads a block, over its edge', { m: 27, k: 64, heads: 3, size: 32, rope: 8, epilogue: bias }, square],
     ['several passes, f32 out', { m: 50, k: 64, heads: 1, size: 64, rope: 0, epilogue: bias, out: 'f32' }, tall],

@@ -15,15 +15,19 @@ interface Split {
   heads: number;
   /** Pairs at a time; each has an element of the tiles' memory for its norm, behind the results. */
   pairs: number;
-  /** Neighbouring threads that share a pair. */
+  /** Neighbouring threads that share a pair; where there are more threads, the last have none. */
   share: number;
+  threads: number;
 }
+
+/** More threads would need more room for the parts of sums than eight subgroups' tiles leave. */
+const MOST_SHARED = 4;
 
 function splitOf({ size }: NormedHeads, target: TargetProfile, s: MatrixSchedule, c: SubgroupMatrixConfig): Split {
   const heads = matrixTile(s, c).tileN / size;
   const pairs = s.subgroupsM * c.m * heads;
   const threads = s.subgroupsM * s.subgroupsN * target.subgroupSize!.max;
-  return { heads, pairs, share: threads / pairs };
+  return { heads, pairs, share: Math.min(threads / pairs, MOST_SHARED), threads };
 }
 
 /** Why a schedule cannot normalise the heads of a spec; undefined where it can. */
@@ -59,7 +63,7 @@ export function emitNormedOutput(
   anyRows: boolean,
 ): MatmulOutput {
   const { heads: count, size, eps, rope } = spec.heads!;
-  const { heads, pairs, share } = splitOf(spec.heads!, target, s, c);
+  const { heads, pairs, share, threads } = splitOf(spec.heads!, target, s, c);
   const { tileN } = matrixTile(s, c);
   const width = count * size;
   // Norms lie behind the results, and behind the norms the parts of their sums. Not exchanged with shuffles: a thread's place in its subgroup,
@@ -68,7 +72,7 @@ export function emitNormedOutput(
   const normOf = (sum: string): string =>
     `vec4<u32>(bitcast<u32>(inverseSqrt((${sum}) * ${floatLiteral(1 / size)} + ${floatLiteral(eps)})), 0u, 0u, 0u)`;
   const part = (i: number): string => `bitcast<f32>(tiles[thread * ${share}u + ${free + pairs + i}u].x)`;
-  const exchanged = `tiles[thread + ${free + pairs}u] = vec4<u32>(bitcast<u32>(sum), 0u, 0u, 0u);
+  const exchanged = `
 workgroupBarrier();
 if (thread < ${pairs}u) { tiles[thread + ${free}u] = ${normOf(Array.from({ length: share }, (_, i) => part(i)).join(' + '))}; }`;
   const vectors = size / 4;
@@ -95,15 +99,16 @@ if (thread < ${pairs}u) { tiles[thread + ${free}u] = ${normOf(Array.from({ lengt
         `bitcast<vec4<f32>>(tiles[${results.at(`pair / ${heads}u`, 'at')}])`,
       );
       const sum = `${value.before.join('\n')}\nlet y = ${value.text};\nsum += dot(y, y);`;
+      const some = threads > pairs * share;
       return `if (colBase < ${2 * width}u) {
-let pair = thread / ${share}u;
+${some ? `if (thread < ${pairs * share}u) {\n` : ''}let pair = thread / ${share}u;
 var sum = 0.0;
 for (var piece = thread % ${share}u; piece < ${vectors}u${results.open}; piece += ${share}u) {
 let at = pair % ${heads}u * ${vectors}u + ${turned};
 let col = colBase + at * 4u;
 ${insideOnly(raggedN ? [`col < ${spec.n}u`] : [], sum)}
 }
-${share > 1 ? exchanged : `tiles[thread + ${free}u] = ${normOf('sum')};`}
+tiles[thread + ${share > 1 ? free + pairs : free}u] = ${share > 1 ? 'vec4<u32>(bitcast<u32>(sum), 0u, 0u, 0u)' : normOf('sum')};${some ? '\n}' : ''}${share > 1 ? exchanged : ''}
 workgroupBarrier();
 }`;
     },

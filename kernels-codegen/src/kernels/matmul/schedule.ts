@@ -85,8 +85,8 @@ function candidatesFor(spec: MatmulSpec, target: TargetProfile): readonly Matmul
   }
   const tiles =
     packedSumsOf(target) === 'chosen' && legalPacked(spec, target) ? MATMUL_TILES.map(packed) : MATMUL_TILES;
-  // AMD's units hold as many waves either way, and half the text is half the compiler's work.
-  const eight = target.fixedSubgroupSize === true && target.subgroupSize?.max === 32;
+  // AMD's units hold as many waves either way, and half the text is half the compiler's work. But eight subgroups' results pass by half rows of a head.
+  const eight = !spec.heads && target.fixedSubgroupSize === true && target.subgroupSize?.max === 32;
   return config ? [...matrices(config, target.subgroupSize!.max, eight), ...tiles] : tiles;
 }
 
