@@ -2,6 +2,7 @@
 // A schedule is data, so a measured one from a target's profile replaces the estimate without touching a kernel.
 
 import { KontextError } from '../../../../runtime/src/errors.ts';
+import { isQuantised } from '../../../../runtime/src/program/formats.ts';
 import { hasTier, type TargetProfile, unitsOf } from '../../targets/types.ts';
 import { sameSchedule, tunedSchedule } from '../../tune/tuned.ts';
 import { matrices, measuredMatrices } from '../matrix/candidates.ts';
@@ -85,8 +86,10 @@ function candidatesFor(spec: MatmulSpec, target: TargetProfile): readonly Matmul
   }
   const tiles =
     packedSumsOf(target) === 'chosen' && legalPacked(spec, target) ? MATMUL_TILES.map(packed) : MATMUL_TILES;
-  // AMD's units hold as many waves either way, and half the text is half the compiler's work. But eight subgroups' results pass by half rows of a head.
-  const eight = !spec.heads && target.fixedSubgroupSize === true && target.subgroupSize?.max === 32;
+  // AMD's units hold as many waves either way, and half the text is half the compiler's work. Of stored blocks a step has fewer than eight subgroups have threads.
+  const amd = target.fixedSubgroupSize === true && target.subgroupSize?.max === 32;
+  // And their results pass by half rows of a head.
+  const eight = amd && !spec.heads && !isQuantised(spec.weight.format);
   return config ? [...matrices(config, target.subgroupSize!.max, eight), ...tiles] : tiles;
 }
 
