@@ -130,9 +130,20 @@ describe('rowNorm', () => {
 
   it('declares no more than it reads', () => {
     const x = view('f32', 6, 64, { rowStride: 192, offset: 64 });
-    const kernel = rowNorm({ kind: 'rms', eps: 0, x, epilogue: plain, out: view('f32', 6, 64) }, target);
+    // More rows than one line of workgroups has; in one line the text knows no rows.
+    const limits = { ...target.limits, maxComputeWorkgroupsPerDimension: 4 };
+    const spec = { kind: 'rms', eps: 0, x, epilogue: plain, out: view('f32', 6, 64) } as const;
+    const kernel = rowNorm(spec, { ...target, limits });
     expect(kernel.wgsl).toContain(`array<vec4<f32>, ${viewLength(x) / 4}>`);
     expect(kernel.needs.features).toEqual([]);
+  });
+
+  it('has one text for any number of rows', () => {
+    const { software: _, ...onGpu } = target;
+    const of = (rows: number): string =>
+      rowNorm({ kind: 'rms', eps: 0, x: view('f32', rows, 64), epilogue: plain, out: view('f32', rows, 64) }, onGpu)
+        .wgsl;
+    expect(of(512)).toBe(of(8704));
   });
 
   it('refuses shapes that differ', () => {

@@ -6,6 +6,7 @@ import { type MatmulSchedule, type MatmulSpec, matmul } from '../../kernels-code
 import type { TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import type { WeightFormat } from '../../runtime/src/program/types.ts';
 import { runKernel, type TestDevice } from './gpu.ts';
+import { randomHeads } from './oracle-heads.ts';
 import { randomStored } from './stored.ts';
 import { decode, encode, expectView, filled, gaussian, roundTo, valueAt } from './views.ts';
 
@@ -83,18 +84,19 @@ export function matmulTolerance(spec: MatmulSpec, halves: number, packed = false
  */
 export const PACKED_TOLERANCE: Tolerance = { nmse: 6e-7, worst: 4.2e-3 };
 
-/** Runs one matmul on random data and compares it with the oracle, also that nothing beside the output was written. */
+/** Runs one matmul on random data, or with a given weight, and compares it with the oracle, also that nothing beside the output was written. */
 export async function checkMatmul(
   gpu: TestDevice,
   spec: MatmulSpec,
   target: TargetProfile,
   tolerance: Tolerance,
   schedule?: MatmulSchedule,
+  given?: { bytes: Uint8Array; values: Float64Array },
 ): Promise<void> {
   const kernel = schedule ? matmul(spec, target, schedule) : matmul(spec, target);
   const next = gaussian(spec.m * 7919 + spec.n * 104729 + spec.weight.cols);
   const inputs = spec.segments.map(({ a }) => filled(a, next));
-  const weight = randomWeight(spec.weight.format, spec.n, spec.weight.cols, next);
+  const weight = given ?? randomWeight(spec.weight.format, spec.n, spec.weight.cols, next);
   const { epilogue, out, beside } = spec;
   const low = beside && {
     a: filled(beside.a, next),
@@ -103,11 +105,13 @@ export async function checkMatmul(
   const operands = epilogue.operands.map((o) =>
     filled({ type: o.type, rows: 1, cols: o.length, rowStride: o.length, offset: 0 }, next),
   );
+  const heads = spec.heads && randomHeads(spec.heads, next);
   const before = epilogue.inPlace === undefined ? filled(out, next) : operands[epilogue.inPlace]!;
   const buffers = [
     ...inputs.map((data, s) => encode(spec.segments[s]!.a.type, data)),
     weight.bytes,
     ...(low ? [encode(beside.a.type, low.a), low.b.bytes] : []),
+    ...(heads?.buffers ?? []),
     ...epilogue.operands.flatMap((o, i) => (i === epilogue.inPlace ? [] : [encode(o.type, operands[i]!)])),
     encode(out.type, before),
   ];
@@ -120,12 +124,13 @@ export async function checkMatmul(
       y[i]! += value;
     });
   }
-  const want = (row: number, col: number): number =>
+  const projected = (row: number, col: number): number =>
     evaluate(
       epilogue.expr,
       y[row * spec.n + col]!,
       epilogue.operands.map((o, i) => operands[i]![o.offset + row * o.strideRow + col * o.strideCol]!),
     );
+  const want = heads ? heads.normed(projected) : projected;
   expectView(out, decode(out.type, results.get(buffers.length - 1)!), want, tolerance, before);
 }
 

@@ -18,6 +18,9 @@ export interface EmittedEpilogue {
    * @param value WGSL expression of type f32 or vec4<f32> by `width`
    */
   store(row: string, col: string, value: string): string;
+  /** The two halves of `store`: statements before, and the expression of, `expr(acc)` in f32; and the statement that stores such a value. */
+  evaluate(row: string, col: string, value: string): { before: string[]; text: string };
+  write(row: string, col: string, text: string): string;
 }
 
 /** Widest vector the epilogue and the output allow: 4 when every row starts on a multiple of four elements. */
@@ -82,26 +85,33 @@ export function emitEpilogue(
   };
   const wide = width === 1 ? 'f32' : 'vec4<f32>';
   const stored = { offset: out.offset, strideRow: out.rowStride, strideCol: 1 } as const;
+  const evaluate: EmittedEpilogue['evaluate'] = (row, col, value) => {
+    const before: string[] = [`let acc_: ${wide} = ${value};`];
+    for (const i of used) {
+      const o = epilogue.operands[i]!;
+      const source =
+        i === epilogue.inPlace
+          ? `result[${index('result', stored, row, col)}]`
+          : `operand${i}[${index(`operand${i}`, o, row, col)}]`;
+      before.push(`let operand${i}_ = ${wide}(${source});`);
+    }
+    return { before, text: emit(epilogue.expr, width, 'acc_', (i) => `operand${i}_`) };
+  };
+  const write: EmittedEpilogue['write'] = (row, col, text) => {
+    // Conversion to f16 outside its range is undefined in WGSL: saturate, as the reference's f16 runs do for T5.
+    const rounded =
+      out.type === 'f32' ? text : `${vectorType('f16')}(clamp(${text}, ${wide}(-65504.0), ${wide}(65504.0)))`;
+    return `result[${index('result', stored, row, col)}] = ${rounded};`;
+  };
   return {
     declarations: declarations.join('\n'),
     bindings,
     out: 'result',
+    evaluate,
+    write,
     store(row, col, value) {
-      const lines = [`let acc_: ${wide} = ${value};`];
-      for (const i of used) {
-        const o = epilogue.operands[i]!;
-        const source =
-          i === epilogue.inPlace
-            ? `result[${index('result', stored, row, col)}]`
-            : `operand${i}[${index(`operand${i}`, o, row, col)}]`;
-        lines.push(`let operand${i}_ = ${wide}(${source});`);
-      }
-      const text = emit(epilogue.expr, width, 'acc_', (i) => `operand${i}_`);
-      // Conversion to f16 outside its range is undefined in WGSL: saturate, as the reference's f16 runs do for T5.
-      const value_ =
-        out.type === 'f32' ? text : `${vectorType('f16')}(clamp(${text}, ${wide}(-65504.0), ${wide}(65504.0)))`;
-      lines.push(`result[${index('result', stored, row, col)}] = ${value_};`);
-      return `{\n${lines.join('\n')}\n}`;
+      const { before, text } = evaluate(row, col, value);
+      return `{\n${[...before, write(row, col, text)].join('\n')}\n}`;
     },
   };
 }

@@ -60,23 +60,25 @@ export function headNorm(spec: HeadNormSpec, target: TargetProfile): KernelSourc
   const gridY = Math.ceil(groups / gridX);
   const guarded = gridX * gridY * perGroup > items;
   const steps = units / lanes;
+  // Whole workgroups in one line: nothing in the text depends on the number of rows, and streams share a kernel.
+  const anyRows = !alone && !guarded && gridY === 1;
 
   const types = elementTypes('headNorm', [x.type, out.type], target);
   const sizes = sizesFor(target);
   const value = `vec${unit}<f32>`;
   const bindings: KernelSource['bindings'] = [];
   const declarations: string[] = [];
-  const declare = (name: string, access: 'read' | 'read_write', type: string, length: number): void => {
+  const declare = (name: string, access: 'read' | 'read_write', type: string, length?: number): void => {
     const element = vector ? `vec4<${type}>` : type;
     declarations.push(
-      `@group(0) @binding(${bindings.length}) var<storage, ${access}> ${name}: array<${element}${sizes.length(Math.ceil(length / (vector ? 4 : 1)))}>;`,
+      `@group(0) @binding(${bindings.length}) var<storage, ${access}> ${name}: array<${element}${length === undefined ? '' : sizes.length(Math.ceil(length / (vector ? 4 : 1)))}>;`,
     );
     bindings.push(access);
   };
-  if (!spec.inPlace) declare('x', 'read', x.type, viewLength(x));
+  if (!spec.inPlace) declare('x', 'read', x.type, anyRows ? undefined : viewLength(x));
   declare('scale', 'read', 'f32', size);
-  if (rope) declare('rope', 'read', 'f32', rope.length);
-  declare('out', 'read_write', out.type, viewLength(out));
+  if (rope) declare('rope', 'read', 'f32', anyRows ? undefined : rope.length);
+  declare('out', 'read_write', out.type, anyRows ? undefined : viewLength(out));
 
   // Indices count vectors or, without alignment, elements.
   const per = vector ? 4 : 1;

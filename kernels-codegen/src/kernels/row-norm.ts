@@ -54,7 +54,13 @@ export function rowNorm(spec: RowNormSpec, target: TargetProfile): KernelSource 
   const ragged = units % threads !== 0;
   const kept = !alone && steps <= REGISTER_UNITS;
   const sizes = sizesFor(target);
-  const epilogueText = emitEpilogue(epilogue, out, 1, width, false, sizes);
+  const perGroup = alone ? CPU_ROWS : 1;
+  const items = Math.ceil(x.rows / perGroup);
+  const gridX = Math.min(items, target.limits.maxComputeWorkgroupsPerDimension);
+  const gridY = Math.ceil(items / gridX);
+  // A workgroup a row, in one line: nothing in the text depends on how many there are, and streams of one width share a kernel.
+  const anyRows = !alone && gridY === 1;
+  const epilogueText = emitEpilogue(epilogue, out, 1, width, anyRows, sizes);
 
   const value = width === 4 ? 'vec4<f32>' : 'f32';
   const stored = width === 4 ? `vec4<${x.type}>` : x.type;
@@ -97,10 +103,6 @@ export function rowNorm(spec: RowNormSpec, target: TargetProfile): KernelSource 
   const normalised = spec.kind === 'layer' ? '(v - mean) * scale' : 'v * scale';
   const column = width === 4 ? 'unit * 4u' : 'unit';
 
-  const perGroup = alone ? CPU_ROWS : 1;
-  const items = Math.ceil(x.rows / perGroup);
-  const gridX = Math.min(items, target.limits.maxComputeWorkgroupsPerDimension);
-  const gridY = Math.ceil(items / gridX);
   const groups = Math.ceil(threads / FAN_IN);
   const sharedSum = `var<workgroup> partial: array<f32, ${threads}>;
 var<workgroup> grouped: array<f32, ${groups}>;
@@ -119,7 +121,7 @@ fn add_threads(value: f32, thread: u32) -> f32 {
   for (var i = 0u; i < ${groups}u; i++) { s += grouped[i]; }
   return s;
 }`;
-  const wgsl = `${types.enable}@group(0) @binding(0) var<storage, read> x: array<${stored}${sizes.length(Math.ceil(viewLength(x) / width))}>;
+  const wgsl = `${types.enable}@group(0) @binding(0) var<storage, read> x: array<${stored}${anyRows ? '' : sizes.length(Math.ceil(viewLength(x) / width))}>;
 ${epilogueText.declarations}
 ${alone ? '' : sharedSum}
 

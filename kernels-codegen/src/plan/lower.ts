@@ -35,12 +35,14 @@ import {
   type MatrixView,
   type OperandView,
 } from '../kernels/kernel.ts';
-import { type MatmulSpec, matmul } from '../kernels/matmul/index.ts';
+import { type MatmulSpec, matmul, normsHeads } from '../kernels/matmul/index.ts';
+import type { NormedHeads } from '../kernels/matmul/spec.ts';
 import { pointwise } from '../kernels/pointwise.ts';
 import { rearrange } from '../kernels/rearrange.ts';
 import { rowNorm } from '../kernels/row-norm.ts';
 import type { TargetProfile } from '../targets/types.ts';
 import { normalisedTensors } from './normalised.ts';
+import { normedProjections } from './normed-projections.ts';
 import { place, type Storage } from './place.ts';
 import { RequirementSum } from './requirements.ts';
 import { ALIGNMENT, BINDING_UNIT, packSlabs, roundUp } from './slabs.ts';
@@ -162,8 +164,12 @@ export function lower(graph: Graph, o: LowerOptions): Program {
     };
   };
 
+  const normed = normedProjections(graph, placement);
+  /** Head norms that the kernel before them has done. */
+  const done = new Set<Node>();
   for (const node of placement.steps) {
     const { op, inputs } = node;
+    if (done.has(node)) continue;
     switch (op.kind) {
       case 'matmul': {
         const a = inputs.map(matrix);
@@ -171,7 +177,7 @@ export function lower(graph: Graph, o: LowerOptions): Program {
         const beside = op.beside && { a: matrix(op.beside.input), b: factor(op.beside.weight) };
         const { epilogue: finish, ranges, out } = epilogue(node);
         const shape = { m: node.output.rows, n: node.output.cols };
-        const spec: MatmulSpec = {
+        const plain: MatmulSpec = {
           ...shape,
           segments: a.map(({ view }) => ({ a: view })),
           weight: b.stored,
@@ -181,9 +187,16 @@ export function lower(graph: Graph, o: LowerOptions): Program {
           out,
         };
         const besideRanges = beside ? [beside.a.range, beside.b.range] : [];
+        const norm = normed.get(node);
+        const tables = norm?.inputs.slice(1).map(matrix) ?? [];
+        const withHeads = norm && { ...plain, heads: headsOf(norm, tables[2]?.view) };
+        const fused = withHeads !== undefined && normsHeads(withHeads, o.target);
+        if (fused) done.add(norm!);
+        const spec = fused ? withHeads : plain;
         const kernel = generate(matmul, spec);
         o.observe?.({ family: 'matmul', spec }, kernel);
-        emit(node, kernel, [...a.map(({ range }) => range), b.range, ...besideRanges, ...ranges]);
+        const tableRanges = fused ? tables.map(({ range }) => range) : [];
+        emit(node, kernel, [...a.map(({ range }) => range), b.range, ...besideRanges, ...tableRanges, ...ranges]);
         break;
       }
       case 'conv2d': {
@@ -215,19 +228,11 @@ export function lower(graph: Graph, o: LowerOptions): Program {
       case 'headNorm': {
         const { storage, row, col } = placement.homes.get(node.output)!;
         const rope = inputs[3] && matrix(inputs[3]);
+        const heads = headsOf(node, rope?.view);
         const width = op.heads * op.size;
         (['query', 'key'] as const).forEach((part, i) => {
           const { view, range } = locateIn(storage, row, col + i * width, node.output.rows, width);
-          const spec = {
-            heads: op.heads,
-            size: op.size,
-            eps: op.eps,
-            x: view,
-            out: view,
-            inPlace: true,
-            scaleType: 'f32' as const,
-            ...(rope ? { rope: { ...rope.view, length: lengthOf(rope.view) } } : {}),
-          };
+          const spec = { ...heads, x: view, out: view, inPlace: true, scaleType: 'f32' as const };
           const bindings = [matrix(inputs[1 + i]!).range, ...(rope ? [rope.range] : []), range];
           emit(node, generate(headNorm, spec), bindings, `${node.label} ${part}`);
         });
@@ -389,6 +394,13 @@ export function conflictsOf(placement: ReturnType<typeof place>): Map<Storage, S
     }
   }
   return conflicts;
+}
+
+/** What a head norm does, wherever it is done. */
+function headsOf({ op }: Node, rope: MatrixView | undefined): NormedHeads {
+  if (op.kind !== 'headNorm') throw new KontextError('program-invalid', `${op.kind} is no norm of heads.`);
+  const { heads, size, eps } = op;
+  return { heads, size, eps, ...(rope ? { rope: { ...rope, length: lengthOf(rope) } } : {}) };
 }
 
 const lengthOf = (v: MatrixView): number => v.offset + (v.rows - 1) * v.rowStride + v.cols;

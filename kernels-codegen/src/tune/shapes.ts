@@ -56,7 +56,7 @@ export function tunableShapes(requests: readonly CompileRequest[]): TunableShape
     };
     compile(request, ({ family, spec: full }, { flops }) => {
       if (family === 'matmul') {
-        const { beside: _, ...rest } = full;
+        const { beside: _, heads: __, ...rest } = full;
         const spec = { ...rest, epilogue: { expr: acc, operands: [] } };
         add({ family, key: matmulShapeKey(spec, target), spec, flops });
       } else if (family === 'conv2d') {

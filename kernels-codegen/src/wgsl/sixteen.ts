@@ -42,7 +42,8 @@ fn ${o.name}_read(row: u32, more: u32, col: u32) -> vec4<u32> {
 /**
  * Codes become f16 without conversions: or-ed into the mantissa of 16, of which a difference leaves a 64th of the code exactly,
  * two at a time. The product with 64 times the scale is rounded once, as that of the f32 values was. The 64 are there because scales
- * of small weights are subnormal in f16, which devices may take for zero.
+ * of small weights are subnormal in f16, which devices may take for zero. Where 64 times the scale would exceed f16, codes are or-ed into
+ * the mantissa of 1024 instead, which leaves them whole, and the scale is taken as it is.
  * A block's pairs lie apart in its words (nibbles 0 and 4, bytes 0 and 2) and are put in order afterwards.
  */
 export function emitBlockReader(o: SixteenOptions): BlockReader | undefined {
@@ -50,34 +51,44 @@ export function emitBlockReader(o: SixteenOptions): BlockReader | undefined {
   const { bytes, sections } = storedLayout(format, o.rows, o.cols);
   if ((format !== 'q8' && format !== 'q4') || bytes % 16 !== 0) return undefined;
   const vectors = format === 'q8' ? 2 : 1;
-  const half = (bits: string, zero: string): string => `(bitcast<vec2<f16>>(${bits}) - vec2<f16>(${zero}h)) * scale`;
-  // 16 + 128/64 for bytes, whose sign bit is turned over; 16 + 8/64 for nibbles.
+  const half = (bits: string): string => `(bitcast<vec2<f16>>(${bits}) - zero) * scale`;
+  // Of bytes the sign bit is turned over, so that all are above zero: 16 + 128/64 is zero, or 1024 + 128; of nibbles 16 + 8/64.
+  const [small, large, smallZero, largeZero] =
+    format === 'q8'
+      ? ['0x4c804c80u', '0x64806480u', '18.0', '1152.0']
+      : ['0x4c004c00u', '0x64006400u', '16.125', '1032.0'];
+  const prepare = `let large = abs(stored) > 1023.0;
+  let base = select(${small}, ${large}, large);
+  let zero = vec2<f16>(select(${smallZero}h, ${largeZero}h, large));
+  let scale = vec2<f16>(f16(select(64.0 * stored, stored, large)));`;
   const unpack =
     format === 'q8'
-      ? `fn ${name}_quad(word: u32, scale: vec2<f16>) -> vec2<u32> {
-  let even = ${half('(word & 0x00ff00ffu) ^ 0x4c804c80u', '18.0')};
-  let odd = ${half('((word >> 8u) & 0x00ff00ffu) ^ 0x4c804c80u', '18.0')};
+      ? `fn ${name}_quad(word: u32, base: u32, zero: vec2<f16>, scale: vec2<f16>) -> vec2<u32> {
+  let even = ${half('(word & 0x00ff00ffu) ^ base')};
+  let odd = ${half('((word >> 8u) & 0x00ff00ffu) ^ base')};
   return vec2<u32>(bitcast<u32>(vec2<f16>(even.x, odd.x)), bitcast<u32>(vec2<f16>(even.y, odd.y)));
 }
-fn ${name}_octet(words: vec2<u32>, scale: vec2<f16>) -> vec4<u32> {
-  return vec4<u32>(${name}_quad(words.x, scale), ${name}_quad(words.y, scale));
+fn ${name}_octet(words: vec2<u32>, stored: f32) -> vec4<u32> {
+  ${prepare}
+  return vec4<u32>(${name}_quad(words.x, base, zero, scale), ${name}_quad(words.y, base, zero, scale));
 }`
-      : `fn ${name}_octet(word: u32, scale: vec2<f16>) -> vec4<u32> {
-  let a = ${half('(word & 0x000f000fu) | 0x4c004c00u', '16.125')};
-  let b = ${half('((word >> 4u) & 0x000f000fu) | 0x4c004c00u', '16.125')};
-  let c = ${half('((word >> 8u) & 0x000f000fu) | 0x4c004c00u', '16.125')};
-  let d = ${half('((word >> 12u) & 0x000f000fu) | 0x4c004c00u', '16.125')};
+      : `fn ${name}_octet(word: u32, stored: f32) -> vec4<u32> {
+  ${prepare}
+  let a = ${half('(word & 0x000f000fu) | base')};
+  let b = ${half('((word >> 4u) & 0x000f000fu) | base')};
+  let c = ${half('((word >> 8u) & 0x000f000fu) | base')};
+  let d = ${half('((word >> 12u) & 0x000f000fu) | base')};
   return vec4<u32>(bitcast<u32>(vec2<f16>(a.x, b.x)), bitcast<u32>(vec2<f16>(c.x, d.x)), bitcast<u32>(vec2<f16>(a.y, b.y)), bitcast<u32>(vec2<f16>(c.y, d.y)));
 }`;
   const scales = sections[1]! / 2;
   return {
     declarations: `${binding(o, bytes)}
 ${unpack}
-fn ${name}_scale(row: u32, col: u32) -> vec2<f16> {
+fn ${name}_scale(row: u32, col: u32) -> f32 {
   let i = ${scales}u + row * ${o.cols / 32}u + col / 32u;
-  return vec2<f16>(f16(64.0 * unpack2x16float(${name}[i / 8u][i / 2u % 4u] >> (16u * (i % 2u))).x));
+  return unpack2x16float(${name}[i / 8u][i / 2u % 4u] >> (16u * (i % 2u))).x;
 }`,
-    types: [...Array.from({ length: vectors }, () => 'vec4<u32>'), 'vec2<f16>'],
+    types: [...Array.from({ length: vectors }, () => 'vec4<u32>'), 'f32'],
     values: (row, col) => [
       ...Array.from(
         { length: vectors },

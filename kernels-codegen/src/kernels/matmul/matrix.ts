@@ -9,6 +9,7 @@ import { emitMatrixProduct, twoBuffers } from '../matrix/product.ts';
 import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes, unitOf } from '../matrix/schedule.ts';
 import { type Copy, rowOf } from '../staging.ts';
 import { subgroupEnables, subgroupFeatures, subgroupSizeAttribute } from '../subgroups.ts';
+import { emitNormedOutput } from './heads.ts';
 import { matrixSteps } from './matrix-steps.ts';
 import { emitOutput } from './output.ts';
 import { emitRows, type Part } from './rows16.ts';
@@ -59,7 +60,9 @@ export function matrixMatmul(
   // Whole tiles in one layer: nothing in the text depends on the number of rows, and FLUX's streams share their kernels.
   const anyRows = !raggedM && layers === 1;
   const inputs = emitRows(spec, target, element, s.tileK, anyRows);
-  const output = emitOutput(spec, inputs.count, anyRows);
+  const output = spec.heads
+    ? emitNormedOutput(spec, target, s, config, inputs.count, anyRows)
+    : emitOutput(spec, inputs.count, anyRows);
   const product = emitMatrixProduct(s, config, threads, output, { raggedM, raggedN }, layers === 1 ? ' + group.z' : '');
   /** Rows of a tile, 16 bytes at a time; a row beyond the edge is the last one again. */
   const rows = (tile: 'a' | 'b', read: Part['left'][0]['read']): Copy => {

@@ -2,6 +2,7 @@
 // A schedule is data, so a measured one from a target's profile replaces the estimate without touching a kernel.
 
 import { KontextError } from '../../../../runtime/src/errors.ts';
+import { isQuantised } from '../../../../runtime/src/program/formats.ts';
 import { hasTier, type TargetProfile, unitsOf } from '../../targets/types.ts';
 import { sameSchedule, tunedSchedule } from '../../tune/tuned.ts';
 import { matrices, measuredMatrices } from '../matrix/candidates.ts';
@@ -10,14 +11,14 @@ import { maySumPacked, packedSumsOf } from '../packed.ts';
 import { type DirectSchedule, directCandidates, directMisfit, directSchedule } from './direct.ts';
 import { matrixConfig } from './matrix.ts';
 import { SKINNY_ROWS, type SkinnySchedule, skinnyWorkgroupBytes } from './skinny.ts';
-import { describeMatmul, halvesOf, type MatmulSpec, tileElement } from './spec.ts';
+import { describeMatmul, halvesOf, type MatmulSpec, matmulFlops, tileElement } from './spec.ts';
 import { type TiledSchedule, tiledWorkgroupBytes } from './tiled.ts';
 
 export type MatmulSchedule = TiledSchedule | SkinnySchedule | DirectSchedule | MatrixSchedule;
 
 /** Key of a spec in `TargetProfile.tuned.matmul`; what a shape was measured for holds with an adapter beside it. */
 export const matmulShapeKey = (spec: MatmulSpec, target: TargetProfile): string =>
-  `${describeMatmul({ ...spec, beside: undefined })}${packable(spec, target) ? ' normed' : ''} ${tileElement(spec, target)}`;
+  `${describeMatmul({ ...spec, beside: undefined, heads: undefined })}${packable(spec, target) ? ' normed' : ''} ${tileElement(spec, target)}`;
 
 /** Products of normalised rows have more to choose from, where the target's sums may be packed. */
 const packable = (spec: MatmulSpec, target: TargetProfile): boolean =>
@@ -64,6 +65,9 @@ export const MATMUL_TILES: readonly TiledSchedule[] = [
   tile(32, 1, 4, 4, 8),
 ];
 
+/** Operations that a GPU with matrix instructions does in a millisecond without them. */
+const LITTLE_WORK = 2 ** 34;
+
 function skinny(spec: MatmulSpec, target: TargetProfile): SkinnySchedule {
   const subgroups = hasTier(target, 'subgroups') && target.subgroupSize !== undefined;
   // 64 threads × 4 values along k: one step covers K = 256, the narrowest embedder.
@@ -76,9 +80,17 @@ function candidatesFor(spec: MatmulSpec, target: TargetProfile): readonly Matmul
   if (target.software) return [directSchedule(spec.m, spec.n, spec.weight.cols, target)];
   if (spec.m <= SKINNY_ROWS) return [skinny(spec, target)];
   const config = matrixConfig(spec, target);
+  // Beside matrices f32 operands are those of a program's inputs: too little work for a text that takes longer to compile than to run.
+  if (!config && hasTier(target, 'subgroup-matrix') && matmulFlops(spec) < LITTLE_WORK) {
+    return MATMUL_TILES.filter((s) => s.rows * s.cols <= 16);
+  }
   const tiles =
     packedSumsOf(target) === 'chosen' && legalPacked(spec, target) ? MATMUL_TILES.map(packed) : MATMUL_TILES;
-  return config ? [...matrices(config, target.subgroupSize!.max), ...tiles] : tiles;
+  // AMD's units hold as many waves either way, and half the text is half the compiler's work. Of stored blocks a step has fewer than eight subgroups have threads.
+  const amd = target.fixedSubgroupSize === true && target.subgroupSize?.max === 32;
+  // And their results pass by half rows of a head.
+  const eight = amd && !spec.heads && !isQuantised(spec.weight.format);
+  return config ? [...matrices(config, target.subgroupSize!.max, eight), ...tiles] : tiles;
 }
 
 const packed = (s: TiledSchedule): TiledSchedule => ({ ...s, packed: true });
@@ -93,7 +105,9 @@ export function matmulCandidates(spec: MatmulSpec, target: TargetProfile): Matmu
     s.variant === 'skinny' ? [32, 64, 128, 256].map((threads) => ({ ...s, threads })) : [],
   );
   const direct = target.software ? directCandidates(spec.m, target) : [];
-  const either = packable(spec, target) && spec.m > SKINNY_ROWS ? [...MATMUL_TILES, ...MATMUL_TILES.map(packed)] : [];
+  // All tiles, also where the estimate has to choose among the small ones.
+  const tiles = target.software || spec.m <= SKINNY_ROWS ? [] : MATMUL_TILES;
+  const either = packable(spec, target) ? [...tiles, ...tiles.map(packed)] : tiles;
   const all = [...estimated, ...matrix, ...wider, ...direct, ...either].filter((s) => !misfit(spec, target, s));
   return all.filter((s, i) => all.findIndex((other) => sameSchedule(s, other)) === i);
 }

@@ -28,8 +28,19 @@ export interface MatmulSpec {
    */
   normalised?: true;
   epilogue: Epilogue;
+  /** Behind the epilogue: the columns are q, k and perhaps others, and heads of q and k are normalised. Only the matrix variant does it. */
+  heads?: NormedHeads;
   /** `rows` is `m`, `cols` is `n`. */
   out: MatrixView;
+}
+
+/** RMS norm of each head of the first two `heads · size` columns, q and k, with a scale for either, then the rotation; see `head-norm.ts`. */
+export interface NormedHeads {
+  heads: number;
+  size: number;
+  eps: number;
+  /** f32 table as the norm's own pass has it. */
+  rope?: { offset: number; rowStride: number; length: number };
 }
 
 /** A right operand `[rows, cols]`, as it is stored. */
@@ -54,7 +65,7 @@ export function checkMatmulSpec(spec: MatmulSpec, target: TargetProfile): void {
   const fail = (why: string): never => {
     throw new KontextError('program-invalid', `matmul ${describeMatmul(spec)}: ${why}`);
   };
-  const { m, n, segments, weight, beside, out, epilogue } = spec;
+  const { m, n, segments, weight, beside, out, epilogue, heads } = spec;
   if (![m, n, weight.cols].every((x) => Number.isInteger(x) && x > 0)) fail('sizes must be positive integers');
   if (segments.length === 0) fail('needs at least one segment');
   if (segments.some(({ a }) => a.rows !== m)) fail(`each segment must have ${m} rows`);
@@ -64,6 +75,12 @@ export function checkMatmulSpec(spec: MatmulSpec, target: TargetProfile): void {
     fail(`the path beside it is ${beside.a.rows}×${beside.weight.rows}×${beside.a.cols}`);
   }
   if (weight.rows !== n) fail(`the weight has ${weight.rows} rows, expected ${n}`);
+  if (heads && (heads.size % 4 || n < 2 * heads.heads * heads.size)) {
+    fail(`${heads.heads} heads of ${heads.size} for q and k do not fit, or are no multiples of four`);
+  }
+  if (heads?.rope && heads.rope.length < heads.rope.offset + (m - 1) * heads.rope.rowStride + heads.size) {
+    fail(`the rotary table has ${heads.rope.length} elements, too few for ${m} rows of ${heads.size}`);
+  }
   if (out.rows !== m || out.cols !== n) fail(`the output is ${out.rows}×${out.cols}`);
   for (const { format, cols } of beside ? [weight, beside.weight] : [weight]) {
     const problem = formatProblem(format, cols);
@@ -71,11 +88,17 @@ export function checkMatmulSpec(spec: MatmulSpec, target: TargetProfile): void {
   }
   const types = [...segmentsOf(spec).map(({ a }) => a.type), ...epilogue.operands.map((o) => o.type), out.type];
   if (types.includes('f16') && !hasTier(target, 'f16')) fail(`f16 activations need tier f16, target is ${target.tier}`);
-  const buffers =
-    segments.length + 1 + (beside ? 2 : 0) + epilogue.operands.length + (epilogue.inPlace === undefined ? 1 : 0);
+  const buffers = buffersOf(spec);
   if (buffers > target.limits.maxStorageBuffersPerShaderStage) {
     fail(`binds ${buffers} storage buffers, the target allows ${target.limits.maxStorageBuffersPerShaderStage}`);
   }
+}
+
+/** Storage buffers that a kernel for the spec binds. */
+export function buffersOf({ segments, beside, heads, epilogue }: MatmulSpec): number {
+  const output = epilogue.inPlace === undefined ? 1 : 0;
+  const tables = heads ? (heads.rope ? 3 : 2) : 0;
+  return segments.length + 1 + (beside ? 2 : 0) + tables + epilogue.operands.length + output;
 }
 
 /**
@@ -99,20 +122,24 @@ export function usesF16(spec: MatmulSpec, target: TargetProfile): boolean {
 }
 
 /** Multiply-adds count as two. */
-export const matmulFlops = (spec: MatmulSpec): number =>
-  2 * spec.m * spec.n * (spec.weight.cols + (spec.beside?.weight.cols ?? 0));
+export function matmulFlops({ m, n, weight, beside, heads }: MatmulSpec): number {
+  const normed = heads ? 2 * m * heads.heads * heads.size * (heads.rope ? 7 : 4) : 0;
+  return 2 * m * n * (weight.cols + (beside?.weight.cols ?? 0)) + normed;
+}
 
 /** Bytes that must move at least once: inputs, weight, operands, output. */
 export function matmulBytes(spec: MatmulSpec): number {
   const weights = spec.beside ? [spec.weight, spec.beside.weight] : [spec.weight];
   const inputs = segmentsOf(spec).reduce((sum, { a }) => sum + viewBytes(a), 0);
   const stored = weights.reduce((sum, { format, rows, cols }) => sum + weightBytes(format, rows, cols), 0);
-  return inputs + stored + epilogueBytes(spec.epilogue, spec.out);
+  const tables = spec.heads ? 4 * spec.heads.size * (2 + (spec.heads.rope ? spec.m : 0)) : 0;
+  return inputs + stored + tables + epilogueBytes(spec.epilogue, spec.out);
 }
 
 /** `m×n×k format`, with each segment's width when there are several. */
 export function describeMatmul(spec: MatmulSpec): string {
   const k = spec.segments.map((s) => s.a.cols).join('+');
   const beside = spec.beside ? ` beside ${spec.beside.a.cols} ${spec.beside.weight.format}` : '';
-  return `${spec.m}×${spec.n}×${k} ${spec.weight.format}${beside}`;
+  const heads = spec.heads ? ` heads of ${spec.heads.size}` : '';
+  return `${spec.m}×${spec.n}×${k} ${spec.weight.format}${beside}${heads}`;
 }

@@ -3,21 +3,28 @@
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import { type MatrixSchedule, matrixWorkgroupBytes } from './schedule.ts';
 
-/** Blocks of 64 × 64 to 16 × 16 a subgroup, as far as its threads' registers hold the results. */
-export const matrices = (config: SubgroupMatrixConfig, subgroupSize: number): MatrixSchedule[] =>
-  split(config, subgroupSize, FOUR, [64, 32, 16], { tileK: 32 });
+/**
+ * Blocks of 64 × 64 to 16 × 16 a subgroup, as far as its threads' registers hold the results.
+ * @param eight blocks are shared by eight subgroups before they are by four
+ */
+export function matrices(config: SubgroupMatrixConfig, subgroupSize: number, eight: boolean): MatrixSchedule[] {
+  const of = (layouts: Layouts): MatrixSchedule[] => split(config, subgroupSize, layouts, [64, 32, 16], { tileK: 32 });
+  return [...(eight ? of([[4, 2]]).filter((s) => isSmall(s, config)) : []), ...of(FOUR)];
+}
+
+/** Eight subgroups of 64 × 64 leave room for no second workgroup, and then have nothing to do at a barrier. */
+const isSmall = ({ tilesM, tilesN }: MatrixSchedule, { m, n }: SubgroupMatrixConfig): boolean =>
+  tilesM * m * tilesN * n <= 64 * 32;
 
 /** What only measuring can choose: two buffers, eight subgroups, other depths. */
 export function measuredMatrices(config: SubgroupMatrixConfig, subgroupSize: number): MatrixSchedule[] {
   const large = (layouts: Layouts, s: Depth): MatrixSchedule[] => split(config, subgroupSize, layouts, [64, 32], s);
-  // Eight subgroups of 64 × 64 leave room for no second workgroup, which then has nothing to do at a barrier.
-  const eight = (s: Depth): MatrixSchedule[] =>
-    large(EIGHT, s).filter((x) => x.tilesM * config.m * x.tilesN * config.n <= 64 * 32);
+  const eight = (s: Depth): MatrixSchedule[] => large(EIGHT, s).filter((x) => isSmall(x, config));
   const depths = [32, 16, 64];
   return [
     ...depths.flatMap((tileK) => [...eight({ tileK, buffers: 2 }), ...large([[2, 2]], { tileK, buffers: 2 })]),
     ...depths.flatMap((tileK) => eight({ tileK })),
-    ...matrices(config, subgroupSize).flatMap((s) => [16, 64].map((tileK) => ({ ...s, tileK }))),
+    ...matrices(config, subgroupSize, false).flatMap((s) => [16, 64].map((tileK) => ({ ...s, tileK }))),
   ];
 }
 

@@ -67,6 +67,13 @@ export function emitMatrixProduct(
   const rowOf = width / 4;
   const region = config.m * rowOf;
   const parts = s.tilesN / s.storeTiles;
+  // Of the rows that lie there at a time; they have all columns of the block where `parts` is 1.
+  const rowNumber = `owner / ${s.subgroupsN}u * ${config.m}u + i % ${region}u / ${rowOf}u`;
+  const results = {
+    open,
+    at: (row: string, col4: string): string =>
+      `((${row}) / ${config.m}u * ${s.subgroupsN}u + (${col4}) / ${rowOf}u) * ${region}u + (${row}) % ${config.m}u * ${rowOf}u + (${col4}) % ${rowOf}u`,
+  };
   const passes = each(s.tilesM * parts, (pass) => {
     const stores = each(s.storeTiles, (j) => {
       const value = `c${Math.floor(pass / parts)}_${(pass % parts) * s.storeTiles + j}`;
@@ -78,12 +85,12 @@ export function emitMatrixProduct(
   const store = `for (var turn = 0u; turn < ${passes.length}u${open}; turn++) {
 ${passes.join(' else ')}
 workgroupBarrier();
-for (var i = thread; i < ${subgroups * region}u${open}; i += ${threads}u) {
+${output.prepare ? `${output.prepare(results, edges)}\n` : ''}for (var i = thread; i < ${subgroups * region}u${open}; i += ${threads}u) {
 let owner = i / ${region}u;
 let row = rowBase + owner / ${s.subgroupsN}u * ${s.tilesM * config.m}u + turn / ${parts}u * ${config.m}u + i % ${region}u / ${rowOf}u;
 let col = colBase + owner % ${s.subgroupsN}u * ${s.tilesN * config.n}u + turn % ${parts}u * ${width}u + i % ${rowOf}u * 4u;
 let value = bitcast<vec4<f32>>(tiles[i]);
-${output.store('value', edges)}
+${output.prepare ? `let resultRow = ${rowNumber};\n` : ''}${output.store('value', edges)}
 }
 workgroupBarrier();
 }`;

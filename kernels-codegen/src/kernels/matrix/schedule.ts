@@ -35,9 +35,12 @@ export function tileElements(s: MatrixSchedule, c: SubgroupMatrixConfig): number
 
 /** Elements of the workgroup memory, 16 bytes each: values of the tiles, or, once the sums are done, four f32 results. */
 export function matrixElements(s: MatrixSchedule, c: SubgroupMatrixConfig): number {
-  const results = s.subgroupsM * s.subgroupsN * c.m * s.storeTiles * c.n;
-  return Math.max((s.buffers ?? 1) * tileElements(s, c), results / 4);
+  return Math.max((s.buffers ?? 1) * tileElements(s, c), resultElements(s, c));
 }
+
+/** Of these, what results take that pass to the epilogue together. */
+export const resultElements = (s: MatrixSchedule, c: SubgroupMatrixConfig): number =>
+  (s.subgroupsM * s.subgroupsN * c.m * s.storeTiles * c.n) / 4;
 
 /** Bytes of workgroup memory: the operands' tiles, and in the same place the results on their way to the epilogue. */
 export const matrixWorkgroupBytes = (s: MatrixSchedule, c: SubgroupMatrixConfig): number => matrixElements(s, c) * 16;
