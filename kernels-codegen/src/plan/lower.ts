@@ -14,17 +14,11 @@ import type {
 } from '../../../runtime/src/program/types.ts';
 import { PROGRAM_SCHEMA } from '../../../runtime/src/program/types.ts';
 import type { Graph, Node, Tensor } from '../graph/graph.ts';
-import { reads } from '../graph/graph.ts';
 import { type AttentionSpec, attention } from '../kernels/attention/index.ts';
 import { blendTile } from '../kernels/blend-tile.ts';
 import { type Conv2dSpec, conv2d } from '../kernels/conv2d/index.ts';
 import { gather } from '../kernels/gather.ts';
-import {
-  groupNormFinish,
-  groupNormParameters,
-  groupNormPartial,
-  groupNormPartialShape,
-} from '../kernels/group-norm.ts';
+import { groupNormFinish, groupNormParameters, groupNormPartial } from '../kernels/group-norm.ts';
 import { guideRows } from '../kernels/guide-rows.ts';
 import { headNorm } from '../kernels/head-norm.ts';
 import {
@@ -46,6 +40,8 @@ import { normedProjections } from './normed-projections.ts';
 import { place, type Storage } from './place.ts';
 import { RequirementSum } from './requirements.ts';
 import { ALIGNMENT, BINDING_UNIT, packSlabs, roundUp } from './slabs.ts';
+import { conflictsOf, scratchShape, storagesOf } from './storages.ts';
+import { Unique } from './unique.ts';
 import { type WeightStorage, weightRequest } from './weight-request.ts';
 
 export interface LowerOptions extends WeightStorage {
@@ -339,61 +335,6 @@ export function lower(graph: Graph, o: LowerOptions): Program {
     dispatches,
     facts: o.facts,
   };
-}
-
-/** A list without repeats that answers where an item is. */
-class Unique<T> {
-  readonly items: T[] = [];
-  private readonly known = new Map<string, number>();
-
-  constructor(private readonly key: (item: T) => string) {}
-
-  index(item: T): number {
-    const key = this.key(item);
-    const at = this.known.get(key);
-    if (at !== undefined) return at;
-    this.known.set(key, this.items.length);
-    return this.items.push(item) - 1;
-  }
-}
-
-export function scratchShape(node: Node): { rows: number; cols: number } | undefined {
-  if (node.op.kind !== 'groupNorm') return undefined;
-  const x = node.inputs[0]!;
-  const view: MatrixView = { type: 'f32', rows: x.rows, cols: x.cols, rowStride: x.cols, offset: 0 };
-  return groupNormPartialShape({ x: view, groups: node.op.groups });
-}
-
-export function storagesOf(placement: ReturnType<typeof place>): Storage[] {
-  const all = new Set(placement.scratch.values());
-  for (const { storage } of placement.homes.values()) if (storage.port === undefined) all.add(storage);
-  return [...all];
-}
-
-/** Pairs of storages that one dispatch reads and writes. */
-export function conflictsOf(placement: ReturnType<typeof place>): Map<Storage, Set<Storage>> {
-  const conflicts = new Map<Storage, Set<Storage>>();
-  const add = (a: Storage, b: Storage): void => {
-    for (const [x, y] of [
-      [a, b],
-      [b, a],
-    ] as const) {
-      const list = conflicts.get(x);
-      if (list) list.add(y);
-      else conflicts.set(x, new Set([y]));
-    }
-  };
-  for (const node of placement.steps) {
-    const written = placement.homes.get(node.output)!.storage;
-    const scratch = placement.scratch.get(node);
-    if (scratch) add(scratch, written);
-    for (const t of reads(node)) {
-      const read = placement.homes.get(t)?.storage;
-      if (read && read !== written) add(read, written);
-      if (read && scratch) add(read, scratch);
-    }
-  }
-  return conflicts;
 }
 
 /** What a head norm does, wherever it is done. */

@@ -7,9 +7,10 @@ import * as e from '../../../kernels-codegen/src/expr/expr.ts';
 import { Builder } from '../../../kernels-codegen/src/graph/builder.ts';
 import { evaluateGraph, type Values } from '../../../kernels-codegen/src/graph/evaluate.ts';
 import { type Graph, type Node, printGraph, reads, type Tensor } from '../../../kernels-codegen/src/graph/graph.ts';
-import { conflictsOf, lower, scratchShape, storagesOf } from '../../../kernels-codegen/src/plan/lower.ts';
+import { lower } from '../../../kernels-codegen/src/plan/lower.ts';
 import { type Placement, place, type Storage } from '../../../kernels-codegen/src/plan/place.ts';
 import { packSlabs, type SlabPlan } from '../../../kernels-codegen/src/plan/slabs.ts';
+import { conflictsOf, scratchShape, storagesOf } from '../../../kernels-codegen/src/plan/storages.ts';
 import { targetByName } from '../../../kernels-codegen/src/targets/profiles.ts';
 import { random } from '../../support/random.ts';
 
