@@ -144,7 +144,7 @@ export function lower(graph: Graph, o: LowerOptions): Program {
         offset: view.offset,
         strideRow: t.rows === 1 && node.output.rows > 1 ? 0 : view.rowStride,
         strideCol: t.cols === 1 && node.output.cols > 1 ? 0 : 1,
-        length: view.offset + (view.rows - 1) * view.rowStride + view.cols,
+        length: viewLength(view),
       };
       return { operand, range };
     });
@@ -247,7 +247,7 @@ export function lower(graph: Graph, o: LowerOptions): Program {
           scale: op.scale,
           causal: op.causal,
           ...(op.validKeys === undefined ? {} : { validKeys: op.validKeys }),
-          ...(bias ? { bias: { ...bias.view, length: lengthOf(bias.view), queries: node.output.rows } } : {}),
+          ...(bias ? { bias: { ...bias.view, length: viewLength(bias.view), queries: node.output.rows } } : {}),
         };
         const ranges = [q!, k!, v!, ...(bias ? [bias] : []), out].map(({ range }) => range);
         const kernel = generate(attention, spec);
@@ -341,10 +341,8 @@ export function lower(graph: Graph, o: LowerOptions): Program {
 function headsOf({ op }: Node, rope: MatrixView | undefined): NormedHeads {
   if (op.kind !== 'headNorm') throw new KontextError('program-invalid', `${op.kind} is no norm of heads.`);
   const { heads, size, eps } = op;
-  return { heads, size, eps, ...(rope ? { rope: { ...rope, length: lengthOf(rope) } } : {}) };
+  return { heads, size, eps, ...(rope ? { rope: { ...rope, length: viewLength(rope) } } : {}) };
 }
-
-const lengthOf = (v: MatrixView): number => v.offset + (v.rows - 1) * v.rowStride + v.cols;
 
 function base64(bytes: Uint8Array): string {
   let text = '';
