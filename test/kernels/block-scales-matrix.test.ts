@@ -1,13 +1,13 @@
 // q8 and q4 with scales at the ends of f16's range, unpacked to f16 for matrix instructions, against the float64 oracle.
 // Subnormal scales may not vanish, and large ones not overflow where the weights themselves are in range.
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, it } from 'vitest';
 import type { MatrixSchedule } from '../../kernels-codegen/src/kernels/matrix/schedule.ts';
-import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
-import { reportAdapter } from '../../runtime/src/gpu/report.ts';
+import type { TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { floatToHalf } from '../../runtime/src/half.ts';
 import { storedLayout } from '../../runtime/src/program/formats.ts';
 import { openTestDevice, type TestDevice } from '../support/gpu.ts';
 import { bias, matmulSpec } from '../support/matmul-shapes.ts';
+import { matrixTarget } from '../support/matrix-target.ts';
 import { checkMatmul, matmulTolerance } from '../support/oracle-matmul.ts';
 import { storedValues } from '../support/stored.ts';
 import { gaussian } from '../support/views.ts';
@@ -46,13 +46,7 @@ describe('block scales at the ends of f16', () => {
 
   beforeAll(async () => {
     gpu = await openTestDevice();
-    const { subgroupSize, subgroupMatrixConfigs: subgroupMatrix } = reportAdapter(gpu.adapter);
-    if (!subgroupMatrix.some((c) => c.componentType === 'f16' && c.resultType === 'f32')) return;
-    target = { name: 'test', tier: 'subgroup-matrix', limits: BASELINE_LIMITS, subgroupSize, subgroupMatrix };
-  });
-
-  it('has the instructions where they are required', () => {
-    expect(target !== undefined || !process.env.KONTEXT_REQUIRE_MATRIX).toBe(true);
+    target = matrixTarget(gpu);
   });
 
   const cases = Object.keys(CASES).flatMap((name) => (['q8', 'q4'] as const).map((format) => ({ name, format })));

@@ -3,9 +3,9 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type Conv2dSchedule, chooseConv2dSchedule, conv2d } from '../../kernels-codegen/src/kernels/conv2d/index.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
-import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
-import { reportAdapter } from '../../runtime/src/gpu/report.ts';
+import type { TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { openTestDevice, type TestDevice } from '../support/gpu.ts';
+import { matrixTarget } from '../support/matrix-target.ts';
 import { CONV2D_SHAPES, type Conv2dShape, checkConv2d, conv2dSpec } from '../support/oracle-conv2d.ts';
 
 describe('conv2d on subgroup matrices', () => {
@@ -14,13 +14,7 @@ describe('conv2d on subgroup matrices', () => {
 
   beforeAll(async () => {
     gpu = await openTestDevice();
-    const { subgroupSize, subgroupMatrixConfigs: subgroupMatrix } = reportAdapter(gpu.adapter);
-    if (!subgroupMatrix.some((c) => c.componentType === 'f16' && c.resultType === 'f32')) return;
-    target = { name: 'test', tier: 'subgroup-matrix', limits: BASELINE_LIMITS, subgroupSize, subgroupMatrix };
-  });
-
-  it('has the instructions where they are required', () => {
-    expect(target !== undefined || !process.env.KONTEXT_REQUIRE_MATRIX).toBe(true);
+    target = matrixTarget(gpu);
   });
 
   const small = (storeTiles: number): Conv2dSchedule => ({

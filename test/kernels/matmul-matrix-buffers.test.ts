@@ -9,8 +9,7 @@ import {
 } from '../../kernels-codegen/src/kernels/matmul/index.ts';
 import type { MatrixSchedule } from '../../kernels-codegen/src/kernels/matrix/schedule.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
-import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
-import { reportAdapter } from '../../runtime/src/gpu/report.ts';
+import type { TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { isQuantised } from '../../runtime/src/program/formats.ts';
 import { openTestDevice, type TestDevice } from '../support/gpu.ts';
 import {
@@ -23,6 +22,7 @@ import {
   matmulSpec,
   rowScale,
 } from '../support/matmul-shapes.ts';
+import { matrixTarget } from '../support/matrix-target.ts';
 import { checkMatmul, matmulTolerance } from '../support/oracle-matmul.ts';
 
 const schedule = (o: Partial<MatrixSchedule>): MatrixSchedule => ({
@@ -55,14 +55,7 @@ describe('matmul on subgroup matrices, two buffers', () => {
 
   beforeAll(async () => {
     gpu = await openTestDevice();
-    const { subgroupSize, subgroupMatrixConfigs: subgroupMatrix } = reportAdapter(gpu.adapter);
-    if (!subgroupMatrix.some((c) => c.componentType === 'f16' && c.resultType === 'f32')) return;
-    const limits = { ...BASELINE_LIMITS, maxComputeWorkgroupStorageSize: 32768 };
-    target = { name: 'test', tier: 'subgroup-matrix', limits, subgroupSize, subgroupMatrix };
-  });
-
-  it('has the instructions where they are required', () => {
-    expect(target !== undefined || !process.env.KONTEXT_REQUIRE_MATRIX).toBe(true);
+    target = matrixTarget(gpu, { maxComputeWorkgroupStorageSize: 32768 });
   });
 
   const check = async (shape: MatmulShape, s: MatrixSchedule): Promise<void> => {

@@ -5,11 +5,11 @@ import { type MatmulSpec, matmul, normsHeads } from '../../kernels-codegen/src/k
 import type { NormedHeads } from '../../kernels-codegen/src/kernels/matmul/spec.ts';
 import type { MatrixSchedule } from '../../kernels-codegen/src/kernels/matrix/schedule.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
-import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
-import { reportAdapter } from '../../runtime/src/gpu/report.ts';
+import type { TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { isQuantised } from '../../runtime/src/program/formats.ts';
 import { openTestDevice, type TestDevice } from '../support/gpu.ts';
 import { bias, gatedResidual, type MatmulShape, matmulSpec } from '../support/matmul-shapes.ts';
+import { matrixTarget } from '../support/matrix-target.ts';
 import { checkMatmul, matmulTolerance } from '../support/oracle-matmul.ts';
 
 interface Case extends Omit<MatmulShape, 'n' | 'type'> {
@@ -33,14 +33,9 @@ describe('projections that normalise their heads', { timeout: 300_000 }, () => {
   let target: TargetProfile | undefined;
   beforeAll(async () => {
     gpu = await openTestDevice();
-    const { subgroupSize, subgroupMatrixConfigs: subgroupMatrix } = reportAdapter(gpu.adapter);
-    if (!subgroupMatrix.some((c) => c.componentType === 'f16' && c.resultType === 'f32' && c.m === 8)) return;
-    const limits = { ...BASELINE_LIMITS, maxStorageBuffersPerShaderStage: 10 };
-    target = { name: 'test', tier: 'subgroup-matrix', limits, subgroupSize, subgroupMatrix };
-  });
-
-  it('has the instructions where they are required', () => {
-    expect(target !== undefined || !process.env.KONTEXT_REQUIRE_MATRIX).toBe(true);
+    const found = matrixTarget(gpu, { maxStorageBuffersPerShaderStage: 10 });
+    // The blocks below are of 8 × 8 matrices.
+    if (found?.subgroupMatrix?.some((c) => c.m === 8)) target = found;
   });
 
   /** Blocks of `subgroupsM · 8` rows and `subgroupsN · 32` columns. */

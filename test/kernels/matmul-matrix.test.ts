@@ -3,7 +3,6 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { chooseMatmulSchedule, type MatmulSchedule, matmul } from '../../kernels-codegen/src/kernels/matmul/index.ts';
 import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
-import { reportAdapter } from '../../runtime/src/gpu/report.ts';
 import { isQuantised } from '../../runtime/src/program/formats.ts';
 import { openTestDevice, type TestDevice } from '../support/gpu.ts';
 import {
@@ -15,6 +14,7 @@ import {
   type MatmulShape,
   matmulSpec,
 } from '../support/matmul-shapes.ts';
+import { matrixTarget } from '../support/matrix-target.ts';
 import { checkMatmul, matmulTolerance } from '../support/oracle-matmul.ts';
 
 describe('matmul on subgroup matrices', () => {
@@ -23,13 +23,7 @@ describe('matmul on subgroup matrices', () => {
 
   beforeAll(async () => {
     gpu = await openTestDevice();
-    const { subgroupSize, subgroupMatrixConfigs: subgroupMatrix } = reportAdapter(gpu.adapter);
-    if (!subgroupMatrix.some((c) => c.componentType === 'f16' && c.resultType === 'f32')) return;
-    target = { name: 'test', tier: 'subgroup-matrix', limits: BASELINE_LIMITS, subgroupSize, subgroupMatrix };
-  });
-
-  it('has the instructions where they are required', () => {
-    expect(target !== undefined || !process.env.KONTEXT_REQUIRE_MATRIX).toBe(true);
+    target = matrixTarget(gpu);
   });
 
   const small = (storeTiles: number): MatmulSchedule => ({

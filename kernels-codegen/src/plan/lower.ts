@@ -28,6 +28,7 @@ import {
   type KernelSource,
   type MatrixView,
   type OperandView,
+  viewLength,
 } from '../kernels/kernel.ts';
 import { type MatmulSpec, matmul, normsHeads } from '../kernels/matmul/index.ts';
 import type { NormedHeads } from '../kernels/matmul/spec.ts';
