@@ -1,7 +1,16 @@
 // The queue on Redis: workers in processes of their own, killed, cancelled, restarted.
 import type { ChildProcess } from 'node:child_process';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { createServer, type JobEvent, type KontextServer, RedisQueue } from '../../sdk/src/server/index.ts';
+import { SILENT } from '../../sdk/src/server/http/logger.ts';
+import {
+  createServer,
+  type JobEvent,
+  type JobSpec,
+  type KontextServer,
+  RedisQueue,
+} from '../../sdk/src/server/index.ts';
+import { connectRedis } from '../../sdk/src/server/redis/connect.ts';
+import { keys } from '../../sdk/src/server/redis/scripts.ts';
 import { exited, startScript } from './support/processes.ts';
 import { hasRedis, TestRedis } from './support/redis.ts';
 
@@ -131,6 +140,44 @@ describe.skipIf(!hasRedis)('on Redis', () => {
     await exited(child);
     expect(child.exitCode).toBe(0);
     expect((await queue.state(id))!.status).toBe('done');
+  });
+
+  it('runs a job whose acceptance was sent twice, because Redis died before it answered', async () => {
+    await worker(5);
+    const { id: other } = (await (await post('/v1/jobs', { prompt: 'x', size: '64x64' })).json()) as { id: string };
+    await follow(other);
+    const spec: JobSpec = { ...(await queue.state(other))!.spec, id: crypto.randomUUID() };
+    const connection = await connectRedis(redis.url, { patient: false, log: SILENT });
+    const own = [keys.job(spec.id), keys.events(spec.id), keys.clients, keys.open] as const;
+    // The first time: done, and the answer lost. The queue's own attempt is the second.
+    await connection.kontextAccept(...own, spec.id, JSON.stringify(spec), spec.client, spec.work, 10);
+    connection.disconnect();
+    await queue.add(spec);
+    const types = (await follow(spec.id)).map(({ type }) => type);
+    expect([types[0], types.at(-1)]).toEqual(['queued', 'done']);
+    expect(types.filter((type) => type === 'queued')).toHaveLength(1);
+    expect((await queue.stats()).waiting).toBe(0);
+  });
+
+  it('takes a job back that was refused because Redis did not answer in time', { timeout: 60_000 }, async () => {
+    const first = await worker(5);
+    const { id: other } = (await (await post('/v1/jobs', { prompt: 'x', size: '64x64' })).json()) as { id: string };
+    await follow(other);
+    first.kill('SIGKILL');
+    await exited(first);
+    const spec: JobSpec = { ...(await queue.state(other))!.spec, id: crypto.randomUUID() };
+    redis.pause();
+    await expect(queue.add(spec)).rejects.toMatchObject({ status: 503 });
+    // What was sent is done now, and undone.
+    redis.resume();
+    const gone = async () => (await queue.state(spec.id)) === undefined && (await queue.stats()).waiting === 0;
+    for (let tries = 0; tries < 50 && !(await gone()); tries++)
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(await gone()).toBe(true);
+    // The same id may come again, as with an Idempotency-Key.
+    await queue.add(spec);
+    await worker(5);
+    expect((await follow(spec.id)).at(-1)?.type).toBe('done');
   });
 
   it('loses nothing while Redis restarts', async () => {

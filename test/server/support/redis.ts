@@ -39,6 +39,15 @@ export class TestRedis {
     await ended;
   }
 
+  /** It neither answers nor closes its connections. */
+  pause(): void {
+    this.#process!.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#process!.kill('SIGCONT');
+  }
+
   async stop(): Promise<void> {
     await this.kill();
     rmSync(this.#folder, { recursive: true, force: true });

@@ -76,17 +76,9 @@ export class RedisQueue implements JobQueue {
   async add(spec: JobSpec): Promise<void> {
     if (this.#draining) throw new ApiError(503, 'draining', 'The server is stopping.', { retryAfterSeconds: 1 });
     const { id, client, work, model, shape, priority } = spec;
+    const own = [keys.job(id), keys.events(id), keys.clients, keys.open] as const;
     try {
-      const args = [
-        keys.job(id),
-        keys.clients,
-        keys.open,
-        JSON.stringify(spec),
-        client,
-        work,
-        this.options.maxOpen,
-      ] as const;
-      const open = await this.redis.kontextAccept(...args);
+      const open = await this.redis.kontextAccept(...own, id, JSON.stringify(spec), client, work, this.options.maxOpen);
       if (open === 0) return;
       if (open < 0) {
         const { waitMs, waiting } = await this.stats();
@@ -95,18 +87,14 @@ export class RedisQueue implements JobQueue {
           retryAfterSeconds: seconds,
         });
       }
-      await this.redis.kontextEmit(
-        keys.job(id),
-        keys.events(id),
-        id,
-        JSON.stringify({ type: 'queued', ahead: open - 1 }),
-        '',
-      );
+      // BullMQ takes each id once: a job that is there already may have missed this step, and is not doubled by it.
       const lane = this.#lane(laneName(model, laneOf(shape)));
       const kept = { removeOnComplete: true, removeOnFail: true };
       await lane.add('job', { id }, { jobId: id, priority: bullPriority(priority, open), ...kept });
       await this.redis.kontextWake(keys.wake(model));
     } catch (cause) {
+      // What Redis was sent it may still do when it is back: this goes behind, and takes a job back that the client does not know of.
+      if (!(cause instanceof ApiError)) void this.redis.kontextReject(...own, client, work).catch(() => 0);
       throw unavailable(cause);
     }
   }

@@ -175,7 +175,8 @@ export class RedisWorker {
     // Ended before: cancelled while it waited, or its worker died between the outcome and this.
     if (text == null || ended != null) return this.#complete(job, token);
     const spec = JSON.parse(text) as JobSpec;
-    const runs = await this.redis.hincrby(keys.job(id), 'runs', 1);
+    const runs = await this.redis.kontextBegin(keys.job(id));
+    if (runs === 0) return this.#complete(job, token);
     const outcome =
       cancelled != null
         ? ({ type: 'cancelled' } as const)

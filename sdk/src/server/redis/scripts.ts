@@ -39,11 +39,16 @@ const MAX_TOKENS = 4096;
 
 /** A connection with the scripts as methods. */
 export interface ScriptedRedis extends Redis {
-  /** @returns open jobs of the client with this one, 0 when the job is there already, −1 when the queue is full */
+  /**
+   * Stores a job and its first event. Sent again, as after a lost connection it may be, it changes nothing and answers the same.
+   * @returns open jobs of the client with this one, 0 when the job has ended already, −1 when the queue is full
+   */
   kontextAccept(
     job: string,
+    events: string,
     clients: string,
     open: string,
+    id: string,
     spec: string,
     client: string,
     work: number,
@@ -64,21 +69,58 @@ export interface ScriptedRedis extends Redis {
     work: number,
     keepMs: number,
   ): Promise<number>;
+  /** Takes back a job that nobody began: its client was told that there is none. @returns 1 when it was there */
+  kontextReject(
+    job: string,
+    events: string,
+    clients: string,
+    open: string,
+    client: string,
+    work: number,
+  ): Promise<number>;
+  /** @returns how often the job has been begun with this time, 0 when it is gone */
+  kontextBegin(job: string): Promise<number>;
   /** Puts a token for one idle worker. */
   kontextWake(wake: string): Promise<number>;
 }
 
+/** Lua: one open job less, of the client and the work in these arguments. */
+const CLOSE = (client: string, work: string): string =>
+  `if redis.call('HINCRBY', KEYS[3], ARGV[${client}], -1) <= 0 then redis.call('HDEL', KEYS[3], ARGV[${client}]) end
+if redis.call('HINCRBY', KEYS[4], 'jobs', -1) <= 0 then redis.call('DEL', KEYS[4])
+else redis.call('HINCRBYFLOAT', KEYS[4], 'work', '-' .. ARGV[${work}]) end`;
+
 /** Teaches a connection the scripts. */
 export function withScripts(redis: Redis): ScriptedRedis {
   redis.defineCommand('kontextAccept', {
-    numberOfKeys: 3,
+    numberOfKeys: 4,
     lua: `
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-if tonumber(redis.call('HGET', KEYS[3], 'jobs') or '0') >= tonumber(ARGV[4]) then return -1 end
-redis.call('HSET', KEYS[1], 'spec', ARGV[1], 'runs', 0, 'progress', 0, 'seq', 0)
-redis.call('HINCRBY', KEYS[3], 'jobs', 1)
-redis.call('HINCRBYFLOAT', KEYS[3], 'work', ARGV[3])
-return redis.call('HINCRBY', KEYS[2], ARGV[2], 1)`,
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  if redis.call('HEXISTS', KEYS[1], 'outcome') == 1 then return 0 end
+  return tonumber(redis.call('HGET', KEYS[3], ARGV[3]) or '1')
+end
+if tonumber(redis.call('HGET', KEYS[4], 'jobs') or '0') >= tonumber(ARGV[5]) then return -1 end
+redis.call('HSET', KEYS[1], 'spec', ARGV[2], 'runs', 0, 'progress', 0, 'seq', 1)
+redis.call('HINCRBY', KEYS[4], 'jobs', 1)
+redis.call('HINCRBYFLOAT', KEYS[4], 'work', ARGV[4])
+local open = redis.call('HINCRBY', KEYS[3], ARGV[3], 1)
+redis.call('XADD', KEYS[2], '1-0', 'e', '{"type":"queued","ahead":' .. (open - 1) .. '}')
+redis.call('PUBLISH', '${BELL}', ARGV[1])
+return open`,
+  });
+  redis.defineCommand('kontextReject', {
+    numberOfKeys: 4,
+    lua: `
+if redis.call('HGET', KEYS[1], 'runs') ~= '0' or redis.call('HEXISTS', KEYS[1], 'outcome') == 1 then return 0 end
+redis.call('UNLINK', KEYS[1], KEYS[2])
+${CLOSE('1', '2')}
+return 1`,
+  });
+  redis.defineCommand('kontextBegin', {
+    numberOfKeys: 1,
+    lua: `
+if redis.call('HEXISTS', KEYS[1], 'spec') == 0 then return 0 end
+return redis.call('HINCRBY', KEYS[1], 'runs', 1)`,
   });
   redis.defineCommand('kontextEmit', {
     numberOfKeys: 2,
@@ -97,9 +139,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('HSETNX', KEYS[1], 'outcome'
 local seq = redis.call('HINCRBY', KEYS[1], 'seq', 1)
 redis.call('HSET', KEYS[1], 'status', ARGV[3])
 redis.call('XADD', KEYS[2], seq .. '-0', 'e', ARGV[2])
-if redis.call('HINCRBY', KEYS[3], ARGV[4], -1) <= 0 then redis.call('HDEL', KEYS[3], ARGV[4]) end
-if redis.call('HINCRBY', KEYS[4], 'jobs', -1) <= 0 then redis.call('DEL', KEYS[4])
-else redis.call('HINCRBYFLOAT', KEYS[4], 'work', '-' .. ARGV[5]) end
+${CLOSE('4', '5')}
 redis.call('PEXPIRE', KEYS[1], ARGV[6])
 redis.call('PEXPIRE', KEYS[2], ARGV[6])
 redis.call('PUBLISH', '${BELL}', ARGV[1])
