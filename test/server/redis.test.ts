@@ -148,7 +148,7 @@ describe.skipIf(!hasRedis)('on Redis', () => {
     await follow(other);
     const spec: JobSpec = { ...(await queue.state(other))!.spec, id: crypto.randomUUID() };
     const connection = await connectRedis(redis.url, { patient: false, log: SILENT });
-    const own = [keys.job(spec.id), keys.events(spec.id), keys.clients, keys.open] as const;
+    const own = keys.opened(spec.id);
     // The first time: done, and the answer lost. The queue's own attempt is the second.
     await connection.kontextAccept(...own, spec.id, JSON.stringify(spec), spec.client, spec.work, 10);
     connection.disconnect();

@@ -76,7 +76,7 @@ export class RedisQueue implements JobQueue {
   async add(spec: JobSpec): Promise<void> {
     if (this.#draining) throw new ApiError(503, 'draining', 'The server is stopping.', { retryAfterSeconds: 1 });
     const { id, client, work, model, shape, priority } = spec;
-    const own = [keys.job(id), keys.events(id), keys.clients, keys.open] as const;
+    const own = keys.opened(id);
     try {
       const open = await this.redis.kontextAccept(...own, id, JSON.stringify(spec), client, work, this.options.maxOpen);
       if (open === 0) return;
@@ -235,6 +235,6 @@ export async function endJob(
   keepMs: number,
 ): Promise<boolean> {
   const { id, client, work } = spec;
-  const own = [keys.job(id), keys.events(id), keys.clients, keys.open] as const;
+  const own = keys.opened(id);
   return (await redis.kontextEnd(...own, id, JSON.stringify(outcome), outcome.type, client, work, keepMs)) === 1;
 }

@@ -23,6 +23,8 @@ export const keys = {
   worker: (name: string) => `${PREFIX}:worker:${name}`,
   /** Idempotency: client and key to id and digest. */
   idempotency: (client: string, key: string) => `${PREFIX}:idempotency:${JSON.stringify([client, key])}`,
+  /** A job's own keys with those that count it while it is open, in the order of the scripts. */
+  opened: (id: string) => [keys.job(id), keys.events(id), keys.clients, keys.open] as const,
   blob: (key: string) => `${PREFIX}:blob:${key}`,
   /** Set of a job's blobs. */
   blobs: (id: string) => `${PREFIX}:blobs:${id}`,
