@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { type HeadNormSpec, headNorm } from '../../kernels-codegen/src/kernels/head-norm.ts';
 import { BASELINE_LIMITS, type TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { openTestDevice, runKernel, type TestDevice } from '../support/gpu.ts';
+import { normedHead, rotaryTable } from '../support/oracle-heads.ts';
 import { decode, encode, expectView, filled, gaussian, valueAt, view } from '../support/views.ts';
 
 const target: TargetProfile = { name: 'test', tier: 'f16', limits: BASELINE_LIMITS };
@@ -29,11 +30,7 @@ describe('headNorm', () => {
     const input = filled(x, next);
     const scale = filled(view('f32', 1, size), next);
     const before = spec.inPlace ? input : filled(out, next);
-    // Angles, not free numbers, so that the norm of a pair is kept.
-    const angles = Float64Array.from({ length: rope ? Math.ceil(rope.length / 2) : 0 }, next);
-    const table = Float64Array.from({ length: rope?.length ?? 0 }, (_, i) =>
-      Math.fround(((i - rope!.offset) % 2 === 0 ? Math.cos : Math.sin)(angles[i >> 1]!)),
-    );
+    const table = rotaryTable(rope, next);
     const buffers = [
       ...(spec.inPlace ? [] : [encode(x.type, input)]),
       encode('f32', scale),
@@ -43,18 +40,10 @@ describe('headNorm', () => {
     const kernel = headNorm(spec, profile);
     expect(kernel.bindings.length).toBe(buffers.length);
     const result = await runKernel(gpu, kernel, buffers);
-    const normed = (row: number, head: number): number[] => {
-      const v = Array.from({ length: size }, (_, i) => valueAt(x, input, row, head * size + i));
-      const norm = 1 / Math.sqrt(v.reduce((a, b) => a + b * b, 0) / size + spec.eps);
-      return v.map((value, i) => value * norm * scale[i]!);
-    };
     const want = (row: number, col: number): number => {
       const i = col % size;
-      const v = normed(row, Math.floor(col / size));
-      if (!rope) return v[i]!;
-      const at = rope.offset + row * rope.rowStride + (i & ~1);
-      const [a, b] = [v[i & ~1]!, v[i | 1]!];
-      return i % 2 === 0 ? a * table[at]! - b * table[at + 1]! : a * table[at + 1]! + b * table[at]!;
+      const head = Array.from({ length: size }, (_, j) => valueAt(x, input, row, col - i + j));
+      return normedHead(spec, head, scale, table, row, i);
     };
     expectView(out, decode(out.type, result.get(buffers.length - 1)!), want, limits[out.type], before);
   }

@@ -2,8 +2,8 @@
 // Blocks with one head and with several, heads over the edge, rows over the edge, stored weights, an adapter's path.
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type MatmulSpec, matmul, normsHeads } from '../../kernels-codegen/src/kernels/matmul/index.ts';
-import type { NormedHeads } from '../../kernels-codegen/src/kernels/matmul/spec.ts';
 import type { MatrixSchedule } from '../../kernels-codegen/src/kernels/matrix/schedule.ts';
+import type { NormedHeads } from '../../kernels-codegen/src/kernels/normed-heads.ts';
 import { targetByName } from '../../kernels-codegen/src/targets/profiles.ts';
 import type { TargetProfile } from '../../kernels-codegen/src/targets/types.ts';
 import { isQuantised } from '../../runtime/src/program/formats.ts';

@@ -35,24 +35,29 @@ export function epilogueWidth(epilogue: Epilogue, out: MatrixView): 1 | 4 {
  * @param firstBinding binding number of the first operand; the output comes last
  * @param width elements stored at a time; at most {@link epilogueWidth}
  * @param sizes how the text gets offsets, strides and lengths
- * @param anyRows arrays that hold a value for each row are declared without a length, so that one text serves any number of rows
  */
 export function emitEpilogue(
   epilogue: Epilogue,
   out: MatrixView,
   firstBinding: number,
   width: 1 | 4,
-  anyRows = false,
   sizes: Sizes = LITERALS,
 ): EmittedEpilogue {
   const used = operandsOf(epilogue.expr);
   const declarations: string[] = [];
   const bindings: BindingAccess[] = [];
   const vectorType = (type: string): string => (width === 1 ? type : `vec4<${type}>`);
-  const declare = (name: string, access: 'read' | 'read_write', element: string, length?: number): void => {
+  const declare = (
+    name: string,
+    access: 'read' | 'read_write',
+    element: string,
+    length: number,
+    byRows: boolean,
+  ): void => {
     const binding = firstBinding + bindings.length;
-    const type = length === undefined ? element : element + sizes.length(length);
-    declarations.push(`@group(0) @binding(${binding}) var<storage, ${access}> ${name}: array<${type}>;`);
+    declarations.push(
+      `@group(0) @binding(${binding}) var<storage, ${access}> ${name}: array<${element}${sizes.length(length, byRows)}>;`,
+    );
     bindings.push(access);
   };
   epilogue.operands.forEach((o, i) => {
@@ -62,11 +67,12 @@ export function emitEpilogue(
       `operand${i}`,
       'read',
       vector ? vectorType(o.type) : o.type,
-      anyRows && o.strideRow ? undefined : vector && width === 4 ? Math.ceil(o.length / 4) : o.length,
+      vector && width === 4 ? Math.ceil(o.length / 4) : o.length,
+      o.strideRow > 0,
     );
   });
   const length = width === 4 ? Math.ceil(viewLength(out) / 4) : viewLength(out);
-  declare('result', 'read_write', vectorType(out.type), anyRows ? undefined : length);
+  declare('result', 'read_write', vectorType(out.type), length, true);
 
   /** @param name whose index it is, before what its sizes are */
   const index = (

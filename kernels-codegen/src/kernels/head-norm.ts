@@ -4,15 +4,12 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { floatLiteral } from '../expr/expr.ts';
 import type { TargetProfile } from '../targets/types.ts';
-import { sizesFor, withSizes } from '../wgsl/sizes.ts';
+import { ANY_ROWS, sizesFor, withSizes } from '../wgsl/sizes.ts';
 import { type KernelSource, type MatrixView, viewLength } from './kernel.ts';
+import { headNormFlops, type NormedHeads, rotated, tableProblem } from './normed-heads.ts';
 import { elementTypes, viewBytes } from './precision.ts';
 
-export interface HeadNormSpec {
-  heads: number;
-  /** Head size; even, because rotary embedding turns pairs. */
-  size: number;
-  eps: number;
+export interface HeadNormSpec extends NormedHeads {
   /** `[rows, heads·size]`. */
   x: MatrixView;
   /** Same shape as `x`; with `inPlace` the very same view. */
@@ -20,8 +17,6 @@ export interface HeadNormSpec {
   /** x and out are one range of one buffer: one `read_write` binding, the last, serves both. */
   inPlace: boolean;
   scaleType: 'f32';
-  /** f32 table `[rows, size]`: element `[row, 2i]` is the cosine and `[row, 2i + 1]` the sine of pair i. */
-  rope?: { offset: number; rowStride: number /** elements of the binding */; length: number };
 }
 
 /** Threads that share a head, at most: 8 threads of 16 bytes read a 128-byte line together. */
@@ -60,25 +55,24 @@ export function headNorm(spec: HeadNormSpec, target: TargetProfile): KernelSourc
   const gridY = Math.ceil(groups / gridX);
   const guarded = gridX * gridY * perGroup > items;
   const steps = units / lanes;
-  // Whole workgroups in one line: nothing in the text depends on the number of rows, and streams share a kernel.
-  const anyRows = !alone && !guarded && gridY === 1;
 
   const types = elementTypes('headNorm', [x.type, out.type], target);
-  const sizes = sizesFor(target);
+  // Whole workgroups in one line: nothing in the text depends on the number of rows, and streams share a kernel.
+  const sizes = !alone && !guarded && gridY === 1 ? ANY_ROWS : sizesFor(target);
   const value = `vec${unit}<f32>`;
   const bindings: KernelSource['bindings'] = [];
   const declarations: string[] = [];
-  const declare = (name: string, access: 'read' | 'read_write', type: string, length?: number): void => {
+  const declare = (name: string, access: 'read' | 'read_write', type: string, length: number, byRows = true): void => {
     const element = vector ? `vec4<${type}>` : type;
     declarations.push(
-      `@group(0) @binding(${bindings.length}) var<storage, ${access}> ${name}: array<${element}${length === undefined ? '' : sizes.length(Math.ceil(length / (vector ? 4 : 1)))}>;`,
+      `@group(0) @binding(${bindings.length}) var<storage, ${access}> ${name}: array<${element}${sizes.length(Math.ceil(length / (vector ? 4 : 1)), byRows)}>;`,
     );
     bindings.push(access);
   };
-  if (!spec.inPlace) declare('x', 'read', x.type, anyRows ? undefined : viewLength(x));
-  declare('scale', 'read', 'f32', size);
-  if (rope) declare('rope', 'read', 'f32', anyRows ? undefined : rope.length);
-  declare('out', 'read_write', out.type, anyRows ? undefined : viewLength(out));
+  if (!spec.inPlace) declare('x', 'read', x.type, viewLength(x));
+  declare('scale', 'read', 'f32', size, false);
+  if (rope) declare('rope', 'read', 'f32', rope.length);
+  declare('out', 'read_write', out.type, viewLength(out));
 
   // Indices count vectors or, without alignment, elements.
   const per = vector ? 4 : 1;
@@ -92,9 +86,6 @@ export function headNorm(spec: HeadNormSpec, target: TargetProfile): KernelSourc
   };
   const at = (step: number): string => `${alone ? 'i' : `(lane + ${step * lanes}u)`}${vector ? '' : ' * 2u'}`;
   const source = spec.inPlace ? 'out' : 'x';
-  const rotated = vector
-    ? 'vec4<f32>(n.x * t.x - n.y * t.y, n.x * t.y + n.y * t.x, n.z * t.z - n.w * t.w, n.z * t.w + n.w * t.z)'
-    : 'vec2<f32>(n.x * t.x - n.y * t.y, n.x * t.y + n.y * t.x)';
   const each = (body: (step: number) => string): string =>
     alone
       ? `for (var i = 0u; i < ${sizes.of('units', units)} + group.z; i++) { ${body(0)} }`
@@ -135,7 +126,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       const v = alone ? load(source, own) : `v${step}`;
       const n = `let n = ${v} * norm * ${load('scale', at(step))};`;
       const t = rope ? `let t = ${load('rope', `turn + ${at(step)}`)};` : '';
-      return `{ ${n} ${t} ${store(`to + ${at(step)}`, rope ? rotated : 'n')} }`;
+      return `{ ${n} ${t} ${store(`to + ${at(step)}`, rope ? rotated(unit) : 'n')} }`;
     })}
   }
 }
@@ -146,14 +137,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     wgsl,
     bindings,
     workgroups: [gridX, gridY, 1],
-    flops: elements * (rope ? 7 : 4),
+    flops: headNormFlops(spec, elements),
     bytes: viewBytes(x) + viewBytes(out) + 4 * size * (rope ? x.rows + 1 : 1),
     needs: { features: types.features, invocations: threads, workgroupBytes: alone ? 0 : 4 * threads },
   };
   return withSizes(made, sizes);
 }
 
-function validate({ heads, size, x, out, inPlace, rope }: HeadNormSpec): void {
+function validate(spec: HeadNormSpec): void {
+  const { heads, size, x, out, inPlace } = spec;
   const fail = (what: string): never => {
     throw new KontextError('program-invalid', `headNorm: ${what}`);
   };
@@ -163,9 +155,8 @@ function validate({ heads, size, x, out, inPlace, rope }: HeadNormSpec): void {
   if (inPlace && (x.type !== out.type || x.offset !== out.offset || x.rowStride !== out.rowStride)) {
     fail('in place, x and out must be the same view.');
   }
-  if (rope && rope.length < rope.offset + (x.rows - 1) * rope.rowStride + size) {
-    fail(`the rotary table has ${rope.length} elements, too few for ${x.rows} rows of ${size}.`);
-  }
+  const problem = tableProblem(spec, x.rows);
+  if (problem) fail(`${problem}.`);
 }
 
 function largestDivisor(n: number, most: number): number {

@@ -17,15 +17,24 @@ export const PACKED_LIMITS = { left: 496, right: 7.75 } as const;
 /** Workgroup memory of the note that a tile's values are too large. */
 export const PACKED_BYTES = 16;
 
-/** Whether a layer's sums may be packed on a target: see `normalised` of its spec. @param halves both operands lose nothing in f16 */
-export const maySumPacked = (
-  target: TargetProfile,
-  layer: { normalised: true | undefined; halves: boolean },
-): boolean => hasTier(target, 'f16') && layer.normalised === true && layer.halves;
+/** A product's layer: `normalised` as its spec has it, and whether both operands lose nothing in f16. */
+export interface PackableLayer {
+  normalised: true | undefined;
+  halves: boolean;
+}
 
-/** Whether the target's choosers offer packed sums at all: to the estimate, or to measuring only. */
-export const packedSumsOf = (target: TargetProfile): 'chosen' | 'measured' | 'never' =>
-  target.software || target.packedSums === false ? 'never' : target.packedSums ? 'chosen' : 'measured';
+/** Whether a layer's sums may be packed on a target. */
+export const maySumPacked = (target: TargetProfile, layer: PackableLayer): boolean =>
+  hasTier(target, 'f16') && layer.normalised === true && layer.halves;
+
+/** Whether the target's choosers offer packed sums for a layer: to the estimate, or to measuring only. */
+export function packedSumsOf(target: TargetProfile, layer: PackableLayer): 'chosen' | 'measured' | 'never' {
+  if (target.software || target.packedSums === false || !maySumPacked(target, layer)) return 'never';
+  return target.packedSums ? 'chosen' : 'measured';
+}
+
+/** A schedule with packed sums. */
+export const packed = <S extends object>(schedule: S): S & { packed: true } => ({ ...schedule, packed: true });
 
 export interface PackedBlock {
   /** Results of a thread: `c<row>_<vector>`, vectors of four f32. */

@@ -32,7 +32,7 @@ export function pointwise(spec: PointwiseSpec, target: TargetProfile): KernelSou
   const { enable, features } = elementTypes('pointwise', epilogueTypes(epilogue, out), target);
   const width = epilogueWidth(epilogue, out);
   const sizes = sizesFor(target);
-  const emitted = emitEpilogue(epilogue, out, 0, width, false, sizes);
+  const emitted = emitEpilogue(epilogue, out, 0, width, sizes);
   const columns = out.cols / width;
   const grid = flatGrid(out.rows * columns, target, sizes);
   const perRow = sizes.of('columns', columns);

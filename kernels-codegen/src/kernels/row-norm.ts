@@ -4,7 +4,7 @@
 import { KontextError } from '../../../runtime/src/errors.ts';
 import { floatLiteral, opCount } from '../expr/expr.ts';
 import type { TargetProfile } from '../targets/types.ts';
-import { sizesFor, withSizes } from '../wgsl/sizes.ts';
+import { ANY_ROWS, sizesFor, withSizes } from '../wgsl/sizes.ts';
 import { emitEpilogue, epilogueWidth } from './epilogue.ts';
 import { type Epilogue, type KernelSource, type MatrixView, viewLength } from './kernel.ts';
 import { elementTypes, epilogueBytes, epilogueTypes, viewBytes } from './precision.ts';
@@ -53,14 +53,13 @@ export function rowNorm(spec: RowNormSpec, target: TargetProfile): KernelSource 
   const steps = Math.ceil(units / threads);
   const ragged = units % threads !== 0;
   const kept = !alone && steps <= REGISTER_UNITS;
-  const sizes = sizesFor(target);
   const perGroup = alone ? CPU_ROWS : 1;
   const items = Math.ceil(x.rows / perGroup);
   const gridX = Math.min(items, target.limits.maxComputeWorkgroupsPerDimension);
   const gridY = Math.ceil(items / gridX);
   // A workgroup a row, in one line: nothing in the text depends on how many there are, and streams of one width share a kernel.
-  const anyRows = !alone && gridY === 1;
-  const epilogueText = emitEpilogue(epilogue, out, 1, width, anyRows, sizes);
+  const sizes = !alone && gridY === 1 ? ANY_ROWS : sizesFor(target);
+  const epilogueText = emitEpilogue(epilogue, out, 1, width, sizes);
 
   const value = width === 4 ? 'vec4<f32>' : 'f32';
   const stored = width === 4 ? `vec4<${x.type}>` : x.type;
@@ -121,7 +120,7 @@ fn add_threads(value: f32, thread: u32) -> f32 {
   for (var i = 0u; i < ${groups}u; i++) { s += grouped[i]; }
   return s;
 }`;
-  const wgsl = `${types.enable}@group(0) @binding(0) var<storage, read> x: array<${stored}${anyRows ? '' : sizes.length(Math.ceil(viewLength(x) / width))}>;
+  const wgsl = `${types.enable}@group(0) @binding(0) var<storage, read> x: array<${stored}${sizes.length(Math.ceil(viewLength(x) / width), true)}>;
 ${epilogueText.declarations}
 ${alone ? '' : sharedSum}
 

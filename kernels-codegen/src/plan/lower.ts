@@ -31,7 +31,7 @@ import {
   viewLength,
 } from '../kernels/kernel.ts';
 import { type MatmulSpec, matmul, normsHeads } from '../kernels/matmul/index.ts';
-import type { NormedHeads } from '../kernels/matmul/spec.ts';
+import type { NormedHeads } from '../kernels/normed-heads.ts';
 import { pointwise } from '../kernels/pointwise.ts';
 import { rearrange } from '../kernels/rearrange.ts';
 import { rowNorm } from '../kernels/row-norm.ts';

@@ -8,8 +8,8 @@ export interface Sizes {
   of(name: string, value: number): string;
   /** The same for arithmetic in i32. */
   signed(name: string, value: number): string;
-  /** What follows the element's type in the type of a bound array. */
-  length(elements: number): string;
+  /** What follows the element's type in the type of a bound array. @param byRows it holds a value for each row */
+  length(elements: number, byRows?: boolean): string;
 }
 
 export const LITERALS: Sizes = {
@@ -17,6 +17,9 @@ export const LITERALS: Sizes = {
   signed: (_, value) => `${value}`,
   length: (elements) => `, ${elements}`,
 };
+
+/** Literals in a text that depends on no number of rows: arrays that hold a value for each have no length, and one text serves any. */
+export const ANY_ROWS: Sizes = { ...LITERALS, length: (elements, byRows) => (byRows ? '' : LITERALS.length(elements)) };
 
 /** Sizes as data: fields of one uniform buffer, a kernel's last binding. */
 export class SizeTable implements Sizes {

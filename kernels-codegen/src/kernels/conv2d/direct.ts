@@ -29,7 +29,7 @@ export function directConv2d(spec: Conv2dSpec, target: TargetProfile, s: DirectS
     element: 'f32',
     sizes,
   });
-  const output = emitOutput({ m, n, epilogue: spec.epilogue, out: spec.out }, inputs, false, sizes);
+  const output = emitOutput({ m, n, epilogue: spec.epilogue, out: spec.out }, inputs, sizes);
   const usesF16 = conv2dUsesF16(spec, target);
   const split = splitDirect(m, n, target, s, sizes);
   const each = <T>(count: number, f: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => f(i));

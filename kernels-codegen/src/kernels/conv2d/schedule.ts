@@ -7,7 +7,7 @@ import { sameSchedule, tunedSchedule } from '../../tune/tuned.ts';
 import { type DirectSchedule, directCandidates, directMisfit, directSchedule } from '../matmul/direct.ts';
 import { checkMatmulSchedule, chooseMatmulSchedule, matmulCandidates } from '../matmul/schedule.ts';
 import type { MatrixSchedule } from '../matrix/schedule.ts';
-import { maySumPacked, packedSumsOf } from '../packed.ts';
+import { maySumPacked, type PackableLayer, packed, packedSumsOf } from '../packed.ts';
 import { equivalentMatmul } from './matrix.ts';
 import { type Conv2dSpec, conv2dElement, conv2dHalves, describeConv2d } from './spec.ts';
 import { type TiledConv2dSchedule, tiledConv2dWorkgroupBytes } from './tiled.ts';
@@ -16,14 +16,12 @@ export type Conv2dSchedule = TiledConv2dSchedule | DirectSchedule | MatrixSchedu
 
 /** Key of a spec in `TargetProfile.tuned.conv2d`. */
 export const conv2dShapeKey = (spec: Conv2dSpec, target: TargetProfile): string =>
-  `${describeConv2d(spec)}${packable(spec, target) ? ' normed' : ''} ${conv2dElement(spec, target)}`;
+  `${describeConv2d(spec)}${packedSumsOf(target, layerOf(spec)) === 'never' ? '' : ' normed'} ${conv2dElement(spec, target)}`;
 
-/** As the matmul has it. */
-const packable = (spec: Conv2dSpec, target: TargetProfile): boolean =>
-  packedSumsOf(target) !== 'never' && legalPacked(spec, target);
-
-const legalPacked = (spec: Conv2dSpec, target: TargetProfile): boolean =>
-  maySumPacked(target, { normalised: spec.prologue ? true : spec.normalised, halves: conv2dHalves(spec) });
+const layerOf = (spec: Conv2dSpec): PackableLayer => ({
+  normalised: spec.prologue ? true : spec.normalised,
+  halves: conv2dHalves(spec),
+});
 
 /** The profile's measured schedule for this shape, else the best by estimate that fits the target's limits. */
 export function chooseConv2dSchedule(spec: Conv2dSpec, target: TargetProfile): Conv2dSchedule {
@@ -34,7 +32,7 @@ export function chooseConv2dSchedule(spec: Conv2dSpec, target: TargetProfile): C
     const same = chooseMatmulSchedule(equivalentMatmul(spec, target), target);
     if (same.variant === 'matrix') return same;
   }
-  const packs = packedSumsOf(target) === 'chosen' && legalPacked(spec, target);
+  const packs = packedSumsOf(target, layerOf(spec)) === 'chosen';
   const fitting = (packs ? CONV2D_TILES.map(packed) : CONV2D_TILES).filter((s) => !misfit(spec, target, s));
   if (!fitting.length) checkConv2dSchedule(spec, target, CONV2D_TILES.at(-1)!);
   return fitting.reduce((best, s) => (estimate(spec, s) < estimate(spec, best) ? s : best));
@@ -50,11 +48,10 @@ export function conv2dCandidates(spec: Conv2dSpec, target: TargetProfile): Conv2
   const matrices = hasTier(target, 'subgroup-matrix')
     ? matmulCandidates(equivalentMatmul(spec, target), target).filter((s) => s.variant === 'matrix')
     : [];
-  const tiles = packable(spec, target) ? [...CONV2D_TILES, ...CONV2D_TILES.map(packed)] : CONV2D_TILES;
+  const tiles =
+    packedSumsOf(target, layerOf(spec)) !== 'never' ? [...CONV2D_TILES, ...CONV2D_TILES.map(packed)] : CONV2D_TILES;
   return [...matrices, ...tiles.filter((s) => !misfit(spec, target, s))];
 }
-
-const packed = (s: TiledConv2dSchedule): TiledConv2dSchedule => ({ ...s, packed: true });
 
 /** Throws `limit-too-small` when `schedule` exceeds what the target offers, `program-invalid` when it makes no sense. */
 export function checkConv2dSchedule(spec: Conv2dSpec, target: TargetProfile, schedule: Conv2dSchedule): void {
@@ -118,7 +115,7 @@ function misfit(
     return message ? { code: 'program-invalid', message } : undefined;
   }
   if (s.cols % 4 || s.tileK % 4) return { code: 'program-invalid', message: 'cols and tileK must be multiples of 4' };
-  if (s.packed && !legalPacked(spec, target)) {
+  if (s.packed && !maySumPacked(target, layerOf(spec))) {
     return { code: 'program-invalid', message: 'packed sums need f16 operands, the image from a norm' };
   }
   const bytes = tiledConv2dWorkgroupBytes(s, s.packed ? 'f16' : conv2dElement(spec, target));

@@ -38,7 +38,7 @@ export function directMatmul(spec: MatmulSpec, target: TargetProfile, s: DirectS
   const { m, n } = spec;
   const sizes = sizesFor(target, matmulFlops(spec));
   const inputs = emitInputs(spec, target, 'f32', 4, true, sizes);
-  const output = emitOutput(spec, inputs.count, false, sizes);
+  const output = emitOutput(spec, inputs.count, sizes);
   const split = splitDirect(m, n, target, s, sizes);
   const wgsl = `${usesF16(spec, target) ? 'enable f16;\n' : ''}${s.broadcast ? subgroupEnables(target) : ''}${inputs.declarations}
 ${output.declarations}

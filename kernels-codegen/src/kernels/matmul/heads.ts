@@ -4,10 +4,12 @@
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import { floatLiteral } from '../../expr/expr.ts';
 import type { TargetProfile } from '../../targets/types.ts';
+import type { Sizes } from '../../wgsl/sizes.ts';
 import { emitEpilogue, epilogueWidth } from '../epilogue.ts';
 import { type MatrixSchedule, matrixElements, matrixTile, resultElements } from '../matrix/schedule.ts';
+import { type NormedHeads, rotated } from '../normed-heads.ts';
 import { insideOnly, type MatmulOutput } from './output.ts';
-import type { MatmulSpec, NormedHeads } from './spec.ts';
+import type { MatmulSpec } from './spec.ts';
 
 /** How the pairs of a row and a head that pass to the epilogue together are spread over threads. */
 interface Split {
@@ -60,7 +62,7 @@ export function emitNormedOutput(
   s: MatrixSchedule,
   c: SubgroupMatrixConfig,
   firstBinding: number,
-  anyRows: boolean,
+  sizes: Sizes,
 ): MatmulOutput {
   const { heads: count, size, eps, rope } = spec.heads!;
   const { heads, pairs, share, threads } = splitOf(spec.heads!, target, s, c);
@@ -80,8 +82,8 @@ if (thread < ${pairs}u) { tiles[thread + ${free}u] = ${normOf(Array.from({ lengt
     ['query_scale', `vec4<f32>, ${vectors}`],
     ['key_scale', `vec4<f32>, ${vectors}`],
   ];
-  if (rope) tables.push(['rope', anyRows ? 'vec4<f32>' : `vec4<f32>, ${Math.ceil(rope.length / 4)}`]);
-  const epilogue = emitEpilogue(spec.epilogue, spec.out, firstBinding + tables.length, 4, anyRows);
+  if (rope) tables.push(['rope', `vec4<f32>${sizes.length(Math.ceil(rope.length / 4), true)}`]);
+  const epilogue = emitEpilogue(spec.epilogue, spec.out, firstBinding + tables.length, 4, sizes);
   // Of eight threads that read together two rows start in the same bank: every other row begins with its second piece.
   const turned = share > 1 && vectors % (2 * share) === 0 ? `(piece ^ (pair % 2u * ${share}u))` : 'piece';
   return {
@@ -114,8 +116,6 @@ workgroupBarrier();
     },
     store(value, { raggedM, raggedN }) {
       const { before, text } = epilogue.evaluate('row', 'col', value);
-      const rotated =
-        'vec4<f32>(n.x * t.x - n.y * t.y, n.x * t.y + n.y * t.x, n.z * t.z - n.w * t.w, n.z * t.w + n.w * t.z)';
       const conditions = [...(raggedM ? [`row < ${spec.m}u`] : []), ...(raggedN ? [`col < ${spec.n}u`] : [])];
       const body = `${before.join('\n')}
 var y = ${text};
@@ -123,7 +123,7 @@ if (col < ${2 * width}u) {
 let d = col % ${size}u / 4u;
 let norm = bitcast<f32>(tiles[resultRow * ${heads}u + col % ${tileN}u / ${size}u + ${free}u].x);
 let n = y * norm * select(key_scale[d], query_scale[d], col < ${width}u);
-${rope ? `let t = rope[row * ${rope.rowStride / 4}u + d + ${rope.offset / 4}u];\ny = ${rotated};` : 'y = n;'}
+${rope ? `let t = rope[row * ${rope.rowStride / 4}u + d + ${rope.offset / 4}u];\ny = ${rotated(4)};` : 'y = n;'}
 }
 ${epilogue.write('row', 'col', 'y')}`;
       return insideOnly(conditions, `{\n${body}\n}`);

@@ -4,6 +4,7 @@
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
 import type { BlockReader } from '../../wgsl/sixteen.ts';
+import { ANY_ROWS, LITERALS } from '../../wgsl/sizes.ts';
 import type { KernelSource } from '../kernel.ts';
 import { emitMatrixProduct, twoBuffers } from '../matrix/product.ts';
 import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes, unitOf } from '../matrix/schedule.ts';
@@ -58,11 +59,11 @@ export function matrixMatmul(
   const raggedM = layers * groupsY * tileM !== m;
   const raggedN = n % tileN !== 0;
   // Whole tiles in one layer: nothing in the text depends on the number of rows, and FLUX's streams share their kernels.
-  const anyRows = !raggedM && layers === 1;
-  const inputs = emitRows(spec, target, element, s.tileK, anyRows);
+  const sizes = !raggedM && layers === 1 ? ANY_ROWS : LITERALS;
+  const inputs = emitRows(spec, target, element, s.tileK, sizes);
   const output = spec.heads
-    ? emitNormedOutput(spec, target, s, config, inputs.count, anyRows)
-    : emitOutput(spec, inputs.count, anyRows);
+    ? emitNormedOutput(spec, target, s, config, inputs.count, sizes)
+    : emitOutput(spec, inputs.count, sizes);
   const product = emitMatrixProduct(s, config, threads, output, { raggedM, raggedN }, layers === 1 ? ' + group.z' : '');
   /** Rows of a tile, 16 bytes at a time; a row beyond the edge is the last one again. */
   const rows = (tile: 'a' | 'b', read: Part['left'][0]['read']): Copy => {

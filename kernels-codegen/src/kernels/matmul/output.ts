@@ -41,16 +41,15 @@ export const insideOnly = (conditions: string[], body: string): string =>
 
 /**
  * @param firstBinding number of the epilogue's first binding
- * @param anyRows, sizes as {@link emitEpilogue} has them
+ * @param sizes as {@link emitEpilogue} has them
  */
 export function emitOutput(
   spec: Pick<MatmulSpec, 'm' | 'n' | 'epilogue' | 'out'>,
   firstBinding: number,
-  anyRows = false,
   sizes: Sizes = LITERALS,
 ): MatmulOutput {
   const width = epilogueWidth(spec.epilogue, spec.out);
-  const epilogue = emitEpilogue(spec.epilogue, spec.out, firstBinding, width, anyRows, sizes);
+  const epilogue = emitEpilogue(spec.epilogue, spec.out, firstBinding, width, sizes);
   return {
     declarations: epilogue.declarations,
     bindings: epilogue.bindings,

@@ -3,6 +3,7 @@
 
 import type { TargetProfile } from '../../targets/types.ts';
 import { type BlockReader, emitBlockReader, emitOctetReader, sixteenOf } from '../../wgsl/sixteen.ts';
+import type { Sizes } from '../../wgsl/sizes.ts';
 import { type MatrixView, viewLength } from '../kernel.ts';
 import { emitLeft, emitRight, joinSegments, type Loader, weightLoader } from './inputs.ts';
 import { type MatmulSpec, type StoredMatrix, segmentsOf } from './spec.ts';
@@ -28,14 +29,14 @@ export interface MatmulRows {
 /**
  * @param element type of the values
  * @param step columns of a step of the loop over k
- * @param anyRows left operands are declared without a length, so that one text serves any number of rows
+ * @param sizes how the text gets lengths
  */
 export function emitRows(
   spec: MatmulSpec,
   target: TargetProfile,
   element: 'f32' | 'f16',
   step: number,
-  anyRows: boolean,
+  sizes: Sizes,
 ): MatmulRows {
   const half = element === 'f16';
   const count = spec.segments.length;
@@ -85,7 +86,7 @@ export function emitRows(
 
   const parts = groups.map((group): Part => {
     const left = group.map(({ a, s }) => {
-      const operand = leftOf(a, `a${s}`, s < count ? s : count + 1, element, step, anyRows);
+      const operand = leftOf(a, `a${s}`, s < count ? s : count + 1, element, step, sizes);
       text.push(operand.declarations);
       return { cols: a.cols, read: operand.read };
     });
@@ -105,7 +106,7 @@ function leftOf(
   binding: number,
   element: 'f32' | 'f16',
   step: number,
-  anyRows: boolean,
+  sizes: Sizes,
 ): { declarations: string; read: Read } {
   const half = element === 'f16';
   if (!half || [a.cols, a.rowStride, a.offset].some((x) => x % 8 !== 0)) {
@@ -115,7 +116,7 @@ function leftOf(
   const [stride, first] = [a.rowStride / 8, a.offset / 8];
   const outside = a.cols % step ? `if (k >= ${a.cols}u) { return vec4<u32>(); }\n  ` : '';
   return {
-    declarations: `@group(0) @binding(${binding}) var<storage, read> ${name}: array<vec4<u32>${anyRows ? '' : `, ${Math.ceil(viewLength(a) / 8)}`}>;
+    declarations: `@group(0) @binding(${binding}) var<storage, read> ${name}: array<vec4<u32>${sizes.length(Math.ceil(viewLength(a) / 8), true)}>;
 fn ${name}_read(row: u32, more: u32, k: u32) -> vec4<u32> {
   ${outside}return ${name}[row * ${stride}u + k / 8u + (${first}u + more * ${stride}u)];
 }`,

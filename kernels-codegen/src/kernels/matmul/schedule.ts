@@ -7,7 +7,7 @@ import { hasTier, type TargetProfile, unitsOf } from '../../targets/types.ts';
 import { sameSchedule, tunedSchedule } from '../../tune/tuned.ts';
 import { matrices, measuredMatrices } from '../matrix/candidates.ts';
 import { type MatrixSchedule, matrixTile, matrixWorkgroupBytes } from '../matrix/schedule.ts';
-import { maySumPacked, packedSumsOf } from '../packed.ts';
+import { maySumPacked, type PackableLayer, packed, packedSumsOf } from '../packed.ts';
 import { type DirectSchedule, directCandidates, directMisfit, directSchedule } from './direct.ts';
 import { matrixConfig } from './matrix.ts';
 import { SKINNY_ROWS, type SkinnySchedule, skinnyWorkgroupBytes } from './skinny.ts';
@@ -16,16 +16,14 @@ import { type TiledSchedule, tiledWorkgroupBytes } from './tiled.ts';
 
 export type MatmulSchedule = TiledSchedule | SkinnySchedule | DirectSchedule | MatrixSchedule;
 
-/** Key of a spec in `TargetProfile.tuned.matmul`; what a shape was measured for holds with an adapter beside it. */
+/**
+ * Key of a spec in `TargetProfile.tuned.matmul`; what a shape was measured for holds with an adapter beside it. Products of normalised rows have
+ * more to choose from, where the target's sums may be packed.
+ */
 export const matmulShapeKey = (spec: MatmulSpec, target: TargetProfile): string =>
-  `${describeMatmul({ ...spec, beside: undefined, heads: undefined })}${packable(spec, target) ? ' normed' : ''} ${tileElement(spec, target)}`;
+  `${describeMatmul({ ...spec, beside: undefined, heads: undefined })}${packedSumsOf(target, layerOf(spec)) === 'never' ? '' : ' normed'} ${tileElement(spec, target)}`;
 
-/** Products of normalised rows have more to choose from, where the target's sums may be packed. */
-const packable = (spec: MatmulSpec, target: TargetProfile): boolean =>
-  packedSumsOf(target) !== 'never' && legalPacked(spec, target);
-
-const legalPacked = (spec: MatmulSpec, target: TargetProfile): boolean =>
-  maySumPacked(target, { normalised: spec.normalised, halves: halvesOf(spec) });
+const layerOf = (spec: MatmulSpec): PackableLayer => ({ normalised: spec.normalised, halves: halvesOf(spec) });
 
 /** The profile's measured schedule for this shape, else the best by estimate that fits the target's limits. */
 export function chooseMatmulSchedule(spec: MatmulSpec, target: TargetProfile): MatmulSchedule {
@@ -84,16 +82,13 @@ function candidatesFor(spec: MatmulSpec, target: TargetProfile): readonly Matmul
   if (!config && hasTier(target, 'subgroup-matrix') && matmulFlops(spec) < LITTLE_WORK) {
     return MATMUL_TILES.filter((s) => s.rows * s.cols <= 16);
   }
-  const tiles =
-    packedSumsOf(target) === 'chosen' && legalPacked(spec, target) ? MATMUL_TILES.map(packed) : MATMUL_TILES;
+  const tiles = packedSumsOf(target, layerOf(spec)) === 'chosen' ? MATMUL_TILES.map(packed) : MATMUL_TILES;
   // AMD's units hold as many waves either way, and half the text is half the compiler's work. Of stored blocks a step has fewer than eight subgroups have threads.
   const amd = target.fixedSubgroupSize === true && target.subgroupSize?.max === 32;
   // And their results pass by half rows of a head.
   const eight = amd && !spec.heads && !isQuantised(spec.weight.format);
   return config ? [...matrices(config, target.subgroupSize!.max, eight), ...tiles] : tiles;
 }
-
-const packed = (s: TiledSchedule): TiledSchedule => ({ ...s, packed: true });
 
 /** What measuring may choose from: every schedule that the target can hold, the estimate's among them. */
 export function matmulCandidates(spec: MatmulSpec, target: TargetProfile): MatmulSchedule[] {
@@ -107,7 +102,7 @@ export function matmulCandidates(spec: MatmulSpec, target: TargetProfile): Matmu
   const direct = target.software ? directCandidates(spec.m, target) : [];
   // All tiles, also where the estimate has to choose among the small ones.
   const tiles = target.software || spec.m <= SKINNY_ROWS ? [] : MATMUL_TILES;
-  const either = packable(spec, target) ? [...tiles, ...tiles.map(packed)] : tiles;
+  const either = packedSumsOf(target, layerOf(spec)) !== 'never' ? [...tiles, ...tiles.map(packed)] : tiles;
   const all = [...estimated, ...matrix, ...wider, ...direct, ...either].filter((s) => !misfit(spec, target, s));
   return all.filter((s, i) => all.findIndex((other) => sameSchedule(s, other)) === i);
 }
@@ -154,7 +149,7 @@ function misfit(
       if (Math.ceil(spec.n / (s.threadsN * s.cols)) > limits.maxComputeWorkgroupsPerDimension) {
         return { code: 'limit-too-small', message: 'too many column blocks for one dispatch; use a wider tile' };
       }
-      if (s.packed && !legalPacked(spec, target)) {
+      if (s.packed && !maySumPacked(target, layerOf(spec))) {
         return { code: 'program-invalid', message: 'packed sums need f16 operands, the left one from a norm' };
       }
       return undefined;

@@ -6,6 +6,7 @@ import type { WeightFormat } from '../../../../runtime/src/program/types.ts';
 import { hasTier, type TargetProfile } from '../../targets/types.ts';
 import { formatProblem, weightBytes } from '../../wgsl/weights.ts';
 import type { Epilogue, MatrixView } from '../kernel.ts';
+import { headNormFlops, type NormedHeads, tableProblem } from '../normed-heads.ts';
 import { epilogueBytes, viewBytes } from '../precision.ts';
 
 /**
@@ -28,19 +29,10 @@ export interface MatmulSpec {
    */
   normalised?: true;
   epilogue: Epilogue;
-  /** Behind the epilogue: the columns are q, k and perhaps others, and heads of q and k are normalised. Only the matrix variant does it. */
+  /** Behind the epilogue: the first two `heads · size` columns are q and k, whose heads are normalised, each with its scale. Only the matrix variant does it. */
   heads?: NormedHeads;
   /** `rows` is `m`, `cols` is `n`. */
   out: MatrixView;
-}
-
-/** RMS norm of each head of the first two `heads · size` columns, q and k, with a scale for either, then the rotation; see `head-norm.ts`. */
-export interface NormedHeads {
-  heads: number;
-  size: number;
-  eps: number;
-  /** f32 table as the norm's own pass has it. */
-  rope?: { offset: number; rowStride: number; length: number };
 }
 
 /** A right operand `[rows, cols]`, as it is stored. */
@@ -78,9 +70,8 @@ export function checkMatmulSpec(spec: MatmulSpec, target: TargetProfile): void {
   if (heads && (heads.size % 4 || n < 2 * heads.heads * heads.size)) {
     fail(`${heads.heads} heads of ${heads.size} for q and k do not fit, or are no multiples of four`);
   }
-  if (heads?.rope && heads.rope.length < heads.rope.offset + (m - 1) * heads.rope.rowStride + heads.size) {
-    fail(`the rotary table has ${heads.rope.length} elements, too few for ${m} rows of ${heads.size}`);
-  }
+  const table = heads && tableProblem(heads, m);
+  if (table) fail(table);
   if (out.rows !== m || out.cols !== n) fail(`the output is ${out.rows}×${out.cols}`);
   for (const { format, cols } of beside ? [weight, beside.weight] : [weight]) {
     const problem = formatProblem(format, cols);
@@ -123,7 +114,7 @@ export function usesF16(spec: MatmulSpec, target: TargetProfile): boolean {
 
 /** Multiply-adds count as two. */
 export function matmulFlops({ m, n, weight, beside, heads }: MatmulSpec): number {
-  const normed = heads ? 2 * m * heads.heads * heads.size * (heads.rope ? 7 : 4) : 0;
+  const normed = heads ? headNormFlops(heads, 2 * m * heads.heads * heads.size) : 0;
   return 2 * m * n * (weight.cols + (beside?.weight.cols ?? 0)) + normed;
 }
 

@@ -3,7 +3,7 @@
 
 import type { SubgroupMatrixConfig } from '../../../../runtime/src/program/types.ts';
 import type { MatmulOutput } from '../matmul/output.ts';
-import { indexOf, type Place } from '../staging.ts';
+import { indexOf, type Place, type Prefetch } from '../staging.ts';
 import { type MatrixSchedule, matrixElements, matrixTile, rowUnits, tileElements, unitOf } from './schedule.ts';
 
 export interface MatrixProduct {
@@ -118,7 +118,7 @@ export function twoBuffers(
   s: MatrixSchedule,
   config: SubgroupMatrixConfig,
   steps: number,
-  tiles: { declare: string; load: string; store: string },
+  tiles: Prefetch,
   multiply: string,
 ): string {
   const size = tileElements(s, config);
